@@ -1,0 +1,221 @@
+"""Where the tasks run: threads of this process, a local Dask cluster, or a running one.
+
+All three look the same to the caller: an executor of the standard library's kind, and a
+loop that keeps a bounded number of tasks in flight.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sarstack.errors import ClusterError
+
+LOCAL = "local"
+# Tasks waiting on each worker beside the one it computes, so that none runs dry.
+QUEUE_PER_WORKER = 3
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A place to run tasks.
+
+    Attributes
+    ----------
+    executor : Executor
+        ``submit(function, *arguments)`` returns a future; functions and arguments
+        must be picklable and small.
+    n_workers : int
+        Tasks that run at the same time.
+    dashboard : str
+        Link to the Dask dashboard, empty without one.
+    """
+
+    executor: Executor
+    n_workers: int
+    dashboard: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call to make on a worker, and whatever the caller needs to recognise it."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    key: Any
+
+
+@contextmanager
+def open_workers(cluster: str | None = None, n_workers: int | None = None) -> Iterator[Workers]:
+    """Open the workers that a run asks for, and close what was opened.
+
+    Parameters
+    ----------
+    cluster : str, optional
+        None: threads of this process. ``"local"``: a Dask cluster of processes sized for
+        this machine (one worker per GPU, else per core). Otherwise the address of a
+        running scheduler (``tcp://host:port``) or the path of its scheduler file; it is
+        used, never closed.
+    n_workers : int, optional
+        Workers of a local cluster or threads of this process (default: all cores).
+
+    Yields
+    ------
+    Workers
+
+    Raises
+    ------
+    ClusterError
+        If a running cluster cannot be reached within 30 s or has no workers.
+    """
+    if cluster is None:
+        with _threads(n_workers or n_cores()) as workers:
+            yield workers
+    else:
+        with _dask_client(cluster, n_workers) as client:
+            known = client.scheduler_info(n_workers=-1)["workers"]
+            n_threads = sum(worker["nthreads"] for worker in known.values())
+            executor = client.get_executor(pure=False, retries=2)
+            yield Workers(executor, n_threads, client.dashboard_link or "")
+
+
+def n_cores() -> int:
+    """Return the cores this process may use (respects affinity and containers)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _threads(n_threads: int) -> Iterator[Workers]:
+    executor = ThreadPoolExecutor(n_threads, thread_name_prefix="sarstack")
+    try:
+        yield Workers(executor, n_threads)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
+    import dask
+    from distributed import Client
+
+    # Losing a worker condemns a task only after many deaths: on pre-emptible nodes the
+    # innocent tasks of a dying worker are blamed as well.
+    settings = {"distributed.scheduler.allowed-failures": 10}
+    for name in ("distributed", "distributed.worker", "distributed.nanny"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with dask.config.set(settings):
+        if cluster == LOCAL:
+            with _local_cluster(n_workers) as local, Client(local) as client:
+                yield client
+        else:
+            with _connect(cluster) as client:
+                yield client
+
+
+@contextmanager
+def _local_cluster(n_workers: int | None) -> Iterator[Any]:
+    """Start one worker process per GPU, or per core, each with one thread."""
+    from distributed import LocalCluster
+
+    gpus = visible_gpus()
+    if gpus:
+        try:
+            from dask_cuda import LocalCUDACluster
+        except ImportError as missing:
+            raise ClusterError(
+                f"this machine has {len(gpus)} GPUs but dask-cuda is not installed",
+                do="pip install 'sarstack[gpu]', or hide the GPUs with CUDA_VISIBLE_DEVICES=",
+            ) from missing
+        with LocalCUDACluster(n_workers=n_workers, threads_per_worker=1) as cluster:
+            yield cluster
+        return
+    with LocalCluster(
+        n_workers=n_workers or n_cores(),
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=":0",
+    ) as cluster:
+        yield cluster
+
+
+def visible_gpus() -> list[str]:
+    """List the CUDA devices that this process may use, without starting CUDA.
+
+    The driver's device files are looked at rather than torch asked: the parent of GPU
+    workers must not open a CUDA context of its own.
+    """
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [device for device in listed.split(",") if device.strip()]
+    return sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*"))
+
+
+@contextmanager
+def _connect(address: str) -> Iterator[Any]:
+    from distributed import Client
+
+    is_file = "://" not in address and Path(address).suffix == ".json"
+    arguments = {"scheduler_file": address} if is_file else {"address": address}
+    try:
+        client = Client(**arguments, timeout=30, set_as_default=False)
+        client.wait_for_workers(1, timeout=30)
+    except (OSError, TimeoutError, ValueError) as failure:
+        raise ClusterError(
+            f"cluster = {address!r} cannot be used: {failure or 'no worker within 30 s'}",
+            expected="a running Dask scheduler with at least one worker",
+            do="start it with `dask scheduler` and `dask worker tcp://host:port`, "
+            "or use --cluster alone for a local one",
+        ) from failure
+    with client:
+        yield client
+
+
+def run_tasks(
+    workers: Workers, tasks: Iterable[Task], *, queue: int = QUEUE_PER_WORKER
+) -> Iterator[tuple[Task, Any]]:
+    """Run tasks with a bounded number in flight, yielding each as it ends.
+
+    Parameters
+    ----------
+    workers : Workers
+        Where to run them.
+    tasks : iterable of Task
+        Taken one by one as earlier ones end, so it may be a generator that decides
+        late, for instance to leave out the rest of an image that has failed.
+    queue : int
+        Tasks per worker that are submitted ahead.
+
+    Yields
+    ------
+    task : Task
+    outcome : object or Exception
+        What the function returned, or the exception it raised.
+
+    Notes
+    -----
+    When the caller stops early (Ctrl-C), tasks not yet started are cancelled; running
+    ones end by themselves.
+    """
+    waiting = iter(tasks)
+    running: dict[Future[Any], Task] = {}
+    limit = max(1, queue * workers.n_workers)
+    try:
+        while True:
+            for task in islice(waiting, limit - len(running)):
+                running[workers.executor.submit(task.function, *task.arguments)] = task
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                failure = future.exception()
+                yield running.pop(future), failure if failure else future.result()
+    finally:
+        for future in running:
+            future.cancel()

@@ -1,0 +1,112 @@
+"""The one verb of sarstack: a despeckler turns intensities into despeckled intensities.
+
+The tile engine, the command line, the accessor and the contract tests know only
+this class. A new method is one file that subclasses it and registers itself.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.speckle import SceneStatistics, measure_scene
+
+
+class Despeckler(ABC):
+    """Anything that despeckles one date, given what is known of its scene.
+
+    Attributes
+    ----------
+    name : str
+        Name in the registry, used in file names and tags.
+    halo : int
+        Pixels needed on each side of a pixel to compute it exactly.
+    n_summary : int
+        Channels of the temporal summary (0: every date is despeckled alone). A
+        multi-temporal method adds up one contribution per date; the sum is all
+        that a date ever sees of the others, so memory does not grow with the
+        number of dates and dates can be added in any order.
+    """
+
+    name: ClassVar[str]
+    halo: int
+    n_summary: int = 0
+
+    @abstractmethod
+    def despeckle(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Despeckle one date.
+
+        Parameters
+        ----------
+        intensity : ndarray, shape (y, x), float32
+            Linear power. NaN marks nodata; values may be zero or negative where
+            thermal noise was subtracted. At least 1x1, smaller than the halo is fine.
+        statistics : SceneStatistics
+            Looks, correlation and brightness of the whole scene, never of the tile.
+        summary : ndarray, shape (n_summary, y, x), float32, optional
+            Sum of the contributions of all dates, for multi-temporal methods.
+
+        Returns
+        -------
+        ndarray, shape (y, x), float32
+            Linear power; NaN exactly where the input is NaN. Pixels closer than
+            `halo` to an edge that is not the scene's are computed but not trusted.
+        """
+
+    def contribute(
+        self, intensity: NDArray[np.float32], statistics: SceneStatistics
+    ) -> NDArray[np.float64]:
+        """Return what one date adds to the temporal summary.
+
+        Parameters
+        ----------
+        intensity : ndarray, shape (y, x), float32
+            Linear power of one date, NaN = nodata.
+        statistics : SceneStatistics
+            Of the whole scene at this date.
+
+        Returns
+        -------
+        ndarray, shape (n_summary, y, x), float64
+            Zero (not NaN) where the date has no data.
+        """
+        raise NotImplementedError(f"{self.name} does not look at other dates")
+
+    def apply(
+        self,
+        block: NDArray[np.float32],
+        statistics: Sequence[SceneStatistics] | None = None,
+    ) -> NDArray[np.float32]:
+        """Despeckle a block of dates that covers a whole scene, in memory.
+
+        Parameters
+        ----------
+        block : ndarray, shape (time, y, x), float32
+            Linear power, NaN = nodata.
+        statistics : sequence of SceneStatistics, one per date, optional
+            Measured from `block` when not given.
+
+        Returns
+        -------
+        ndarray, shape (time, y, x), float32
+        """
+        if statistics is None:
+            statistics = measure_scene(block)
+        summary = None
+        if self.n_summary:
+            total = np.zeros((self.n_summary, *block.shape[1:]))
+            for date, known in zip(block, statistics, strict=True):
+                total += self.contribute(date, known)
+            summary = total.astype(np.float32)
+        despeckled = [
+            self.despeckle(date, known, summary)
+            for date, known in zip(block, statistics, strict=True)
+        ]
+        return np.stack(despeckled) if despeckled else block.copy()

@@ -1,0 +1,231 @@
+"""The tile kernel and its lazy twin: a window with its halo in, a despeckled window out.
+
+One kernel serves two paths. Files: a task reads its own window and writes its own
+shard (`sarstack.tasks`). Arrays: the chunks of a Dask array, each sliced with its
+halo (:func:`despeckle_array`). In both, the halo is clipped at the scene edge and the
+window is cut into cells of a grid fixed to the scene's origin, so that tiling changes
+neither the pixels nor, for tiles that are multiples of a cell, a single bit.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.despecklers.despeckler import Despeckler
+from sarstack.errors import SarstackError
+from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle
+from sarstack.tiles import Shape, Window, cells, sample_windows
+
+# Activations of a 64-channel network on a cell and its halo stay in the last-level cache.
+CELL_PX = 256
+
+
+def despeckle_window(
+    block: NDArray[np.float32],
+    outer: Window,
+    window: Window,
+    scene: Shape,
+    despeckler: Despeckler,
+    statistics: SceneStatistics,
+    summary: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Despeckle one window of one date.
+
+    Parameters
+    ----------
+    block : ndarray, shape of `outer`, float32
+        Linear power, NaN = nodata.
+    outer : Window
+        `window` and its halo, clipped at the scene edge.
+    window : Window
+        What to compute.
+    scene : Shape
+        Size of the whole scene.
+    despeckler : Despeckler
+        The method.
+    statistics : SceneStatistics
+        Of the whole scene at this date.
+    summary : ndarray, shape (n_summary, *outer), float32, optional
+        Temporal summary for multi-temporal methods.
+
+    Returns
+    -------
+    ndarray, shape of `window`, float32
+        Linear power; NaN exactly where the input is NaN.
+
+    Raises
+    ------
+    SarstackError
+        If the method made an infinity, or lost or invented a pixel.
+    """
+    result = np.full(window.shape, np.nan, np.float32)
+    for cell in cells(window, CELL_PX):
+        if np.isnan(block[cell.inside(outer)]).all():
+            continue
+        need = cell.expand(despeckler.halo, scene)
+        part = need.inside(outer)
+        known = None if summary is None else summary[(slice(None), *part)]
+        out = despeckler.despeckle(block[part], statistics, known)
+        result[cell.inside(window)] = out[cell.inside(need)]
+    _check_result(result, block[window.inside(outer)], despeckler.name)
+    return result
+
+
+def contribute_window(
+    block: NDArray[np.float32],
+    outer: Window,
+    window: Window,
+    scene: Shape,
+    despeckler: Despeckler,
+    statistics: SceneStatistics,
+) -> NDArray[np.float64]:
+    """Return what one date adds to the temporal summary of one window.
+
+    Parameters are those of :func:`despeckle_window`.
+
+    Returns
+    -------
+    ndarray, shape (n_summary, *window), float64
+    """
+    total = np.zeros((despeckler.n_summary, *window.shape))
+    for cell in cells(window, CELL_PX):
+        need = cell.expand(despeckler.halo, scene)
+        out = despeckler.contribute(block[need.inside(outer)], statistics)
+        total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
+    return total
+
+
+def _check_result(result: NDArray[np.float32], given: NDArray[np.float32], name: str) -> None:
+    finite = np.isfinite(result)
+    wrong = int(np.count_nonzero(finite != np.isfinite(given)))
+    if wrong:
+        raise SarstackError(
+            f"method {name!r} returned {wrong} pixels that are not finite, or filled nodata",
+            expected="finite values where the input has data, NaN elsewhere",
+            do="report this with the image; the other dates are not affected",
+        )
+
+
+def despeckle_array(
+    array: da.Array, despeckler: Despeckler, looks: float | None = None
+) -> da.Array:
+    """Despeckle a Dask array lazily, chunk by chunk with its halo.
+
+    Parameters
+    ----------
+    array : dask array, shape (time, y, x), float32
+        Linear power, NaN = nodata; the two last axes cover the whole scene.
+    despeckler : Despeckler
+        The method.
+    looks : float, optional
+        Equivalent number of looks; measured from the scene when not given.
+
+    Returns
+    -------
+    dask array, shape and chunks of `array`, float32
+
+    Notes
+    -----
+    Lazy: nothing is computed here; the scene statistics are tasks of the same graph.
+    Each chunk is sliced with its halo from its neighbours, whatever their size, so
+    chunks smaller than the halo work and no chunk is padded at the scene edge.
+    """
+    statistics = _statistics_array(array, looks)
+    scene = Shape(*array.shape[1:])
+    summary = _summary_array(array, despeckler, statistics) if despeckler.n_summary else None
+
+    def compute(window: Window, outer: Window) -> da.Array:
+        part = (slice(None), *outer.slices)
+        known = [] if summary is None else [_one_chunk(summary[part]), "cyx"]
+        return da.blockwise(
+            _despeckle_dates, "tyx", _one_chunk(array[part]), "tyx", statistics, "t", *known,
+            outer=outer, window=window, scene=scene, despeckler=despeckler,
+            new_axes={}, adjust_chunks={"y": window.shape.y, "x": window.shape.x},
+            concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+        )  # fmt: skip
+
+    return _by_windows(array.chunks[1:], scene, despeckler.halo, compute)
+
+
+def _despeckle_dates(
+    block: NDArray[np.float32],
+    statistics: NDArray[np.object_],
+    summary: NDArray[np.float32] | None = None,
+    **place: Any,
+) -> NDArray[np.float32]:
+    dates = [
+        despeckle_window(date, statistics=known, summary=summary, **place)
+        for date, known in zip(block, statistics, strict=True)
+    ]
+    return np.stack(dates)
+
+
+def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array) -> da.Array:
+    """Sum the contributions of all dates, lazily and as a tree over time chunks."""
+    scene = Shape(*array.shape[1:])
+
+    def compute(window: Window, outer: Window) -> da.Array:
+        partial = da.blockwise(
+            _contribute_dates, "tcyx", _one_chunk(array[(slice(None), *outer.slices)]), "tyx",
+            statistics, "t",
+            outer=outer, window=window, scene=scene, despeckler=despeckler,
+            new_axes={"c": despeckler.n_summary},
+            adjust_chunks={"t": 1, "y": window.shape.y, "x": window.shape.x},
+            concatenate=True, dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
+        )  # fmt: skip
+        return partial.sum(axis=0).astype(np.float32)
+
+    return _by_windows(array.chunks[1:], scene, despeckler.halo, compute)
+
+
+def _contribute_dates(
+    block: NDArray[np.float32], statistics: NDArray[np.object_], **place: Any
+) -> NDArray[np.float64]:
+    total: Any = sum(
+        contribute_window(date, statistics=known, **place)
+        for date, known in zip(block, statistics, strict=True)
+    )
+    return total[np.newaxis]
+
+
+def _by_windows(
+    chunks: Sequence[Sequence[int]],
+    scene: Shape,
+    halo: int,
+    compute: Callable[[Window, Window], da.Array],
+) -> da.Array:
+    """Assemble an array from one computation per spatial chunk."""
+    ys, xs = (np.cumsum([0, *sizes]).tolist() for sizes in chunks)
+    rows = []
+    for y0, y1 in pairwise(ys):
+        windows = [Window(y0, y1, x0, x1) for x0, x1 in pairwise(xs)]
+        rows.append([compute(window, window.expand(halo, scene)) for window in windows])
+    return da.block(rows)
+
+
+def _one_chunk(array: da.Array) -> da.Array:
+    return array.rechunk({array.ndim - 2: -1, array.ndim - 1: -1})
+
+
+def _statistics_array(array: da.Array, looks: float | None) -> da.Array:
+    """Measure the scene inside the graph: one SceneStatistics per date, chunked as the dates."""
+    windows = sample_windows(Shape(*array.shape[1:]))
+    sample = dask.delayed(sample_speckle, pure=True)
+    samples = [sample([date[w.slices] for w in windows]) for date in array]
+    combined = dask.delayed(_as_objects, pure=True)(samples, looks)
+    statistics = da.from_delayed(
+        combined, (array.shape[0],), dtype=object, meta=np.empty(0, object)
+    )
+    return statistics.rechunk((array.chunks[0],))
+
+
+def _as_objects(samples: list[Any], looks: float | None) -> NDArray[np.object_]:
+    statistics = combine_samples(samples, looks=looks)
+    objects = np.empty(len(statistics), object)
+    objects[:] = statistics
+    return objects

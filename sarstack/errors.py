@@ -1,0 +1,135 @@
+"""Errors a user can meet, in four parts: what, expected, where, do this.
+
+Each class also inherits the builtin a Python user would catch, and carries the
+exit code of the command line.
+"""
+
+from collections.abc import Iterable
+
+EXIT_CODES = {
+    0: "success",
+    1: "unexpected failure (a bug: please report it)",
+    2: "wrong use of the command line",
+    3: "input not found or not readable",
+    4: "dates, grids or scales of the stack do not fit together",
+    5: "configuration or model does not fit, or a resumed run was started with other settings",
+    6: "finished, but some dates failed (they are listed; run the same command again to retry)",
+    7: "cluster not reachable, or without the resource a task needs",
+    8: "not enough disk or memory for the plan",
+    130: "interrupted (run the same command again to continue)",
+}
+
+
+class SarstackError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Parameters
+    ----------
+    what : str
+        The fact that is wrong, with the value that was given.
+    expected : str, optional
+        What would have been right.
+    where : str or iterable of str, optional
+        Files, dates or options concerned; the first three are shown and the rest counted.
+    do : str, optional
+        What the user can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, what: str, *, expected: str = "", where: str | Iterable[str] = (), do: str = ""
+    ) -> None:
+        self.what, self.expected, self.do = what, expected, do
+        self.where = [where] if isinstance(where, str) and where else list(where)
+        super().__init__(self.message())
+
+    def message(self) -> str:
+        """Return the four parts, one line each, leaving out the empty ones."""
+        lines = [self.what]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.where:
+            more = f" and {len(self.where) - 3} more" if len(self.where) > 3 else ""
+            lines.append(f"  where: {', '.join(self.where[:3])}{more}")
+        if self.do:
+            lines.append(f"  do this: {self.do}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword parts when the error crosses a process boundary."""
+        return _rebuild, (type(self), self.what, self.expected, self.where, self.do)
+
+
+def _rebuild(
+    kind: type[SarstackError], what: str, expected: str, where: list[str], do: str
+) -> SarstackError:
+    return kind(what, expected=expected, where=where, do=do)
+
+
+class UsageError(SarstackError, ValueError):
+    """An argument has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class StackReadError(SarstackError, OSError):
+    """A file of the stack is missing, truncated or not an image."""
+
+    exit_code = 3
+
+
+class StackError(SarstackError, ValueError):
+    """The dates of a stack do not fit together (all problems listed at once)."""
+
+    exit_code = 4
+
+
+class GridMismatchError(StackError):
+    """Two images of one stack lie on different grids."""
+
+
+class ScaleError(StackError):
+    """It is not clear whether the values are linear, amplitude or dB."""
+
+
+class ConfigError(SarstackError, ValueError):
+    """A configuration file or option cannot be used."""
+
+    exit_code = 5
+
+
+class ModelCardError(ConfigError):
+    """A model file has no card, or a card that does not fit the job."""
+
+
+class ResumeMismatchError(ConfigError):
+    """Unfinished work in the output folder was made with other settings."""
+
+
+class SomeDatesFailedError(SarstackError, RuntimeError):
+    """The run finished, but some images could not be made."""
+
+    exit_code = 6
+
+
+class ClusterError(SarstackError, RuntimeError):
+    """The cluster cannot be reached or lacks what the tasks need."""
+
+    exit_code = 7
+
+
+class NotEnoughSpaceError(SarstackError, OSError):
+    """The plan does not fit on the disk or into memory."""
+
+    exit_code = 8
+
+
+class MissingDependencyError(SarstackError, ImportError):
+    """An optional package is needed for what was asked."""
+
+    exit_code = 5
+
+
+class SarstackWarning(UserWarning):
+    """Something surprising that does not stop the work."""

@@ -1,0 +1,112 @@
+"""Where tiles lie: windows, halos and grids as plain integers, no pixels and no files.
+
+All windows are half-open, row before column, in pixels of the scene.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+
+class Shape(NamedTuple):
+    """Height and width in pixels."""
+
+    y: int
+    x: int
+
+
+class Window(NamedTuple):
+    """A rectangle ``[y0, y1) x [x0, x1)`` of a scene."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the window."""
+        return Shape(self.y1 - self.y0, self.x1 - self.x0)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in an array of the whole scene."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def expand(self, halo: int, scene: Shape) -> Self:
+        """Grow by `halo` pixels on each side, clipped at the scene edge.
+
+        Clipped, never padded: a despeckler meets the true border of the scene
+        exactly as it would on the whole image.
+        """
+        return type(self)(
+            max(self.y0 - halo, 0),
+            min(self.y1 + halo, scene.y),
+            max(self.x0 - halo, 0),
+            min(self.x1 + halo, scene.x),
+        )
+
+    def inside(self, outer: "Window") -> tuple[slice, slice]:
+        """Index of this window in an array that covers `outer`."""
+        return (
+            slice(self.y0 - outer.y0, self.y1 - outer.y0),
+            slice(self.x0 - outer.x0, self.x1 - outer.x0),
+        )
+
+
+class Tile(NamedTuple):
+    """One unit of work: its place in the tile grid and the window it writes."""
+
+    row: int
+    column: int
+    window: Window
+
+
+def tile_grid(scene: Shape, size_px: int) -> Iterator[Tile]:
+    """Yield the tiles that cover `scene`, row by row; the last ones may be smaller."""
+    for row, y0 in enumerate(range(0, scene.y, size_px)):
+        for column, x0 in enumerate(range(0, scene.x, size_px)):
+            window = Window(y0, min(y0 + size_px, scene.y), x0, min(x0 + size_px, scene.x))
+            yield Tile(row, column, window)
+
+
+def n_tiles(scene: Shape, size_px: int) -> int:
+    """Return how many tiles :func:`tile_grid` yields."""
+    return -(-scene.y // size_px) * -(-scene.x // size_px)
+
+
+def cells(window: Window, size_px: int) -> Iterator[Window]:
+    """Cut `window` along the lines of a grid that is fixed to the scene's origin.
+
+    Because the lines do not depend on the window, every tile size that is a
+    multiple of `size_px` computes the very same cells, and so the same bits.
+    """
+    for y0 in range(window.y0 - window.y0 % size_px, window.y1, size_px):
+        for x0 in range(window.x0 - window.x0 % size_px, window.x1, size_px):
+            yield Window(
+                max(y0, window.y0),
+                min(y0 + size_px, window.y1),
+                max(x0, window.x0),
+                min(x0 + size_px, window.x1),
+            )
+
+
+def sample_windows(scene: Shape, size_px: int = 256, per_axis: int = 6) -> list[Window]:
+    """Choose evenly spread windows from which scene statistics are measured.
+
+    A small scene is covered completely; a large one is sampled by at most
+    ``per_axis**2`` windows, so the cost does not grow with the scene. The choice
+    depends on the shape alone: every tiling and every worker count measures the
+    same pixels.
+    """
+
+    def starts(length: int) -> list[int]:
+        count = -(-length // size_px)
+        if count <= per_axis:
+            return [i * size_px for i in range(count)]
+        return [round(i * (length - size_px) / (per_axis - 1)) for i in range(per_axis)]
+
+    return [
+        Window(y0, min(y0 + size_px, scene.y), x0, min(x0 + size_px, scene.x))
+        for y0 in starts(scene.y)
+        for x0 in starts(scene.x)
+    ]
