@@ -1,0 +1,80 @@
+"""Checks of keyword arguments that repeat the caller's name and value in the message."""
+
+import math
+from typing import Any
+
+from sarstack.errors import UsageError
+
+
+def check_positive_int(**values: Any) -> None:
+    """Refuse anything but a whole number of at least 1.
+
+    Parameters
+    ----------
+    **values
+        The arguments to check, under the names the caller knows them by.
+
+    Raises
+    ------
+    UsageError
+        Naming the first argument that does not fit.
+    """
+    for name, value in values.items():
+        if not _is_int(value) or value < 1:
+            raise _usage(name, value, "a whole number of at least 1")
+
+
+def check_odd_window(**values: Any) -> None:
+    """Refuse window widths that have no centre pixel.
+
+    Raises
+    ------
+    UsageError
+        If a value is not an odd whole number of at least 3.
+    """
+    for name, value in values.items():
+        if not _is_int(value) or value < 3 or value % 2 == 0:
+            raise _usage(name, value, "an odd number of pixels: 3, 5, 7, ...")
+
+
+def check_looks(**values: Any) -> None:
+    """Refuse numbers of looks that no gamma speckle has; None passes (to be estimated).
+
+    Raises
+    ------
+    UsageError
+        If a value is not a finite number of at least 0.5.
+    """
+    for name, value in values.items():
+        if value is not None and not (_is_number(value) and 0.5 <= value < math.inf):
+            raise _usage(name, value, "a number of at least 0.5 (1 = single look, GRD about 4.4)")
+
+
+def check_between(low: float, high: float, **values: Any) -> None:
+    """Refuse numbers outside the open interval from `low` to `high`.
+
+    Raises
+    ------
+    UsageError
+        If a value is not a number strictly between the limits.
+    """
+    for name, value in values.items():
+        if not (_is_number(value) and low < value < high):
+            raise _usage(name, value, f"a number between {low:g} and {high:g}")
+
+
+def _is_int(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, (bool, str)) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
+
+
+def _usage(name: str, value: Any, expected: str) -> UsageError:
+    return UsageError(
+        f"{name} = {value!r} cannot be used", expected=expected, do=f"give another {name}"
+    )
