@@ -1,9 +1,6 @@
-"""Statistics of speckle: the gamma model, looks, correlation, and what a scene tells of both.
+"""Statistics of speckle: looks, correlation, and what a scene tells of both.
 
-Fully developed speckle multiplies intensity by a gamma variate of mean 1 and variance
-``1 / looks``. In geocoded products neighbouring pixels share speckle; its correlation falls
-off nearly as a Gaussian, ``rho(dy, dx) = ry ** dy**2 * rx ** dx**2``, so that the two lag-1
-values describe it.
+The laws behind it are in :mod:`sarstack.gamma` and can be imported from here as well.
 """
 
 import itertools
@@ -11,12 +8,40 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.special import polygamma, psi
+from scipy.special import polygamma
 
-from sarstack.checks import check_looks, check_positive_int
+from sarstack.checks import check_looks
+from sarstack.gamma import (
+    correlated_area,
+    likelihood_looks,
+    log_moment_looks,
+    log_speckle_mean,
+    log_speckle_variance,
+    looks_from_log_variance,
+    moment_looks,
+    pair_correlation,
+    stable_threshold,
+)
 from sarstack.tiles import Shape, sample_windows
+
+__all__ = [
+    "SceneStatistics",
+    "SpeckleSample",
+    "combine_samples",
+    "correlated_area",
+    "likelihood_looks",
+    "log_moment_looks",
+    "log_speckle_mean",
+    "log_speckle_variance",
+    "looks_from_log_variance",
+    "measure_scene",
+    "moment_looks",
+    "pair_correlation",
+    "sample_speckle",
+    "stable_threshold",
+]
 
 NOMINAL_LOOKS = 4.4
 """Equivalent looks of Sentinel-1 IW GRDH, used where a scene is too small to measure."""
@@ -78,139 +103,6 @@ class SpeckleSample:
     valid_share: float
 
 
-# ---- gamma model -------------------------------------------------------------------------
-
-
-def log_speckle_mean(looks: ArrayLike) -> NDArray[np.float64]:
-    """Return E[ln n] = psi(L) - ln L of gamma speckle: the bias of averaging logarithms."""
-    value = np.asarray(looks, dtype=np.float64)
-    return np.asarray(psi(value) - np.log(value))
-
-
-def log_speckle_variance(looks: ArrayLike) -> NDArray[np.float64]:
-    """Return Var[ln n] = psi1(L) of gamma speckle (Fisher-Tippett law)."""
-    return np.asarray(polygamma(1, np.asarray(looks, dtype=np.float64)))
-
-
-def looks_from_log_variance(variance: ArrayLike) -> NDArray[np.float64]:
-    """Solve psi1(L) = variance for the number of looks.
-
-    Parameters
-    ----------
-    variance : array_like
-        Variance of ln y, natural logarithm. Zero, negative or NaN gives NaN.
-
-    Returns
-    -------
-    ndarray, same shape, float64
-    """
-    target = np.asarray(variance, dtype=np.float64)
-    target = np.where(target > 0, target, np.nan)
-    # psi1(L) lies between 1/L + 1/(2 L^2) and 1/L + 1/L^2. Newton on 1/psi1, which is close
-    # to a straight line in L, converges in a few steps from anywhere.
-    looks = (1 + np.sqrt(1 + 2 * target)) / (2 * target)
-    for _ in range(8):
-        value, slope = polygamma(1, looks), polygamma(2, looks)
-        looks = looks + (1 / target - 1 / value) * -(value**2) / slope
-    return looks
-
-
-def moment_looks(sample: ArrayLike) -> float:
-    """Estimate looks as mean^2 / variance (ddof=1) of a homogeneous sample, NaN ignored."""
-    values = _finite(sample)
-    if values.size < 2:
-        return float("nan")
-    return float(values.mean() ** 2 / values.var(ddof=1)) if np.ptp(values) > 0 else float("inf")
-
-
-def log_moment_looks(sample: ArrayLike) -> float:
-    """Estimate looks from the variance of ln y; values that are not positive are left out."""
-    values = _finite(sample)
-    values = values[values > 0]
-    if values.size < 2:
-        return float("nan")
-    return float(looks_from_log_variance(np.log(values).var(ddof=1)))
-
-
-def likelihood_looks(sample: ArrayLike) -> float:
-    """Estimate looks by maximum likelihood: ln L - psi(L) = ln mean(y) - mean(ln y).
-
-    The estimator of lowest variance under the gamma model. Values that are not positive
-    are left out; fewer than two values give NaN, a constant sample infinity.
-    """
-    values = _finite(sample)
-    values = values[values > 0]
-    if values.size < 2:
-        return float("nan")
-    excess = np.log(values.mean()) - np.log(values).mean()
-    if excess <= 1e-12:
-        return float("inf")
-    looks = (3 - excess + np.sqrt((excess - 3) ** 2 + 24 * excess)) / (12 * excess)
-    for _ in range(5):
-        step = (np.log(looks) - psi(looks) - excess) / (1 / looks - polygamma(1, looks))
-        looks = looks - step
-    return float(looks)
-
-
-def stable_threshold(looks: float, n_dates: int, quantile: float = 0.99) -> NDArray[np.float64]:
-    """Return the squared coefficient of variation that pure speckle rarely exceeds.
-
-    Parameters
-    ----------
-    looks : float
-        Equivalent number of looks.
-    n_dates : int
-        Largest number of valid dates.
-    quantile : float
-        Share of stable pixels that stay below.
-
-    Returns
-    -------
-    ndarray, shape (n_dates + 1,), float64
-        Entry n is for n valid dates (variance with ddof=1 over the squared mean); NaN for
-        n < 2. From a seeded simulation, so the same everywhere.
-    """
-    check_looks(looks=looks)
-    check_positive_int(n_dates=n_dates)
-    random = np.random.default_rng(20210714)
-    threshold = np.full(n_dates + 1, np.nan)
-    total, squares = np.zeros((2, 40_000))
-    for n in range(1, n_dates + 1):
-        speckle = random.gamma(looks, 1 / looks, total.size)
-        total += speckle
-        squares += speckle**2
-        if n > 1:
-            variance = (squares - total**2 / n) / (n - 1)
-            threshold[n] = np.quantile(variance / (total / n) ** 2, quantile)
-    return threshold
-
-
-def correlated_area(correlation: tuple[float, float], window_px: int) -> float:
-    """Return how many pixels of a square window count as one independent sample.
-
-    The average over the window's pixels of the sum of their correlations with all pixels
-    of the window; 1 for white speckle, at most ``window_px ** 2``. A boxcar raises the
-    looks by ``window_px ** 2 / correlated_area``.
-    """
-    lag = np.arange(-window_px + 1, window_px)
-    sides = [
-        float(np.sum((1 - np.abs(lag) / window_px) * np.clip(rho, 0, 0.99) ** (lag**2)))
-        for rho in correlation
-    ]
-    return sides[0] * sides[1]
-
-
-def pair_correlation(correlation: tuple[float, float], window_px: int) -> float:
-    """Return the mean correlation of two different pixels of a square window.
-
-    The variance measured in such a window is too small by one minus this number.
-    """
-    return (correlated_area(correlation, window_px) - 1) / (window_px**2 - 1)
-
-
-# ---- statistics of a scene -----------------------------------------------------------------
-
-
 def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
     """Measure speckle on the sample windows of one date.
 
@@ -260,20 +152,20 @@ def combine_samples(
 
     Notes
     -----
-    Looks are the mode of their distribution over cells: the cells without texture. With
-    several dates the contrast (a - b) / (a + b) of consecutive dates is measured too; there
-    texture cancels, and Var = 1 / (2 L + 1) exactly for independent gamma speckle. It is used
-    where it finds clearly more looks, that is, where no cell of a single date is free of
-    texture. (Texture and change both make an estimate too low.) With fewer than nine usable
-    cells the nominal 4.4 looks and white speckle are assumed.
+    Looks are those of the cells without texture. With several dates the contrast
+    (a - b) / (a + b) of consecutive dates is measured too; there texture cancels, and
+    Var = 1 / (2 L + 1) exactly for independent gamma speckle. It is used where it finds
+    clearly more looks: where no cell of a single date is free of texture. (Texture and
+    change both make an estimate too low.) With fewer than nine usable cells the nominal
+    4.4 looks and white speckle are assumed.
     """
     check_looks(looks=looks)
     single = _estimate(
         np.concatenate([s.looks for s in samples] or [np.empty(0)]),
         np.concatenate([s.correlation for s in samples] or [np.empty((0, 2))]),
-        n_fitted=3,
+        contrast=False,
     )
-    between = _estimate(*_contrasts(samples), n_fitted=1)
+    between = _estimate(*_contrasts(samples), contrast=True)
     found = single or between
     if single and between and between[0] > 1.1 * single[0]:
         found = between
@@ -303,16 +195,11 @@ def measure_scene(block: NDArray[np.floating], looks: float | None = None) -> li
     return combine_samples(samples, looks)
 
 
-def _finite(sample: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(sample, dtype=np.float64).ravel()
-    return values[np.isfinite(values)]
-
-
 def _cut_cells(window: NDArray[np.floating]) -> NDArray[np.float64]:
     """Cut a window into whole cells, shape (rows, columns, CELL_PX, CELL_PX)."""
     rows, columns = window.shape[0] // CELL_PX, window.shape[1] // CELL_PX
     whole = window[: rows * CELL_PX, : columns * CELL_PX].astype(np.float64)
-    return whole.reshape(rows, CELL_PX, columns, CELL_PX).swapaxes(1, 2)
+    return np.asarray(whole.reshape(rows, CELL_PX, columns, CELL_PX).swapaxes(1, 2))
 
 
 def _spread(stack: NDArray[np.float64], at_most: int) -> NDArray[np.float64]:
@@ -321,7 +208,7 @@ def _spread(stack: NDArray[np.float64], at_most: int) -> NDArray[np.float64]:
     rows, columns = (
         np.unique(np.linspace(0, n - 1, min(n, side)).round().astype(int)) for n in stack.shape[:2]
     )
-    return stack[np.ix_(rows, columns)]
+    return np.asarray(stack[np.ix_(rows, columns)])
 
 
 def _join(stacks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -361,7 +248,7 @@ def _lag_one(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     y = np.mean(centred[:, 1:] * centred[:, :-1], axis=(1, 2))
     x = np.mean(centred[:, :, 1:] * centred[:, :, :-1], axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.stack([y, x], axis=1) / variance[:, None]
+        return np.asarray(np.stack([y, x], axis=1) / variance[:, None])
 
 
 def _contrasts(
@@ -382,23 +269,46 @@ def _contrasts(
 
 
 def _estimate(
-    looks: NDArray[np.float64], correlation: NDArray[np.float64], n_fitted: int
+    looks: NDArray[np.float64], correlation: NDArray[np.float64], *, contrast: bool
 ) -> tuple[float, tuple[float, float]] | None:
-    """Pool cells; undo the shrinkage of variance and correlation by the fitted terms."""
+    """Pool cells; undo the shrinkage of variance and correlation by the fitted terms.
+
+    Among single dates the texture-free cells are the upper edge of the distribution: its
+    95th percentile less what chance alone adds. Contrasts of dates err to both sides
+    (change, or coherence between the dates), so there the mode is taken.
+    """
     low, high = _PLAUSIBLE_LOOKS
     usable = (looks > low) & (looks < high) & np.isfinite(correlation).all(axis=1)
     if usable.sum() < MIN_CELLS:
         return None
-    mode = _mode(np.log(looks[usable]))
-    typical = usable & (np.abs(np.log(np.where(usable, looks, 1)) - mode) < 0.25)
-    measured = np.median(correlation[typical if typical.any() else usable], axis=0)
-    rho, lost = measured, 0.0
-    for _ in range(3):
+    logs, measured = np.log(looks[usable]), correlation[usable]
+    upper = np.quantile(logs, 0.95)
+    n_fitted = 1 if contrast else 3
+    centre, rho, lost = _mode(logs), np.median(measured[logs >= np.median(logs)], axis=0), 0.0
+    for _ in range(4):
+        spread = _chance_spread(float(np.exp(centre)), (rho[0], rho[1]))
+        centre = centre if contrast else upper - 1.645 * spread
+        near = np.abs(logs - centre) < max(1.5 * spread, 0.1)
+        rho = np.median(measured[near], axis=0) if near.any() else rho
+        if contrast:  # correlation of contrasts to that of intensities: simulated, within 0.01
+            rho = 1 - (1 - rho) ** (1 + 0.4 / np.exp(centre))
         lost = n_fitted * correlated_area((rho[0], rho[1]), CELL_PX) / CELL_PX**2
-        rho = measured + (1 - measured) * lost
+        rho = np.clip(rho + (1 - rho) * lost, 0, 0.95)
     shrinkage = (1 - lost) / (1 - n_fitted / CELL_PX**2)
-    rho_y, rho_x = np.clip(rho, 0, 0.95).tolist()
-    return float(np.exp(mode) * shrinkage), (rho_y, rho_x)
+    return float(np.exp(centre) * shrinkage), (float(rho[0]), float(rho[1]))
+
+
+def _chance_spread(looks: float, correlation: tuple[float, float]) -> float:
+    """Return the standard deviation of ln(looks) between cells of pure speckle.
+
+    Delta method on the variance of ln y, whose own variance follows from the kurtosis of
+    the log-gamma law and from the area over which squared correlations reach.
+    """
+    first, second, third = (float(polygamma(n, looks)) for n in (1, 2, 3))
+    squared = (correlation[0] ** 2, correlation[1] ** 2)
+    n_independent = CELL_PX**2 / correlated_area(squared, CELL_PX)
+    relative = np.sqrt((2 + third / first**2) / n_independent)
+    return float(relative * first / (looks * -second))
 
 
 def _mode(values: NDArray[np.float64]) -> float:
