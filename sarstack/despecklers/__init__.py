@@ -6,12 +6,13 @@ and import it at the end of this file: it is then tiled, distributed, tested and
 benchmarked like all others.
 """
 
+from inspect import signature
 from typing import Any, TypeVar
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import UsageError
 
-__all__ = ["Despeckler", "despeckler_names", "make_despeckler", "register"]
+__all__ = ["Despeckler", "describe_despecklers", "despeckler_names", "make_despeckler", "register"]
 
 _CLASSES: dict[str, type[Despeckler]] = {}
 
@@ -29,21 +30,48 @@ def despeckler_names() -> list[str]:
     return list(_CLASSES)
 
 
+def describe_despecklers() -> dict[str, str]:
+    """Return the first line of each method's description, by name."""
+    return {name: (cls.__doc__ or "").strip().splitlines()[0] for name, cls in _CLASSES.items()}
+
+
 def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     """Build a despeckler from its registered name and its own keyword parameters.
+
+    Parameters
+    ----------
+    name : str
+        A registered name, or the path of a ``.safetensors`` model, whose card says
+        which network it is for.
+    **parameters
+        Keyword parameters of the method.
 
     Raises
     ------
     UsageError
-        If no method has this name.
+        If no method has this name, or the method no such parameter.
+    ModelCardError
+        If a model file has no card or one that does not fit.
     """
+    if name.endswith(".safetensors"):
+        from sarstack.networks.card import read_card
+
+        return make_despeckler(read_card(name).variant, model=name, **parameters)
     if name not in _CLASSES:
         raise UsageError(
             f"method = {name!r} is not known",
             expected=f"one of {', '.join(_CLASSES)}, or the path of a .safetensors model",
             do="choose one of these names; `sarstack methods` describes them",
         )
+    accepted = signature(_CLASSES[name]).parameters
+    unknown = sorted(set(parameters) - set(accepted))
+    if unknown:
+        raise UsageError(
+            f"method {name!r} has no parameter {', '.join(unknown)}",
+            expected=", ".join(accepted) or "no parameters",
+            do="check the spelling",
+        )
     return _CLASSES[name](**parameters)
 
 
-from sarstack.despecklers import boxcar, lee  # noqa: E402, F401
+from sarstack.despecklers import boxcar, lee, lee_sigma, quegan_yu  # noqa: E402, F401
