@@ -93,7 +93,7 @@ def _stream_pixels(
         "blockysize": BLOCK_PX, "compress": "ZSTD", "zstd_level": 1, "predictor": 3,
         "bigtiff": "IF_SAFER",
     }  # fmt: skip
-    with _without_georeference_warning(), rasterio.open(path, "w", **profile) as raster:
+    with without_georeference_warning(), rasterio.open(path, "w", **profile) as raster:
         _set_georeference(raster, grid)
         raster.update_tags(**tags)
         raster.update_tags(1, units="1", scale="linear")
@@ -121,7 +121,7 @@ def _set_georeference(raster: object, grid: Grid) -> None:
 
 
 @contextmanager
-def _without_georeference_warning() -> Iterator[None]:
+def without_georeference_warning() -> Iterator[None]:
     """Silence rasterio where an image without georeference is what the user has."""
     import warnings
 
@@ -136,7 +136,7 @@ def check_cog(path: Path) -> None:
     """Raise if a file is not a valid Cloud-Optimized GeoTIFF, overviews included."""
     from rio_cogeo.cogeo import cog_validate
 
-    with _without_georeference_warning():
+    with without_georeference_warning():
         valid, problems, warnings = cog_validate(str(path), strict=True, quiet=True)
     if not valid:
         raise SarstackError(

@@ -1,0 +1,5 @@
+"""Run the command line with ``python -m sarstack``."""
+
+from sarstack.cli import main
+
+main()

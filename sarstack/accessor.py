@@ -1,0 +1,166 @@
+"""The xarray accessor ``ds.despeck``: a thin face on the same despecklers as the command line.
+
+Works on a Dataset of polarisations or a single DataArray, in memory or backed by Dask,
+with or without ``time``, with or without a CRS. Results are lazy if the input is lazy.
+"""
+
+from typing import Any
+
+import xarray as xr
+
+IN_MEMORY_CHUNK_PX = 1024
+
+
+@xr.register_dataset_accessor("despeck")
+@xr.register_dataarray_accessor("despeck")
+class DespeckAccessor:
+    """Despeckle an xarray object of Sentinel-1 intensities.
+
+    Notes
+    -----
+    The object is only referred to, never changed, and nothing is cached.
+    """
+
+    def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
+        self._obj = obj
+
+    def apply(
+        self, method: str = "despecknet", looks: float | None = None, **parameters: Any
+    ) -> Any:
+        """Despeckle.
+
+        Parameters
+        ----------
+        method : str
+            Name of a method (``sarstack methods``) or path of a .safetensors model.
+        looks : float, optional
+            Equivalent number of looks; measured from the scene when not given.
+        **parameters
+            Of the method, for instance ``window_px=9``.
+
+        Returns
+        -------
+        Dataset or DataArray
+            As the input: same dims, coordinates, attributes; float32 linear intensity,
+            NaN where the input is nodata. Lazy if the input is lazy.
+
+        Raises
+        ------
+        UsageError
+            If the method is unknown.
+        ScaleError
+            If the values are said to be dB or amplitude, or look like it.
+        """
+        from sarstack.cube import as_cube
+        from sarstack.despecklers import make_despeckler
+        from sarstack.engine import despeckle_array
+
+        despeckler = make_despeckler(method, **parameters)
+        cube, restore = as_cube(self._obj)
+        lazy = _is_lazy(cube)
+        chunked = cube if lazy else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+        result = cube.copy()
+        for name in cube.data_vars:
+            data = despeckle_array(chunked[name].data, despeckler, looks)
+            attributes = cube[name].attrs | {"speckle_filter": despeckler.name}
+            result[name] = (cube[name].dims, data, attributes)
+        return restore(result if lazy else result.compute())
+
+    def labels(
+        self,
+        rule: str = "cv",
+        *,
+        threshold: float = 0.1,
+        quantile: float = 0.99,
+        multilook_px: int = 1,
+        looks: float | None = None,
+    ) -> xr.Dataset:
+        """Compute temporal mean, standard deviation, count, variation and stable mask.
+
+        Parameters
+        ----------
+        rule, threshold, quantile : see `sarstack.labels.finish_labels`
+            Rule of the stable mask.
+        multilook_px : int
+            Odd width of a spatial mean of each date before the statistics.
+        looks : float, optional
+            Equivalent number of looks; measured when not given.
+
+        Returns
+        -------
+        Dataset
+            Variables ``mean std count cv stable``, dims ``(polarisation, y, x)``.
+            Lazy if the input is lazy.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer than two dates.
+        """
+        from sarstack.cube import as_cube
+        from sarstack.despecklers import make_despeckler
+        from sarstack.engine import despeckle_array
+        from sarstack.errors import UsageError
+        from sarstack.labels import ATTRIBUTES, label_arrays
+
+        cube, _ = as_cube(self._obj)
+        if cube.sizes["time"] < 2:
+            raise UsageError(
+                f"the cube has {cube.sizes['time']} date",
+                expected="two dates or more along the dimension 'time'",
+                do="open the whole stack: labels are statistics over time",
+            )
+        chunked = cube if _is_lazy(cube) else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+        layers = []
+        for name in chunked.data_vars:
+            data = chunked[name].data
+            if multilook_px > 1:
+                data = despeckle_array(data, make_despeckler("boxcar", window_px=multilook_px))
+            arrays = label_arrays(
+                data, looks=looks, rule=rule, threshold=threshold, quantile=quantile
+            )
+            layers.append(
+                xr.Dataset({n: (("y", "x"), a, ATTRIBUTES[n]) for n, a in arrays.items()})
+            )
+        names = xr.Variable("polarisation", [str(name) for name in chunked.data_vars])
+        labels = xr.concat(layers, names)
+        coords = {n: c for n, c in cube.coords.items() if "time" not in c.dims}
+        labels = labels.assign_coords(coords)
+        return labels if _is_lazy(cube) else labels.compute()
+
+    def looks(self) -> xr.Dataset:
+        """Measure looks and lag-1 correlation of the speckle, per polarisation.
+
+        Returns
+        -------
+        Dataset
+            Variables ``looks``, ``correlation_y``, ``correlation_x`` and ``source``
+            ("estimated", or "nominal" where the scene is too small), dim
+            ``polarisation``. Computed at once, on sample windows only.
+        """
+        import dask
+
+        from sarstack.cube import as_cube
+        from sarstack.speckle import combine_samples, sample_speckle
+        from sarstack.tiles import Shape, sample_windows
+
+        cube, _ = as_cube(self._obj)
+        known = []
+        for name in cube.data_vars:
+            windows = sample_windows(Shape(cube.sizes["y"], cube.sizes["x"]))
+            sample = dask.delayed(sample_speckle)
+            samples = [sample([date[w.slices] for w in windows]) for date in cube[name].data]
+            known.append(combine_samples(list(dask.compute(*samples)))[0])
+        return xr.Dataset(
+            {
+                "looks": ("polarisation", [k.looks for k in known]),
+                "correlation_y": ("polarisation", [k.correlation[0] for k in known]),
+                "correlation_x": ("polarisation", [k.correlation[1] for k in known]),
+                "source": ("polarisation", [k.looks_source for k in known]),
+            },
+            {"polarisation": [str(name) for name in cube.data_vars]},
+        )
+
+
+def _is_lazy(cube: xr.Dataset) -> bool:
+    return any(variable.chunks is not None for variable in cube.data_vars.values())

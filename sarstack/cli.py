@@ -1,0 +1,279 @@
+"""The command line: parse, call one job, print, exit with a documented code.
+
+stdout is data (paths, tables), stderr is for people (log, progress, errors).
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sarstack import __version__
+from sarstack.errors import EXIT_CODES, SarstackError, UsageError
+
+_CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"\b\nExit codes:\n{_CODES}",
+)
+@click.version_option(__version__, prog_name="sarstack")
+@click.option("-v", "--verbose", is_flag=True, help="Tell more.")
+@click.option("-q", "--quiet", is_flag=True, help="Tell only what went wrong.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
+    r"""Despeckle whole Sentinel-1 archives.
+
+    \b
+    Example:
+      sarstack info stack/
+      sarstack build-labels stack/ -o labels.zarr
+      sarstack despeckle stack/ -o despeckled/ --cluster
+    """
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("sarstack")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logging.captureWarnings(capture=True)
+    logging.getLogger("py.warnings").handlers[:] = [handler]
+
+
+def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that all jobs on a stack share."""
+    options = [
+        click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
+                     help="Settings in YAML (a run.yaml replays that run); options win over it."),
+        click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
+                     help="What the stored numbers are; found out when not given."),
+        click.option("--dates", metavar="FIRST/LAST", help="For example 2021-01-01/2021-12-31."),
+        click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,
+                     help="Part of the stack, in its own coordinates."),
+        click.option("--pol", "polarisations", multiple=True, metavar="POL",
+                     help="vv, vh, hh or hv; may be repeated."),
+        click.option("--looks", type=float, help="Equivalent number of looks; measured if absent."),
+        click.option("--tile-px", type=int, help="Edge of a tile, a multiple of 256."),
+        click.option("--cluster", is_flag=False, flag_value="local", default=None,
+                     metavar="[ADDRESS]",
+                     help="Alone: a Dask cluster on this machine. With an address "
+                     "(tcp://host:port) or a scheduler file: that cluster."),
+        click.option("--workers", type=int, help="Worker processes or threads; default all cores."),
+        click.option("--overwrite", is_flag=True, help="Make finished results again."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _parse_bbox(_context: Any, _option: Any, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 4:
+        raise click.BadParameter(f"{text!r} is not four numbers XMIN,YMIN,XMAX,YMAX")
+    return values
+
+
+def _read_config(kind: Any, stack: str | None, config: Path | None, entries: dict[str, Any]) -> Any:
+    """Join the settings file and the options; without both, find sarstack.yaml here."""
+    from sarstack.config import DEFAULT_FILE
+
+    cluster = entries.get("cluster")
+    if stack is None and cluster and "://" not in cluster and Path(cluster).is_dir():
+        # `--cluster stack/`: the optional value of --cluster swallowed the argument.
+        stack, entries["cluster"] = cluster, "local"
+    entries["polarisations"] = entries["polarisations"] or None
+    given = {k: v for k, v in entries.items() if v is not None and v is not False}
+    if stack is not None:
+        given["stack"] = stack
+    if config is None and stack is None:
+        if not Path(DEFAULT_FILE).exists():
+            raise UsageError(
+                "no STACK was given",
+                expected=f"a folder of images, or a {DEFAULT_FILE} in the current folder",
+                do=f"sarstack {kind.command()} FOLDER",
+            )
+        config = Path(DEFAULT_FILE)
+    return kind.read(config, **given) if config else kind.make(**given)
+
+
+@cli.command()
+@click.argument("stack")
+@click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
+def info(stack: str, scale: str | None) -> None:
+    r"""Show what a stack holds: dates, orbits, grid, scale, nodata, looks.
+
+    \b
+    Example:
+      sarstack info stack/
+    """
+    from sarstack.readers import index_stack
+    from sarstack.readers.description import describe_stack
+
+    click.echo(describe_stack(index_stack(stack, scale=scale)).render())
+
+
+@cli.command("build-labels")
+@click.argument("stack", required=False)
+@click.option("-o", "--output", help="Zarr store to write; default labels.zarr.")
+@click.option("--rule", type=click.Choice(["cv", "paper"]), help="Rule of the stable mask.")
+@click.option("--threshold", type=float, help="Largest standard deviation for --rule paper.")
+@click.option("--quantile", type=float, help="Share of pure speckle that --rule cv keeps.")
+@click.option("--multilook-px", type=int, help="Odd width of a spatial mean of each date.")
+@stack_options
+def build_labels_command(
+    stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
+) -> None:
+    r"""Compute temporal mean, standard deviation, count and stable mask into Zarr.
+
+    \b
+    Example:
+      sarstack build-labels stack/ -o labels.zarr
+    """
+    from sarstack.config import LabelsConfig
+    from sarstack.workflows.build_labels import build_labels
+
+    settings = _read_config(LabelsConfig, stack, config, entries)
+    click.echo(build_labels(settings, overwrite=overwrite))
+
+
+@cli.command("despeckle")
+@click.argument("stack", required=False)
+@click.option("-o", "--output", help="Folder of the results; default STACK-despeckled.")
+@click.option("--method", help="A method of `sarstack methods`, or a .safetensors model.")
+@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
+              help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
+@click.option("--finetune", is_flag=True, help="Tune the network on the stack first.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@stack_options
+def despeckle_command(
+    stack: str | None, config: Path | None, *, overwrite: bool, dry_run: bool, **entries: Any
+) -> None:
+    r"""Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
+
+    Without STACK the sarstack.yaml of the current folder is run. Run the same command
+    again to continue after an interruption.
+
+    \b
+    Example:
+      sarstack despeckle stack/ -o despeckled/ --cluster
+    """
+    from sarstack.cluster import n_cores
+    from sarstack.config import DespeckleConfig
+    from sarstack.workflows.despeckle import despeckle
+    from sarstack.workflows.plan import plan_despeckle
+
+    entries["parameters"] = _parse_parameters(entries["parameters"])
+    settings = _read_config(DespeckleConfig, stack, config, entries)
+    if dry_run:
+        plan = plan_despeckle(settings, overwrite=overwrite)
+        click.echo(plan.render(settings.workers or n_cores()))
+        return
+    outcome = despeckle(settings, overwrite=overwrite)
+    for path in outcome.outputs:
+        click.echo(path)
+    logging.getLogger("sarstack").info(
+        "%d images in %s; peak memory per worker %.0f MB",
+        len(outcome.outputs), outcome.folder, outcome.peak_bytes / 1e6,
+    )  # fmt: skip
+    outcome.raise_failures()
+
+
+def _parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
+    import yaml
+
+    parameters = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise UsageError(f"--set {pair!r} has no value", do="write --set NAME=VALUE")
+        parameters[name.strip().replace("-", "_")] = yaml.safe_load(value)
+    return parameters or None
+
+
+@cli.command()
+def methods() -> None:
+    """List the despeckling methods."""
+    from sarstack.despecklers import describe_despecklers
+
+    for name, text in describe_despecklers().items():
+        click.echo(f"{name:<18} {text}")
+
+
+@cli.command()
+def versions() -> None:
+    """Print the versions a bug report needs."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import rasterio
+
+    click.echo(f"sarstack {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in ("numpy", "scipy", "xarray", "dask", "distributed", "zarr", "rasterio",
+                 "rioxarray", "rio-cogeo", "torch", "safetensors"):  # fmt: skip
+        try:
+            click.echo(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            click.echo(f"{name} missing")
+    click.echo(f"GDAL {rasterio.__gdal_version__}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; a user never sees a traceback for a mistake of theirs."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
+    debug = "--debug" in arguments
+    _stop_gently()
+    try:
+        cli(args=arguments, prog_name="sarstack", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as wrong:
+        wrong.show()
+        return wrong.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; run the same command again to continue", err=True)
+        return 130
+    except SarstackError as failure:
+        if debug:
+            raise
+        click.echo(f"error: {failure}", err=True)
+        return failure.exit_code
+    except Exception as bug:
+        if debug:
+            raise
+        click.echo(f"unexpected {type(bug).__name__}: {bug}\n  do this: repeat with "
+                   "`sarstack --debug ...` and report what it prints", err=True)  # fmt: skip
+        return 1
+    return 0
+
+
+def _stop_gently() -> None:
+    """First Ctrl-C (or SIGTERM): finish running tiles and stop. Second: stop now."""
+    asked = []
+
+    def stop(_signal: int, _frame: Any) -> None:
+        if asked:
+            os._exit(130)
+        asked.append(True)
+        click.echo("stopping when the running tiles are done (again to stop now)", err=True)
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, e.g. inside a notebook's server
+        return

@@ -1,0 +1,118 @@
+"""Settings of a run: typed, checked as a whole, written beside every result and replayable."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sarstack.errors import ConfigError
+
+DEFAULT_FILE = "sarstack.yaml"
+Rule = Literal["cv", "paper"]
+
+
+class StackConfig(BaseModel):
+    """Which images of a stack take part."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stack: str = Field(description="folder, file, Zarr store, netCDF file or glob pattern")
+    scale: Literal["linear", "amplitude", "db"] | None = Field(
+        None, description="what the stored numbers are; found out when not given"
+    )
+    dates: str | None = Field(None, description="first and last date, 2021-01-01/2021-12-31")
+    bbox: tuple[float, float, float, float] | None = Field(
+        None, description="xmin, ymin, xmax, ymax in the coordinates of the stack"
+    )
+    polarisations: tuple[str, ...] | None = Field(None, description="e.g. [vv, vh]; default all")
+    looks: float | None = Field(
+        None, gt=0, description="equivalent number of looks; measured when not given"
+    )
+    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
+    cluster: str | None = Field(
+        None, description="local, or the address or file of a running Dask scheduler"
+    )
+    workers: int | None = Field(None, gt=0, description="processes or threads; default all cores")
+
+    def to_yaml(self) -> str:
+        """Return all effective values as YAML, each with its description as a comment."""
+        lines = [f"# sarstack {type(self).command()}: effective settings, replay with --config"]
+        for name, value in self.model_dump(mode="json").items():
+            text = yaml.safe_dump({name: value}, default_flow_style=None, sort_keys=False).strip()
+            note = type(self).model_fields[name].description
+            lines.append(f"{text}  # {note}" if note and "\n" not in text else text)
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def command(cls) -> str:
+        """Return the name of the command these settings belong to."""
+        return {"DespeckleConfig": "despeckle", "LabelsConfig": "build-labels"}[cls.__name__]
+
+    @classmethod
+    def read(cls, path: Path, **overrides: Any) -> Self:
+        """Read settings from a YAML file; `overrides` that are not None win.
+
+        Raises
+        ------
+        ConfigError
+            If the file is missing, is not YAML, or has unknown or impossible entries.
+        """
+        try:
+            entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as failure:
+            raise ConfigError(
+                f"settings cannot be read: {failure}", where=str(path), do="check the file"
+            ) from failure
+        if not isinstance(entries, dict):
+            raise ConfigError("settings are not a mapping of names to values", where=str(path))
+        return cls.make(**entries | {k: v for k, v in overrides.items() if v is not None})
+
+    @classmethod
+    def make(cls, **entries: Any) -> Self:
+        """Check settings and build them, with every problem named in one error.
+
+        Raises
+        ------
+        ConfigError
+            If an entry is unknown or its value impossible.
+        """
+        try:
+            config = cls(**entries)
+        except ValidationError as failure:
+            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors()]
+            raise ConfigError(
+                f"{len(problems)} setting(s) cannot be used: " + "; ".join(problems),
+                expected=f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}",
+                do=f"see `sarstack {cls.command()} --help`",
+            ) from failure
+        if config.tile_px % 256:
+            raise ConfigError(
+                f"tile_px = {config.tile_px} is not a multiple of 256",
+                expected="256, 512, 1024, 2048, ...",
+                do="choose one of these: it changes speed and memory, never pixels",
+            )
+        return config
+
+
+class DespeckleConfig(StackConfig):
+    """Settings of `sarstack despeckle`."""
+
+    output: str | None = Field(None, description="folder of the results; default STACK-despeckled")
+    method: str = Field("despecknet", description="a method's name or a .safetensors model")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="parameters of the method, e.g. {window_px: 9}"
+    )
+    finetune: bool = Field(default=False, description="tune the network on the stack first")
+
+
+class LabelsConfig(StackConfig):
+    """Settings of `sarstack build-labels`."""
+
+    output: str | None = Field(None, description="Zarr store of the labels; default labels.zarr")
+    rule: Rule = Field(
+        "cv", description="stable where: cv = variation is speckle's; paper = std below threshold"
+    )
+    threshold: float = Field(0.1, gt=0, description="largest standard deviation for rule paper")
+    quantile: float = Field(0.99, gt=0, lt=1, description="of pure speckle kept by rule cv")
+    multilook_px: int = Field(1, gt=0, description="odd width of a spatial mean of each date")

@@ -1,0 +1,214 @@
+"""Labels: what all dates of a stack say together, used as training target.
+
+Temporal mean, standard deviation, count of valid dates, coefficient of variation and
+the mask of stable pixels. Averages are taken in linear intensity, in float64, in one
+pass over the dates.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.graph_manipulation import clone
+from numpy.typing import NDArray
+
+from sarstack.masking import box_mean
+from sarstack.speckle import combine_samples, sample_speckle, stable_threshold
+from sarstack.tiles import Shape, sample_windows
+
+LABELS = ("mean", "std", "count", "cv", "stable")
+DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
+ATTRIBUTES = {
+    "mean": {"long_name": "temporal mean of intensity", "units": "1", "cell_methods": "time: mean"},
+    "std": {
+        "long_name": "temporal standard deviation of intensity (N - 1)",
+        "units": "1",
+        "cell_methods": "time: standard_deviation",
+    },
+    "count": {"long_name": "number of valid dates", "units": "1"},
+    "cv": {"long_name": "temporal coefficient of variation of intensity", "units": "1"},
+    "stable": {
+        "long_name": "pixel without change beyond speckle",
+        "flag_values": [0, 1],
+        "flag_meanings": "changing_or_unknown stable",
+        "units": "1",
+    },
+}  # fmt: skip
+
+
+def multilook(intensity: NDArray[np.float32], width_px: int) -> NDArray[np.float32]:
+    """Return the mean of the valid pixels around each valid pixel.
+
+    Parameters
+    ----------
+    intensity : ndarray, shape (y, x), float32
+        Linear power, NaN = nodata.
+    width_px : int
+        Odd width of the square; 1 returns the input.
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32
+        NaN exactly where the input is NaN.
+    """
+    if width_px == 1:
+        return intensity
+    valid = np.isfinite(intensity)
+    smooth = box_mean(np.where(valid, intensity, 0).astype(np.float64), valid, width_px)
+    return np.where(valid, smooth, np.nan).astype(np.float32)
+
+
+def add_date(moments: NDArray[np.float64], intensity: NDArray[np.float32]) -> None:
+    """Add one date to the running moments, in place.
+
+    Parameters
+    ----------
+    moments : ndarray, shape (3, y, x), float64
+        Count, sum and sum of squares of the valid intensities so far.
+    intensity : ndarray, shape (y, x), float32
+        Linear power, NaN = nodata; negative values count as they are.
+    """
+    valid = np.isfinite(intensity)
+    value = np.where(valid, intensity, 0).astype(np.float64)
+    moments[0] += valid
+    moments[1] += value
+    moments[2] += value * value
+
+
+def finish_labels(
+    moments: NDArray[np.float64],
+    *,
+    looks: float,
+    rule: str = "cv",
+    threshold: float = 0.1,
+    quantile: float = 0.99,
+) -> dict[str, NDArray[np.generic]]:
+    """Turn moments into labels.
+
+    Parameters
+    ----------
+    moments : ndarray, shape (3, y, x), float64
+        From :func:`add_date` over all dates.
+    looks : float
+        Equivalent number of looks of the speckle.
+    rule : {"cv", "paper"}
+        ``cv``: stable where the squared coefficient of variation is at most the
+        `quantile` that pure speckle of these looks has over as many dates; it does not
+        depend on brightness. ``paper``: stable where the standard deviation is at most
+        `threshold` (deSpeckNet, section III.C).
+    threshold, quantile : float
+        See `rule`.
+
+    Returns
+    -------
+    dict of ndarray, shape (y, x)
+        ``mean`` (NaN where no date is valid), ``std`` and ``cv`` (NaN below two valid
+        dates), ``count``, ``stable`` (0 or 1; 0 below two valid dates).
+    """
+    n, total, squares = moments
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / n
+        # Rounding can push the difference a hair below zero on constant pixels.
+        variance = np.maximum(squares - total * mean, 0) / (n - 1)
+        variance[n < 2] = np.nan
+        cv = np.sqrt(variance) / np.abs(mean)
+        if rule == "cv":
+            limit = stable_threshold(looks, int(n.max(initial=0)), quantile)
+            stable = cv**2 <= limit[n.astype(np.intp)]
+        else:
+            stable = np.sqrt(variance) <= threshold
+    labels = {"mean": mean, "std": np.sqrt(variance), "count": n, "cv": cv, "stable": stable}
+    return {name: labels[name].astype(DTYPES[name]) for name in LABELS}
+
+
+def mean_without(
+    mean: NDArray[np.float32], count: NDArray[np.uint16], date: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Take one date out of a temporal mean, so that a target never holds its own input.
+
+    Parameters
+    ----------
+    mean, count : ndarray, shape (y, x)
+        Labels over all dates.
+    date : ndarray, shape (y, x), float32
+        One of these dates, multilooked as the labels were.
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32
+        Mean of the other dates; NaN where there is none.
+    """
+    valid = np.isfinite(date)
+    others = count.astype(np.float64) - valid
+    total = mean.astype(np.float64) * count - np.where(valid, date, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(others > 0, total / others, np.nan).astype(np.float32)
+
+
+def label_arrays(
+    array: da.Array,
+    *,
+    looks: float | None = None,
+    rule: str = "cv",
+    threshold: float = 0.1,
+    quantile: float = 0.99,
+) -> dict[str, da.Array]:
+    """Compute the labels of one polarisation lazily.
+
+    Parameters
+    ----------
+    array : dask array, shape (time, y, x), float32
+        Linear power, NaN = nodata.
+    looks, rule, threshold, quantile
+        As in :func:`finish_labels`; looks are measured lazily when not given.
+
+    Returns
+    -------
+    dict of dask array, shape (y, x)
+
+    Notes
+    -----
+    Lazy: yes. One task per chunk adds its dates up, a tree adds the chunks: memory does
+    not depend on the number of dates.
+    """
+    moments = da.map_blocks(
+        _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),
+        dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
+    ).sum(axis=0)  # fmt: skip
+    known = _lazy_looks(array) if looks is None else looks
+    options = {"rule": rule, "threshold": threshold, "quantile": quantile}
+    finish = dask.delayed(finish_labels, pure=True)
+    rows: list[list[dict[str, da.Array]]] = []
+    for window_y in _spans(array.chunks[1]):
+        row = []
+        for window_x in _spans(array.chunks[2]):
+            made = finish(moments[:, window_y, window_x], looks=known, **options)
+            shape = (window_y.stop - window_y.start, window_x.stop - window_x.start)
+            row.append({n: da.from_delayed(made[n], shape, dtype=DTYPES[n]) for n in LABELS})
+        rows.append(row)
+    return {name: da.block([[made[name] for made in row] for row in rows]) for name in LABELS}
+
+
+def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:
+    moments = np.zeros((3, *block.shape[1:]))
+    for date in block:
+        add_date(moments, date)
+    return moments[np.newaxis]
+
+
+def _lazy_looks(array: da.Array) -> object:
+    windows = sample_windows(Shape(*array.shape[1:]))
+    sample = dask.delayed(sample_speckle, pure=True)
+    samples = [sample([date[w.slices] for w in windows]) for date in clone(array)]
+    return dask.delayed(_looks_of, pure=True)(samples)
+
+
+def _looks_of(samples: list[object]) -> float:
+    return combine_samples(samples)[0].looks  # type: ignore[arg-type]
+
+
+def _spans(sizes: Sequence[int]) -> list[slice]:
+    edges = np.cumsum([0, *sizes]).tolist()
+    return [slice(a, b) for a, b in pairwise(edges)]

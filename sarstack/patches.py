@@ -1,0 +1,219 @@
+"""Training patches straight from a stack and its labels: no copies, no folders of images.
+
+The input is one date; the target is the temporal mean of all *other* dates. A label that
+held its own input would teach a network to keep the speckle.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import StackError, UsageError
+from sarstack.labels import mean_without, multilook
+from sarstack.readers.stack import Raster, Stack
+from sarstack.speckle import SceneStatistics
+from sarstack.tiles import Shape, Window, tile_grid
+from sarstack.training import Batch
+
+MIN_DATES = 3
+MIN_VALID_SHARE = 0.5
+MAX_CELLS = 4096
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels store of a stack, read by window.
+
+    Attributes
+    ----------
+    path : str
+        Zarr store made by ``build-labels``.
+    polarisations, dates : tuple of str
+        What it covers.
+    multilook_px : int
+        Spatial mean that the dates had before.
+    """
+
+    path: str
+    polarisations: tuple[str, ...]
+    dates: tuple[str, ...]
+    shape: Shape
+    multilook_px: int
+
+    @classmethod
+    def open(cls, path: str | Path, stack: Stack) -> "Labels":
+        """Open a store and check that it belongs to a stack.
+
+        Raises
+        ------
+        UsageError
+            If it is not a labels store.
+        StackError
+            If its grid is another one, or it lacks a polarisation.
+        """
+        import zarr
+
+        try:
+            group = zarr.open_group(str(path), mode="r")
+            attributes = dict(group.attrs)
+            polarisations = tuple(str(p) for p in np.asarray(group["polarisation"][:]))
+            shape = Shape(*group["mean"].shape[1:])
+            settings = json.loads(str(attributes["settings"]))
+        except (OSError, KeyError, ValueError) as failure:
+            raise UsageError(
+                f"labels = {str(path)!r} is not a labels store ({failure})",
+                expected="a Zarr store made by `sarstack build-labels`",
+                do=f"sarstack build-labels {stack.path} -o labels.zarr",
+            ) from failure
+        lacking = [p for p in stack.polarisations if p not in polarisations]
+        if shape != stack.grid.shape or lacking:
+            raise StackError(
+                f"the labels have {shape.y} x {shape.x} px and {', '.join(polarisations)}",
+                expected=f"{stack.grid.shape.y} x {stack.grid.shape.x} px and "
+                f"{', '.join(stack.polarisations)}, as the stack",
+                where=str(path),
+                do="build the labels of this very stack, with the same --bbox and --pol",
+            )
+        dates: Any = attributes["dates"]
+        return cls(str(path), polarisations, tuple(dates), shape, int(settings["multilook_px"]))
+
+    def read(self, name: str, polarisation: str, window: Window) -> NDArray[Any]:
+        """Read one variable of one polarisation, shape of `window`."""
+        import zarr
+
+        layer = self.polarisations.index(polarisation)
+        array = zarr.open_array(f"{self.path}/{name}", mode="r")
+        return np.asarray(array[(layer, *window.slices)])
+
+
+@dataclass(frozen=True)
+class StackPatches:
+    """Patches of a stack, as a training source: batch number n is always the same.
+
+    Attributes
+    ----------
+    stack : Stack
+    labels : Labels
+    cells : tuple of (str, Window)
+        Polarisation and place of the patches.
+    batch_size : int
+    seed : int
+    bright : dict of (str, int) to float
+        Divisor of each image (polarisation, date) for networks on linear intensity;
+        empty for networks on log intensity, which need none.
+    """
+
+    stack: Stack
+    labels: Labels
+    cells: tuple[tuple[str, Window], ...]
+    batch_size: int
+    seed: int
+    bright: dict[tuple[str, int], float]
+
+    def batch(self, step: int) -> Batch:
+        """Draw places, dates and flips from the step's number, and read them."""
+        rng = np.random.default_rng([self.seed, step])
+        patches = [self._draw(rng) for _ in range(self.batch_size)]
+        return Batch(*(np.stack(parts)[:, np.newaxis] for parts in zip(*patches, strict=True)))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
+        """Read one patch; flipped at random, never rotated: azimuth is not range."""
+        polarisation, window = self.cells[rng.integers(len(self.cells))]
+        rasters = self.stack.rasters[polarisation]
+        usable = [i for i, raster in enumerate(rasters) if raster is not None]
+        date = int(rng.choice(usable))
+        raster = rasters[date]
+        assert raster is not None, "chosen from the dates that have this polarisation"
+        parts = self._read(raster, polarisation, date, window)
+        flip = (slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1])))
+        return tuple(np.ascontiguousarray(part[flip]) for part in parts)
+
+    def _read(
+        self, raster: Raster, polarisation: str, date: int, window: Window
+    ) -> tuple[NDArray[np.float32], ...]:
+        outer = window.expand(self.labels.multilook_px // 2, self.stack.grid.shape)
+        block = raster.read(outer)
+        intensity = block[window.inside(outer)]
+        target = self.labels.read("mean", polarisation, window)
+        if str(self.stack.dates[date].time) in self.labels.dates:
+            count = self.labels.read("count", polarisation, window)
+            smooth = multilook(block, self.labels.multilook_px)[window.inside(outer)]
+            target = mean_without(target, count, smooth)
+        stable = self.labels.read("stable", polarisation, window)
+        usable = np.isfinite(target) & (target > 0) & np.isfinite(intensity) & (stable == 1)
+        divisor = np.float32(self.bright.get((polarisation, date), 1.0))
+        return intensity / divisor, target / divisor, usable.astype(np.float32)
+
+
+def split_cells(
+    stack: Stack, labels: Labels, patch_px: int, held_out: float = 0.15, seed: int = 0
+) -> tuple[tuple[tuple[str, Window], ...], tuple[tuple[str, Window], ...]]:
+    """Cut the scene into cells and keep some of them for validation, never trained on.
+
+    Parameters
+    ----------
+    stack, labels
+        What the patches come from.
+    patch_px : int
+        Edge of a cell; halved until the scene holds at least four.
+    held_out : float
+        Share of the cells kept for validation, at least one.
+
+    Returns
+    -------
+    training, validation : tuple of (str, Window)
+        Polarisation and window of each cell with enough stable, valid pixels.
+
+    Raises
+    ------
+    UsageError
+        If there are too few dates or too few usable pixels.
+    """
+    scene = stack.grid.shape
+    if len(stack.dates) < MIN_DATES:
+        raise UsageError(
+            f"the stack has {len(stack.dates)} dates",
+            expected=f"{MIN_DATES} or more, since the label leaves the input date out",
+            do="add dates, or use the shipped weights as they are",
+        )
+    while patch_px > 16 and (scene.y // patch_px) * (scene.x // patch_px) < 4:
+        patch_px //= 2
+    rng = np.random.default_rng(seed)
+    places = [
+        t.window for t in tile_grid(scene, patch_px) if t.window.shape == (patch_px, patch_px)
+    ]
+    candidates = [(p, w) for w in places for p in stack.polarisations]
+    order = rng.permutation(len(candidates))[:MAX_CELLS]
+    cells = [
+        candidates[i] for i in order if _usable_share(labels, *candidates[i]) > MIN_VALID_SHARE
+    ]
+    n_held_out = max(1, round(held_out * len(cells)))
+    if len(cells) <= n_held_out:
+        raise UsageError(
+            f"only {len(cells)} cells of {patch_px} px have enough stable pixels",
+            expected="at least two",
+            where=labels.path,
+            do="use a larger part of the scene, or labels with a milder rule (--quantile)",
+        )
+    held = {window for _, window in cells[:n_held_out]}
+    training = tuple(cell for cell in cells if cell[1] not in held)
+    return training or tuple(cells[n_held_out:]), tuple(c for c in cells if c[1] in held)
+
+
+def _usable_share(labels: Labels, polarisation: str, window: Window) -> float:
+    count = labels.read("count", polarisation, window)
+    stable = labels.read("stable", polarisation, window)
+    return float(np.mean((count >= MIN_DATES) & (stable == 1)))
+
+
+def bright_of(statistics: dict[str, dict[int, SceneStatistics]]) -> dict[tuple[str, int], float]:
+    """Return the divisor of every image from the scene statistics."""
+    return {
+        (polarisation, layer): known.bright
+        for polarisation, dates in statistics.items()
+        for layer, known in dates.items()
+    }

@@ -1,0 +1,99 @@
+"""What a run tells: progress while it works, a log and a record for afterwards."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LOGGER = logging.getLogger("sarstack")
+HEARTBEAT_S = 30.0
+
+
+class Progress:
+    """Counts finished pixels, and shows how far and how fast the run is.
+
+    On a terminal a bar with the time left; elsewhere a line of the log every half minute.
+
+    Parameters
+    ----------
+    what : str
+        What is being done.
+    total_px : int
+        Pixels to do.
+    """
+
+    def __init__(self, what: str, total_px: int) -> None:
+        self.what, self.total_px, self.done_px = what, total_px, 0
+        self._start = self._last = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def advance(self, n_px: int) -> None:
+        """Count `n_px` more finished pixels."""
+        self.done_px += n_px
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done_px, rate=self._rate(now))
+        elif now - self._last > HEARTBEAT_S:
+            self._last = now
+            rate = self.done_px / (now - self._start)
+            left = (self.total_px - self.done_px) / rate if rate else float("inf")
+            share = self.done_px / max(self.total_px, 1)
+            LOGGER.info("%s: %.0f %%, %.2f Mpx/s, %.0f s left", self.what, 100 * share,
+                        rate / 1e6, left)  # fmt: skip
+
+    def _rate(self, now: float) -> str:
+        return f"{self.done_px / max(now - self._start, 1e-9) / 1e6:.2f} Mpx/s"
+
+
+@contextmanager
+def show_progress(what: str, total_px: int) -> Iterator[Progress]:
+    """Show the progress of a job on stderr while it runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    progress = Progress(what, total_px)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield progress
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        progress._bar, progress._task = bar, bar.add_task(what, total=total_px, rate="")
+        yield progress
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Write the log of sarstack to a file as well, while a run lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        handler.close()
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a record under its name only when it is complete."""
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def now_utc() -> str:
+    """Return the time now, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,239 @@
+"""What a worker does: one function per kind of task.
+
+Every function is idempotent, takes small picklable arguments (paths, windows, numbers),
+reads and writes its own pixels, and returns a small record. The same functions run in
+threads of one process and on the workers of a cluster, so the pixels are the same.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack import scratch
+from sarstack.cog import write_cog, write_db_view
+from sarstack.despecklers.despeckler import Despeckler
+from sarstack.engine import contribute_window, despeckle_window
+from sarstack.errors import StackReadError
+from sarstack.labels import LABELS, add_date, finish_labels, multilook
+from sarstack.readers.stack import Grid, Raster
+from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
+from sarstack.tiles import Shape, Tile, Window, sample_windows, tile_grid
+
+GDAL_CACHE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """What is remembered of one finished tile."""
+
+    n_valid: int
+    sum_before: float
+    sum_after: float
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is remembered of one finished image."""
+
+    output: str
+    enl_after: float | None
+    seconds: float
+    peak_bytes: int
+
+
+@contextmanager
+def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
+    """Bound what one task may use: GDAL's cache, and one thread for its arithmetic.
+
+    Parallelism is over tiles; more threads inside a tile would only fight with it.
+    """
+    import rasterio
+
+    if despeckler is not None:
+        despeckler.warm_up()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1):
+        yield
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident size this process has had."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def sample_image(raster: Raster, scene: Shape, multilook_px: int = 1) -> SpeckleSample:
+    """Measure the speckle of one image, multilooked or not, on the sample windows."""
+    with worker_settings():
+        return sample_speckle(
+            multilook(raster.read(window), multilook_px) for window in sample_windows(scene)
+        )
+
+
+def despeckle_tile(
+    despeckler: Despeckler,
+    raster: Raster,
+    statistics: SceneStatistics,
+    scene: Shape,
+    tile: Tile,
+    layer: int,
+    target: str,
+    summary: str = "",
+) -> TileRecord:
+    """Read one tile of one date with its halo, despeckle it, write its shard.
+
+    Parameters
+    ----------
+    despeckler : Despeckler
+        The method; carries the path of its model, not the weights.
+    raster : Raster
+        The image.
+    statistics : SceneStatistics
+        Of the whole scene at this date.
+    scene : Shape
+        Size of the scene.
+    tile : Tile
+        What to compute.
+    layer : int
+        Date's place in the scratch array.
+    target, summary : str
+        Scratch array to write, and the one that holds the temporal summary (if any).
+    """
+    start = time.perf_counter()
+    with worker_settings(despeckler):
+        outer = tile.window.expand(despeckler.halo, scene)
+        block = raster.read(outer)
+        known = scratch.read_window(summary, slice(None), outer) if summary else None
+        result = despeckle_window(block, outer, tile.window, scene, despeckler, statistics, known)
+        scratch.write_tile(target, slice(layer, layer + 1), tile, result[np.newaxis])
+    before = block[tile.window.inside(outer)]
+    return TileRecord(
+        n_valid=int(np.isfinite(result).sum()),
+        sum_before=float(np.nansum(before, dtype=np.float64)),
+        sum_after=float(np.nansum(result, dtype=np.float64)),
+        seconds=time.perf_counter() - start,
+        peak_bytes=peak_memory_bytes(),
+    )
+
+
+def summarise_tile(
+    despeckler: Despeckler,
+    images: tuple[tuple[Raster, SceneStatistics], ...],
+    scene: Shape,
+    tile: Tile,
+    target: str,
+) -> list[str]:
+    """Add up the contributions of all dates to one tile of the temporal summary.
+
+    Dates are read one after the other: memory does not depend on their number.
+
+    Returns
+    -------
+    list of str
+        Reasons why dates were left out of this tile (unreadable parts).
+    """
+    problems = []
+    total = np.zeros((despeckler.n_summary, *tile.window.shape))
+    with worker_settings(despeckler):
+        outer = tile.window.expand(despeckler.halo, scene)
+        for raster, statistics in images:
+            try:
+                block = raster.read(outer)
+            except StackReadError as failure:
+                problems.append(str(failure))
+                continue
+            total += contribute_window(block, outer, tile.window, scene, despeckler, statistics)
+        scratch.write_tile(target, slice(None), tile, total.astype(np.float32))
+    return problems
+
+
+def finish_image(
+    source: str,
+    layer: int,
+    grid: Grid,
+    tile_px: int,
+    output: str,
+    description: str,
+    tags: dict[str, str],
+) -> ImageRecord:
+    """Make the COG and its dB view of one image whose tiles are all computed.
+
+    The shards are removed once the finished file stands under its name.
+    """
+    start = time.perf_counter()
+    path = Path(output)
+
+    def read(window: Window) -> NDArray[np.float32]:
+        return scratch.read_window(source, slice(layer, layer + 1), window)[0]
+
+    windows = sample_windows(grid.shape)
+    after = combine_samples(
+        [
+            sample_speckle(
+                scratch.read_window(source, slice(layer, layer + 1), w)[0] for w in windows
+            )
+        ]
+    )[0]
+    enl_after = after.looks if after.looks_source == "estimated" else None
+    known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
+    with worker_settings():
+        pixels = ((t.window, read(t.window)) for t in tile_grid(grid.shape, tile_px))
+        write_cog(path, pixels, grid, description=description, tags=tags | known)
+        write_db_view(path, grid, description)
+    shutil.rmtree(Path(source, "c", str(layer)), ignore_errors=True)
+    seconds = time.perf_counter() - start
+    return ImageRecord(output, enl_after, seconds, peak_memory_bytes())
+
+
+def has_label(store: str, layer: int, tile: Tile) -> bool:
+    """Tell whether the labels of a tile are complete (the stable mask is written last)."""
+    return Path(store, "stable", "c", str(layer), str(tile.row), str(tile.column)).exists()
+
+
+def label_tile(
+    rasters: tuple[Raster, ...],
+    scene: Shape,
+    tile: Tile,
+    layer: int,
+    store: str,
+    looks: float,
+    rule: str,
+    threshold: float,
+    quantile: float,
+    multilook_px: int,
+) -> int:
+    """Compute the labels of one tile and polarisation, reading the dates one by one.
+
+    Returns
+    -------
+    int
+        Peak memory of the worker, bytes.
+    """
+    import zarr
+
+    outer = tile.window.expand(multilook_px // 2, scene)
+    moments = np.zeros((3, *tile.window.shape))
+    with worker_settings():
+        for raster in rasters:
+            date = multilook(raster.read(outer), multilook_px)
+            add_date(moments, date[tile.window.inside(outer)])
+    labels = finish_labels(moments, looks=looks, rule=rule, threshold=threshold, quantile=quantile)
+    # A tile without data must leave its mark as well, or it would be computed again.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        for name in LABELS:
+            array = zarr.open_array(f"{store}/{name}", mode="r+")
+            array[(layer, *tile.window.slices)] = labels[name]
+    return peak_memory_bytes()

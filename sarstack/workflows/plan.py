@@ -1,0 +1,250 @@
+"""What a despeckling run is going to do, known before any pixel is computed."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sarstack import __version__
+from sarstack.config import DespeckleConfig, StackConfig
+from sarstack.despecklers import Despeckler, make_despeckler
+from sarstack.engine import CELL_PX
+from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError
+from sarstack.readers import index_stack
+from sarstack.readers.stack import Raster, Stack
+from sarstack.tiles import n_tiles
+
+FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
+# A Python process with the libraries of a worker, measured.
+BASE_BYTES = 420 * 2**20
+BYTES_PER_PX = 4
+
+
+@dataclass(frozen=True)
+class Image:
+    """One output of a run."""
+
+    polarisation: str
+    layer: int
+    raster: Raster
+    output: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, before it starts.
+
+    Attributes
+    ----------
+    images : tuple of Image
+        To do, in order of date and polarisation.
+    finished : tuple of Image
+        Done by an earlier run with the same settings.
+    """
+
+    config: DespeckleConfig
+    stack: Stack
+    despeckler: Despeckler
+    output: Path
+    images: tuple[Image, ...]
+    finished: tuple[Image, ...]
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles of all images to do."""
+        return n_tiles(self.stack.grid.shape, self.config.tile_px) * len(self.images)
+
+    @property
+    def total_px(self) -> int:
+        """Pixels of all images to do."""
+        shape = self.stack.grid.shape
+        return shape.y * shape.x * len(self.images)
+
+    @property
+    def bytes_to_read(self) -> int:
+        """Bytes of the windows read, uncompressed, halo included."""
+        size, halo = self.config.tile_px, self.despeckler.halo
+        passes = 2 if self.despeckler.n_summary else 1
+        return round(self.total_px * BYTES_PER_PX * passes * ((size + 2 * halo) / size) ** 2)
+
+    @property
+    def bytes_to_write(self) -> int:
+        """Bytes of the results, uncompressed, overviews included; an upper bound."""
+        return round(self.total_px * BYTES_PER_PX * 4 / 3)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Peak memory of one worker process that computes one tile at a time.
+
+        Libraries, the tile with its halo (read, result, shard), the temporal summary,
+        what the method needs for one cell, and GDAL's cache while a COG is made.
+        """
+        size, halo = self.config.tile_px, self.despeckler.halo
+        tile = (size + 2 * halo) ** 2 * BYTES_PER_PX
+        cell = self.despeckler.memory_bytes((CELL_PX + 2 * halo) ** 2)
+        return BASE_BYTES + (5 + 3 * self.despeckler.n_summary) * tile + cell + 128 * 2**20
+
+    def estimate_seconds(self, n_workers: int) -> float:
+        """Time one cell here and now, and scale to the plan; reading and writing not counted."""
+        from sarstack.speckle import SceneStatistics
+
+        rng = np.random.default_rng(0)
+        cell = rng.gamma(4.4, 1 / 4.4, (CELL_PX, CELL_PX)).astype(np.float32)
+        known = SceneStatistics(looks=4.4, bright=3.0)
+        summary = None
+        if self.despeckler.n_summary:
+            summary = self.despeckler.contribute(cell, known).astype(np.float32)
+        self.despeckler.despeckle(cell, known, summary)
+        start = time.perf_counter()
+        self.despeckler.despeckle(cell, known, summary)
+        seconds = time.perf_counter() - start
+        return seconds * self.total_px / cell.size / n_workers
+
+    def render(self, n_workers: int) -> str:
+        """Return the plan as text for `--dry-run`."""
+        shape = self.stack.grid.shape
+        dates = sorted({image.layer for image in self.images})
+        method = ", ".join(f"{k} {v}" for k, v in self.despeckler.settings().items())
+        rows = {
+            "stack": self.stack.path,
+            "method": f"{self.despeckler.name} ({method})",
+            "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
+            f"{len(self.images)} images; {len(self.finished)} finished before",
+            "size": f"{shape.y} x {shape.x} px each",
+            "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
+            "to read": f"{self.bytes_to_read / 1e9:.2f} GB",
+            "to write": f"at most {self.bytes_to_write / 1e9:.2f} GB in {self.output}",
+            "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} workers",
+            "time": f"about {_duration(self.estimate_seconds(n_workers))}, reading not counted",
+        }
+        return "\n".join(f"{name:>12}: {value}" for name, value in rows.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def select_stack(config: StackConfig, *, skip_unreadable: bool = False) -> Stack:
+    """Index the stack of a run and cut it down to what the settings ask for."""
+    stack = index_stack(config.stack, scale=config.scale, skip_unreadable=skip_unreadable)
+    dates = tuple(config.dates.split("/")) if config.dates else None
+    return stack.select(dates=dates, bbox=config.bbox, polarisations=config.polarisations)
+
+
+def default_output(stack_path: str) -> Path:
+    """Return the folder beside which results go when none is named."""
+    return Path.cwd() / f"{Path(stack_path).stem.replace('*', '_')}-despeckled"
+
+
+def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
+    """Find out what there is to do; reads headers only, writes nothing.
+
+    Raises
+    ------
+    StackError
+        If the stack is empty or inconsistent, or two images would get the same name.
+    ResumeMismatchError
+        If finished results were made with other settings and `overwrite` is off.
+    """
+    stack = select_stack(config, skip_unreadable=True)
+    despeckler = make_despeckler(config.method, **config.parameters)
+    output = Path(config.output) if config.output else default_output(config.stack)
+    images = _list_images(config, stack, despeckler, output)
+    finished = () if overwrite else _find_finished(images)
+    todo = tuple(image for image in images if image not in finished)
+    return Plan(config, stack, despeckler, output.absolute(), todo, finished)
+
+
+def _list_images(
+    config: DespeckleConfig, stack: Stack, despeckler: Despeckler, output: Path
+) -> tuple[Image, ...]:
+    images = []
+    for layer in range(len(stack.dates)):
+        for polarisation in stack.polarisations:
+            raster = stack.rasters[polarisation][layer]
+            if raster is None:
+                continue
+            others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
+            path = (output / f"{raster.stem}_{despeckler.name}.tif").absolute()
+            mark = fingerprint(settings_of(config, despeckler), *(identity(r) for r in others))
+            images.append(Image(polarisation, layer, raster, path, mark))
+    names = [image.output.name for image in images]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StackError(
+            "several images would be written under the same name",
+            where=twice,
+            do="give the input files distinct names",
+        )
+    return tuple(images)
+
+
+def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
+    """Return all that decides the pixels of a result besides its input."""
+    return {
+        "method": despeckler.name,
+        **despeckler.settings(),
+        "looks": config.looks,
+        "bbox": config.bbox,
+        "version": __version__,
+    }
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of settings and identities."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity(raster: Raster | None) -> tuple[Any, ...]:
+    """Tell whether an input is still the same file, without reading it."""
+    if raster is None:
+        return ()
+    path = Path(raster.path)
+    if path.is_dir():
+        path = next((p for p in (path / "zarr.json", path / ".zmetadata") if p.exists()), path)
+    stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
+    return (path.name, raster.band, raster.variable, raster.index, raster.scale, raster.origin,
+            raster.shape, *stamp)  # fmt: skip
+
+
+def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
+    import rasterio
+
+    from sarstack.cog import without_georeference_warning
+
+    finished, others = [], []
+    for image in images:
+        if not image.output.exists():
+            continue
+        with without_georeference_warning(), rasterio.open(image.output) as raster:
+            same = raster.tags().get(FINGERPRINT_TAG) == image.fingerprint
+        (finished if same else others).append(image)
+    if others:
+        raise ResumeMismatchError(
+            f"{len(others)} results exist that were made with other settings or inputs",
+            expected="results of the same method, model, looks, version and input files",
+            where=[image.output.name for image in others],
+            do="choose another folder with -o, or --overwrite to make them again",
+        )
+    return tuple(finished)
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Raise if a folder's disk has less free space than a plan may need."""
+    import shutil
+
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise NotEnoughSpaceError(
+            f"the plan may write {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            where=str(folder),
+            do="free some space, choose another folder with -o, or fewer --dates",
+        )
