@@ -1,0 +1,112 @@
+"""deSpeckNet as a despeckler: the network of this project and the one of the paper.
+
+Mullissa, Marcos, Tuia, Herold, Reiche: deSpeckNet: Generalizing Deep Learning-Based SAR
+Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.despecklers import register
+from sarstack.despecklers.despeckler import Despeckler
+from sarstack.errors import ModelCardError
+from sarstack.inference import choose_device, despeckle_image, load_network
+from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
+from sarstack.speckle import SceneStatistics
+
+
+class _NetworkDespeckler(Despeckler):
+    """A despeckler whose weights lie in a model file; the object holds path and hash only.
+
+    Parameters
+    ----------
+    model : str or Path, optional
+        A ``.safetensors`` file of this variant; the weights shipped with sarstack if None.
+    device : str, optional
+        Torch device; a GPU if there is one, else the CPU, if None.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is missing, damaged, has no card, or is of another variant.
+    """
+
+    def __init__(self, model: str | Path | None = None, *, device: str | None = None) -> None:
+        # None stays None: each worker finds the shipped file in its own installation.
+        self.model = None if model is None else str(model)
+        self.device = device
+        self.card: ModelCard = read_card(self.path)
+        if self.card.variant != self.name:
+            raise ModelCardError(
+                f"the model is a {self.card.variant}",
+                expected=f"a {self.name}",
+                where=self.path,
+                do=f"use the method {self.card.variant} with this file, or another file",
+            )
+        self.sha256 = model_sha256(self.path)
+        self.halo = self.card.halo
+
+    @property
+    def path(self) -> str:
+        """Where the weights are on this machine."""
+        return self.model or str(shipped_model(self.name))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.path!r}, sha256={self.sha256[:12]!r})"
+
+    def despeckle(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,  # noqa: ARG002
+    ) -> NDArray[np.float32]:
+        """Despeckle one date; see :meth:`Despeckler.despeckle`."""
+        network = load_network(self.path, self.sha256, choose_device(self.device))
+        return despeckle_image(
+            network,
+            self.card,
+            intensity,
+            looks=statistics.looks,
+            correlation=statistics.correlation,
+            bright=statistics.bright,
+        )
+
+
+@register
+class DeSpeckNetDespeckler(_NetworkDespeckler):
+    """deSpeckNet on log intensity, residual, blind to looks and correlation (our default).
+
+    The local mean of ln y over 15x15 valid pixels is taken off before the network and put
+    back after it: a brighter or darker scene gives the very same result, brighter or darker.
+    """
+
+    name: ClassVar[str] = "despecknet"
+
+
+@register
+class PaperDeSpeckNetDespeckler(_NetworkDespeckler):
+    """deSpeckNet on linear intensity, as published.
+
+    One deviation: the scene is divided by its 98th percentile before the network and
+    multiplied by it after. The published network knows the brightness of its training
+    scene only (released weights saturate 8 dB above it); with this the result scales with
+    the scene. It is still less accurate far below that percentile.
+    """
+
+    name: ClassVar[str] = "despecknet-paper"
+
+
+def despeckler_from_model(path: str | Path, **parameters: Any) -> Despeckler:
+    """Build the despeckler that a model file is for, as its card says.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is not a model of sarstack.
+    """
+    variant = read_card(path).variant
+    classes = {c.name: c for c in (DeSpeckNetDespeckler, PaperDeSpeckNetDespeckler)}
+    return classes[variant](model=path, **parameters)

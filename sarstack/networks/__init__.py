@@ -1,0 +1,1 @@
+"""Networks and the card that travels inside each model file."""
