@@ -4,15 +4,24 @@ Nothing here reads pixels except :meth:`Raster.read`. All classes are small, fro
 and picklable: this is what travels to the workers of a cluster, never an open file.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.conventions import POLARISATIONS, Scale
+from sarstack.errors import UsageError
 from sarstack.tiles import Shape, Window
 
-Scale = Literal["linear", "amplitude", "db"]
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Date", "Grid", "GroundControlPoint", "Raster", "Scale", "Stack"]
+
+Transform = tuple[float, float, float, float, float, float]
+IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,108 @@ class Grid:
 
     shape: Shape
     crs_wkt: str = ""
-    transform: tuple[float, float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    transform: Transform = IDENTITY
     gcps: tuple[GroundControlPoint, ...] = ()
+
+    @property
+    def affine(self) -> Any:
+        """The transform as ``affine.Affine`` (pixel corner to ground)."""
+        from affine import Affine
+
+        return Affine(*self.transform)
+
+    @property
+    def crs(self) -> Any:
+        """The CRS as ``rasterio.crs.CRS``, None when there is none."""
+        from rasterio.crs import CRS
+
+        return CRS.from_wkt(self.crs_wkt) if self.crs_wkt else None
+
+    @property
+    def crs_name(self) -> str:
+        """Short name of the CRS, ``EPSG:32632`` where there is a code."""
+        if not self.crs_wkt:
+            return "none"
+        code, name = self.crs.to_epsg(), self.crs_wkt.split('"')[1]
+        return f"EPSG:{code}" if code else f"{name} (no EPSG code)"
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Whether pixels have a place on the ground, by affine or by ground control points."""
+        return bool(self.gcps) or bool(self.crs_wkt) or self.transform != IDENTITY
+
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel in units of the CRS, positive."""
+        a, b, _, d, e, _ = self.transform
+        return float(np.hypot(b, e)), float(np.hypot(a, d))
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(xmin, ymin, xmax, ymax)`` of the corners, in units of the CRS."""
+        a, b, c, d, e, f = self.transform
+        corners = [(y, x) for y in (0, self.shape.y) for x in (0, self.shape.x)]
+        xs = [a * x + b * y + c for y, x in corners]
+        ys = [d * x + e * y + f for y, x in corners]
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def coordinates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return pixel centres along y and along x, in units of the CRS.
+
+        Row and column centres in pixels when the grid is rotated or has only ground
+        control points: no single number per row exists then.
+        """
+        a, b, c, d, e, f = self.transform
+        if b or d:
+            a, c, e, f = 1.0, 0.0, 1.0, 0.0
+        rows, columns = (np.arange(n, dtype=np.float64) + 0.5 for n in self.shape)
+        return np.asarray(rows * e + f), np.asarray(columns * a + c)
+
+    def find_window(self, bbox: tuple[float, float, float, float]) -> Window:
+        """Return the window of pixels that a rectangle touches, clipped to the grid.
+
+        Parameters
+        ----------
+        bbox : tuple of 4 float
+            ``(xmin, ymin, xmax, ymax)`` in units of the CRS (pixels without a CRS).
+
+        Raises
+        ------
+        UsageError
+            If the rectangle is empty, lies outside, or the grid has only ground control points.
+        """
+        xmin, ymin, xmax, ymax = (float(v) for v in bbox)
+        if self.gcps:
+            raise UsageError(
+                f"bbox = {tuple(bbox)} cannot be used: the images have only ground control points",
+                do="leave out the bbox, or geocode the images first",
+            )
+        corners = [~self.affine @ (x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
+        columns, rows = ([corner[i] for corner in corners] for i in (0, 1))
+        # A millionth of a pixel forgives the rounding of coordinates written as decimals.
+        window = Window(
+            max(int(np.floor(min(rows) + 1e-6)), 0),
+            min(int(np.ceil(max(rows) - 1e-6)), self.shape.y),
+            max(int(np.floor(min(columns) + 1e-6)), 0),
+            min(int(np.ceil(max(columns) - 1e-6)), self.shape.x),
+        )
+        if xmin >= xmax or ymin >= ymax or min(window.shape) <= 0:
+            raise UsageError(
+                f"bbox = {tuple(bbox)} holds no pixel of the stack",
+                expected=f"xmin ymin xmax ymax within {self.bounds} ({self.crs_name})",
+                do="give the bbox in the coordinates of the images, smallest values first",
+            )
+        return window
+
+    def crop(self, window: Window) -> "Grid":
+        """Return the grid of a window of this grid; pixels stay where they are."""
+        a, b, c, d, e, f = self.transform
+        y0, x0 = window.y0, window.x0
+        gcps = tuple(
+            GroundControlPoint(p.row - y0, p.column - x0, p.x, p.y, p.z) for p in self.gcps
+        )
+        moved = (a, b, c + a * x0 + b * y0, d, e, f + d * x0 + e * y0)
+        return Grid(window.shape, self.crs_wkt, self.transform if self.gcps else moved, gcps)
 
 
 @dataclass(frozen=True)
@@ -74,6 +183,8 @@ class Raster:
         Row and column in the file of the stack's first pixel (not zero after a crop).
     shape : Shape
         Size of the part that belongs to the stack.
+    gain, offset : float
+        ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
     """
 
     path: str
@@ -85,7 +196,9 @@ class Raster:
     scale: Scale = "linear"
     nodata: tuple[float, ...] = ()
     origin: tuple[int, int] = (0, 0)
-    shape: Shape = Shape(0, 0)
+    shape: Shape = field(default=Shape(0, 0))
+    gain: float = 1.0
+    offset: float = 0.0
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read one window as linear intensity.
@@ -100,6 +213,11 @@ class Raster:
         ndarray, shape (y, x), float32
             Linear power, NaN = nodata. Never zero (a stored zero is nodata in linear
             and amplitude data); negative where thermal noise was subtracted.
+
+        Raises
+        ------
+        StackReadError
+            If the pixels cannot be read; names the file.
         """
         from sarstack.readers.pixels import read_window
 
@@ -133,6 +251,8 @@ class Stack:
         None where the date lacks the polarisation.
     calibration : str
         ``gamma0``, ``sigma0``, ``beta0`` or empty when unknown.
+    skipped : tuple of (str, str)
+        Files that could not be read and were left out on request, each with the reason.
     """
 
     path: str
@@ -140,8 +260,34 @@ class Stack:
     dates: tuple[Date, ...]
     rasters: dict[str, tuple[Raster | None, ...]] = field(hash=False)
     calibration: str = ""
+    skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def polarisations(self) -> tuple[str, ...]:
         """Names of the polarisations, in the order vv, vh, hh, hv."""
-        return tuple(p for p in ("vv", "vh", "hh", "hv") if p in self.rasters)
+        return tuple(p for p in POLARISATIONS if p in self.rasters)
+
+    @property
+    def n_dates(self) -> int:
+        """Number of dates."""
+        return len(self.dates)
+
+    def select(
+        self,
+        *,
+        dates: tuple[Any, Any] | Sequence[Any] | None = None,
+        bbox: tuple[float, float, float, float] | None = None,
+        polarisations: Sequence[str] | None = None,
+        max_dates: int | None = None,
+        relative_orbit: int | None = None,
+    ) -> "Stack":
+        """Return a part of the stack; see :func:`sarstack.readers.selection.select_part`."""
+        from sarstack.readers.selection import select_part
+
+        return select_part(self, dates, bbox, polarisations, max_dates, relative_orbit)
+
+    def to_cube(self, chunk_px: int = 1024) -> "xr.Dataset":
+        """Return the lazy cube of the stack; see :func:`sarstack.readers.lazy.build_cube`."""
+        from sarstack.readers.lazy import build_cube
+
+        return build_cube(self, chunk_px)

@@ -1,0 +1,161 @@
+"""Words, units, names and numbers of the Sentinel-1 world, as data.
+
+========== ==================================================================
+word       meaning in sarstack
+========== ==================================================================
+stack      what the user has on disk
+cube       the checked lazy Dataset: ``vv vh hh hv``, dims ``(time, y, x)``
+date       one acquisition with its full timestamp, never only a day
+intensity  linear power, the only scale inside (``_db``, ``_amp`` otherwise)
+chunk      unit of Dask and Zarr
+tile       what one despeckler call covers, halo included
+halo       pixels read on each side of a tile and thrown away
+block      GeoTIFF internal block
+patch      training sample
+label      temporal mean and standard deviation used as training target
+looks      equivalent number of looks, not a number of images
+card       the metadata that travels inside a model file
+========== ==================================================================
+
+Row before column everywhere.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["linear", "amplitude", "db"]
+
+SCALES: tuple[Scale, ...] = ("linear", "amplitude", "db")
+
+POLARISATIONS = ("vv", "vh", "hh", "hv")
+
+# HyP3 says power, amplitude, decibel; Earth Engine LINEAR, DB; pyroSAR linear, dB;
+# SNAP intensity, intensity_db. Words are compared in lower case.
+SCALE_WORDS: dict[str, Scale] = {
+    "linear": "linear",
+    "power": "linear",
+    "intensity": "linear",
+    "natural": "linear",
+    "m/m": "linear",
+    "m2/m2": "linear",
+    "m^2/m^2": "linear",
+    "m2 m-2": "linear",
+    "amplitude": "amplitude",
+    "amp": "amplitude",
+    "magnitude": "amplitude",
+    "db": "db",
+    "decibel": "db",
+    "decibels": "db",
+    "intensity_db": "db",
+    "10*log10": "db",
+    "10log10": "db",
+}
+
+CALIBRATION_WORDS: dict[str, str] = {
+    "gamma0": "gamma0",
+    "gammanaught": "gamma0",
+    "gammanaughtrtc": "gamma0",
+    "normlim": "gamma0",
+    "sigma0": "sigma0",
+    "sigmanaught": "sigma0",
+    "beta0": "beta0",
+    "betanaught": "beta0",
+}
+
+# Stored numbers that mean "no data" in one product or another, whatever the tag says:
+# s1ard and many own exports, pyroSAR, Planetary Computer.
+NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
+
+# Files beside the images that are not images of backscatter.
+AUXILIARY_NAME = re.compile(
+    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|incidence(_angle)?"
+    r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
+    r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview)$"
+)
+
+# Suffixes of files that can hold an image; .vrt is left out of folders on purpose,
+# because it is a view of other files (sarstack writes one beside every COG).
+IMAGE_SUFFIXES = (".tif", ".tiff", ".img", ".npy", ".nc", ".nc4")
+
+# HyP3 spells its options as six letters, for example "gpuned".
+HYP3_NAME = re.compile(
+    r"S1[A-Z]_(?:IW|EW|SM|S\d)_\d{8}T\d{6}_[SD][VH][PRO]_RTC\d+_[GS]_"
+    r"(?P<calibration>[gsb])(?P<scale>[pad])[um](?P<filtered>[nf])[ec][dm]_[0-9A-F]{4}"
+)
+HYP3_SCALES: dict[str, Scale] = {"p": "linear", "a": "amplitude", "d": "db"}
+HYP3_CALIBRATIONS = {"g": "gamma0", "s": "sigma0", "b": "beta0"}
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is known of a kind of file from its name alone.
+
+    Attributes
+    ----------
+    title : str
+        Name of the product, for messages.
+    name : re.Pattern
+        Searched in the file name.
+    scale : {"linear", "amplitude", "db"} or None
+        Scale by definition of the product; None where it varies.
+    calibration : str
+        ``gamma0``, ``sigma0`` or empty when it varies.
+    """
+
+    title: str
+    name: re.Pattern[str]
+    scale: Scale | None
+    calibration: str = ""
+
+
+PRODUCTS = (
+    Product("OPERA RTC-S1", re.compile(r"OPERA_L2_RTC-S1"), "linear", "gamma0"),
+    Product("ASF HyP3 RTC", HYP3_NAME, None),
+    Product(
+        "Planetary Computer RTC",
+        re.compile(r"S1[A-Z]_(?:IW|EW|SM)_GRD[HMF]_1S\w{2}_\d{8}T\d{6}_\d{8}T\d{6}\w*_rtc"),
+        "linear",
+        "gamma0",
+    ),
+    Product(
+        "S1Tiling",
+        re.compile(r"(?i)^s1[a-z]_\d{2}[a-z]{3}_(?:vv|vh|hh|hv)_(?:des|asc)_\d{3}_"),
+        "linear",
+    ),
+)
+
+# Orbit number to relative orbit: (absolute - offset) % 175 + 1 (Sentinel-1 cycle of 175 orbits).
+RELATIVE_ORBIT_OFFSET = {"sentinel-1a": 73, "sentinel-1b": 27}
+
+INTENSITY_LONG_NAME = "radar backscatter intensity"
+CF_STANDARD_NAME = "surface_backwards_scattering_coefficient_of_radar_wave"
+CF_CONVENTIONS = "CF-1.11"
+
+
+def intensity_attributes(polarisation: str, calibration: str = "") -> dict[str, str]:
+    """Return the CF attributes of an intensity variable.
+
+    Parameters
+    ----------
+    polarisation : str
+        ``vv``, ``vh``, ``hh`` or ``hv``.
+    calibration : str, optional
+        ``gamma0``, ``sigma0``, ``beta0`` or empty when unknown.
+
+    Returns
+    -------
+    dict of str to str
+        CF knows no decibel, so the unit of linear power is ``"1"``.
+    """
+    attributes = {
+        "long_name": f"{INTENSITY_LONG_NAME} {polarisation.upper()}",
+        "units": "1",
+        "scale": "linear",
+        "polarisation": polarisation.upper(),
+        "grid_mapping": "spatial_ref",
+    }
+    if calibration:
+        attributes["calibration"] = calibration
+        attributes["standard_name"] = CF_STANDARD_NAME
+    return attributes

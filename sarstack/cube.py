@@ -1,0 +1,278 @@
+"""The cube contract, checked once at the door: what users hand over as xarray objects.
+
+Inside sarstack a cube is a Dataset with variables ``vv vh hh hv``, dims ``(time, y, x)``,
+float32 linear intensity, NaN = nodata. :func:`as_cube` makes one of whatever Dataset or
+DataArray a user has, and gives back the way home.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from sarstack.conventions import (
+    CALIBRATION_WORDS,
+    POLARISATIONS,
+    SCALE_WORDS,
+    Scale,
+    intensity_attributes,
+)
+from sarstack.errors import ScaleError, StackError
+from sarstack.radiometry import scale_conflict, to_intensity
+
+DIMS = ("time", "y", "x")
+
+_TIME_NAMES = ("time", "t", "date")
+_Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
+_X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
+_SCALE_ATTRS = ("scale", "units", "unit", "backscatter_scale")
+_NODATA_ATTRS = ("_FillValue", "missing_value", "nodata", "_nodata")
+_ATTRS_OF_SCALE = (*_SCALE_ATTRS, *_NODATA_ATTRS, "long_name", "standard_name")
+_SAMPLE_PX = 256
+
+Restore = Callable[[xr.Dataset], Any]
+
+
+def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
+    """Make a checked cube of a user's Dataset or DataArray.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        Backscatter with dims y and x in any order, with or without a time dimension,
+        in memory or backed by Dask. Names of dims and variables may be any of the usual
+        ones (``lat``/``lon``, ``t``, ``VV``). A DataArray may have any name, and may have
+        a further dimension of polarisations (``band``, ``pol``, ...).
+
+    Returns
+    -------
+    cube : Dataset
+        Variables ``vv vh hh hv`` (a DataArray without a polarisation in its name is
+        called ``vv``), dims ``(time, y, x)``, float32 linear intensity, NaN = nodata.
+    restore : callable
+        Takes a Dataset with the same variables and dims, and returns an object of the
+        type, names, dimension order and other variables of `obj`. Values stay linear.
+
+    Raises
+    ------
+    StackError
+        If dims or variables are missing.
+    ScaleError
+        If attributes say amplitude or decibel and the numbers say otherwise, if numbers
+        in memory look like decibel without saying so, or if they are complex.
+
+    Notes
+    -----
+    Lazy: nothing is computed of Dask arrays, so only attributes tell their scale.
+    """
+    if isinstance(obj, xr.DataArray):
+        return _from_array(obj)
+    return _from_dataset(obj)
+
+
+def check_cube(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset as a checked cube; see :func:`as_cube`.
+
+    Parameters
+    ----------
+    ds : Dataset
+        See :func:`as_cube`.
+
+    Returns
+    -------
+    Dataset
+        Variables ``vv vh hh hv`` as present, dims ``(time, y, x)``, float32 linear
+        intensity, NaN = nodata, other variables left out.
+    """
+    return as_cube(ds)[0]
+
+
+def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
+    names = _find_polarisations(ds)
+    dims = _find_dims(ds[next(iter(names))])
+    cube = ds[list(names)].rename({**names, **dims}).reset_coords(drop=False)
+    extra = [n for n in cube.data_vars if n not in names.values()]
+    cube = cube.set_coords(extra)
+    had_time = "time" in cube.dims
+    cube = _make_intensities(cube if had_time else _add_time(cube))
+
+    def restore(result: xr.Dataset) -> xr.Dataset:
+        result = result if had_time else result.isel(time=0, drop="time" not in ds.coords)
+        back = {new: old for old, new in (names | dims).items() if new in result.variables}
+        back |= {new: old for old, new in dims.items() if new in result.dims}
+        result = result.rename(back)
+        merged = ds.copy()
+        for name in names:
+            merged[name] = result[name].transpose(*ds[name].dims)
+        return merged
+
+    return cube, restore
+
+
+def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
+    stacked = _find_polarisation_dim(array)
+    if stacked is not None:
+        ds = array.to_dataset(dim=stacked)
+        cube, restore = _from_dataset(ds)
+
+        def restack(result: xr.Dataset) -> xr.DataArray:
+            whole = restore(result).to_array(stacked).transpose(*array.dims)
+            # to_array makes new labels; the user's own may be of another type.
+            whole = whole.assign_coords({stacked: array[stacked]})
+            return whole.rename(array.name).assign_attrs(_linear_attrs(array.attrs))
+
+        return cube, restack
+    name = _polarisation_of(array) or "vv"
+    ds = (
+        array.to_dataset(name=name)
+        if name not in array.coords
+        else array.drop_vars(name).to_dataset(name=name)
+    )
+    cube, restore = _from_dataset(ds)
+    return cube, lambda result: restore(result)[name].rename(array.name)
+
+
+def _find_polarisations(ds: xr.Dataset) -> dict[Hashable, str]:
+    """Map the user's variable names to ``vv vh hh hv``."""
+    names = {n: str(n).lower() for n in ds.data_vars if str(n).lower() in POLARISATIONS}
+    if not names:
+        raise StackError(
+            "the Dataset has no variable of backscatter",
+            expected=f"variables named {', '.join(POLARISATIONS)} (in any case)",
+            where=[f"its variables are {', '.join(map(str, ds.data_vars)) or 'none'}"],
+            do="rename them: ds.rename({'my_variable': 'vv'})",
+        )
+    if len(set(names.values())) < len(names):
+        raise StackError(
+            "the Dataset has two variables of one polarisation",
+            where=[str(n) for n in names],
+            do="drop one of them: ds.drop_vars(...)",
+        )
+    return names
+
+
+def _find_dims(array: xr.DataArray) -> dict[Hashable, str]:
+    """Map the user's dimension names to ``time y x``."""
+    dims: dict[Hashable, str] = {}
+    for wanted, usual in (("time", _TIME_NAMES), ("y", _Y_NAMES), ("x", _X_NAMES)):
+        found = [d for d in array.dims if str(d).lower() in usual]
+        if found:
+            dims[found[0]] = wanted
+    others = [str(d) for d in array.dims if d not in dims]
+    if others or not {"y", "x"} <= set(dims.values()):
+        raise StackError(
+            f"{array.name or 'the DataArray'} has dimensions ({', '.join(map(str, array.dims))})",
+            expected="(time, y, x) or (y, x), in any order",
+            do="select or rename the others: array.isel(band=0), array.rename(rows='y')",
+        )
+    return dims
+
+
+def _find_polarisation_dim(array: xr.DataArray) -> Hashable | None:
+    for dim in array.dims:
+        if dim in array.coords and array[dim].dtype.kind in "UOT":
+            labels = [str(v).lower() for v in array[dim].values]
+            if labels and set(labels) <= set(POLARISATIONS):
+                return dim
+    return None
+
+
+def _polarisation_of(array: xr.DataArray) -> str:
+    told = [array.name, *(array.attrs.get(k) for k in ("polarisation", "polarization"))]
+    known = [str(t).lower() for t in told if t is not None and str(t).lower() in POLARISATIONS]
+    return known[0] if known else ""
+
+
+def _add_time(cube: xr.Dataset) -> xr.Dataset:
+    if "time" in cube.coords:
+        return cube.expand_dims("time")
+    return cube.expand_dims(time=np.array(["NaT"], "datetime64[ns]"))
+
+
+def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
+    for name in cube.data_vars:
+        array = cube[name].transpose(*DIMS)
+        scale = _settle_scale(array)
+        convert = {"scale": scale, "nodata": _nodata_of(array)}
+        if array.chunks is None:
+            values = _convert(array.values, **convert)
+        else:
+            values = array.data.map_blocks(
+                _convert, **convert, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+            )
+        cube[name] = (DIMS, values, _linear_attrs(array.attrs, str(name)))
+    return cube
+
+
+def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...]) -> Any:
+    if nodata:
+        values = np.where(np.isin(values, nodata), np.nan, values)
+    return to_intensity(values, scale)
+
+
+def _settle_scale(array: xr.DataArray) -> Scale:
+    """Take the scale from the attributes, and check it against numbers that are at hand."""
+    if array.dtype.kind == "c":
+        raise ScaleError(
+            f"{array.name} holds complex numbers (single look complex)",
+            expected="linear intensity",
+            do="detect it first: abs(array) ** 2",
+        )
+    told = {
+        f"{key} = {array.attrs[key]!r}": scale
+        for key in _SCALE_ATTRS
+        if (scale := SCALE_WORDS.get(str(array.attrs.get(key, "")).strip().lower()))
+    }
+    if len(set(told.values())) > 1:
+        raise ScaleError(
+            f"the attributes of {array.name} disagree on the scale",
+            where=list(told),
+            do="set one: array.attrs['units'] = '1' for linear intensity, 'dB' for decibel",
+        )
+    scale: Scale = next(iter(told.values()), "linear")
+    conflict = "" if array.chunks is not None else scale_conflict(_sample(array), scale)
+    if conflict:
+        source = next(iter(told), "no attribute says otherwise, so it is taken for linear")
+        raise ScaleError(
+            f"{array.name} should hold {scale} numbers ({source}), but {conflict}",
+            expected="linear intensity, or attributes that tell the scale",
+            do="set array.attrs['units'] = 'dB' and it is converted, or convert it yourself",
+        )
+    return scale
+
+
+def _sample(array: xr.DataArray) -> Any:
+    """Return a strided sample without zeros and declared nodata."""
+    steps = {d: slice(None, None, max(1, array.sizes[d] // _SAMPLE_PX)) for d in ("y", "x")}
+    steps["time"] = slice(None, None, max(1, array.sizes["time"] // 8))
+    values = np.asarray(array.isel(steps).values, np.float64)
+    return values[(values != 0) & ~np.isin(values, _nodata_of(array))]
+
+
+def _nodata_of(array: xr.DataArray) -> tuple[float, ...]:
+    found = []
+    for key in _NODATA_ATTRS:
+        told = array.attrs.get(key, array.encoding.get(key) if key == "_nodata" else None)
+        if isinstance(told, int | float | np.number) and np.isfinite(told):
+            found.append(float(told))
+    return tuple(dict.fromkeys(found))
+
+
+def _linear_attrs(attrs: dict[Any, Any], polarisation: str = "") -> dict[Any, Any]:
+    """Keep the user's attributes, except those that a change of scale makes untrue."""
+    was = {SCALE_WORDS.get(str(attrs.get(key, "")).strip().lower()) for key in _SCALE_ATTRS}
+    kept = {k: v for k, v in attrs.items() if k not in _NODATA_ATTRS}
+    if was & {"db", "amplitude"}:
+        kept = {k: v for k, v in kept.items() if k not in _ATTRS_OF_SCALE}
+        words = str(attrs.get("calibration", "")).lower()
+        kept |= intensity_attributes(polarisation, CALIBRATION_WORDS.get(words, ""))
+        if "grid_mapping" not in attrs:
+            kept.pop("grid_mapping")
+    return {**kept, "units": "1", "scale": "linear"}
+
+
+def is_lazy(ds: xr.Dataset) -> bool:
+    """Return whether any variable of a cube is a Dask array."""
+    return any(isinstance(variable.data, da.Array) for variable in ds.data_vars.values())

@@ -1,0 +1,172 @@
+"""The lazy cube of a stack: one Dask task for each block, each opening its own file."""
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from numpy.typing import NDArray
+
+from sarstack.conventions import CF_CONVENTIONS, intensity_attributes
+from sarstack.readers.stack import Grid, Raster, Stack
+from sarstack.tiles import Shape, Window
+
+
+def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
+    """Build the lazy cube of a stack.
+
+    Parameters
+    ----------
+    stack : Stack
+    chunk_px : int, optional
+        Side of a chunk in pixels; a chunk holds one date.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables ``vv vh hh hv`` as present, dims ``(time, y, x)``, float32 linear
+        intensity, NaN = nodata (also where a date lacks the polarisation). Coordinates
+        ``time`` (UTC), ``y`` and ``x`` (pixel centres), ``spatial_ref`` (CRS, affine or
+        ground control points, readable by rioxarray), and per date ``platform``,
+        ``orbit_direction``, ``relative_orbit`` and ``source_file`` where known.
+
+    Notes
+    -----
+    Lazy: no pixel is read here. Memory: one chunk for each thread that computes.
+    """
+    variables = {
+        p: xr.Variable(
+            ("time", "y", "x"),
+            _lazy_blocks(stack.rasters[p], stack.grid.shape, chunk_px),
+            intensity_attributes(p, stack.calibration),
+        )
+        for p in stack.polarisations
+    }
+    attributes = {
+        "Conventions": CF_CONVENTIONS,
+        "title": "Sentinel-1 backscatter intensity",
+        "source": stack.path,
+        **({"calibration": stack.calibration} if stack.calibration else {}),
+    }
+    return xr.Dataset(variables, _coordinates(stack), attributes)
+
+
+def describe_grid(grid: Grid) -> xr.Variable:
+    """Return the ``spatial_ref`` variable: CRS, GeoTransform or ground control points.
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    xarray.Variable
+        Scalar; the attributes follow CF and GDAL, ground control points are GeoJSON as
+        rioxarray writes them.
+    """
+    attributes: dict[str, Any] = {}
+    if grid.crs_wkt:
+        from pyproj import CRS
+
+        attributes |= CRS.from_wkt(grid.crs_wkt).to_cf()
+        attributes |= {"crs_wkt": grid.crs_wkt, "spatial_ref": grid.crs_wkt}
+    if grid.gcps:
+        attributes["gcps"] = json.dumps(_points_as_geojson(grid))
+    else:
+        a, b, c, d, e, f = grid.transform
+        attributes["GeoTransform"] = " ".join(repr(float(v)) for v in (c, a, b, f, d, e))
+    return xr.Variable((), np.int64(0), attributes)
+
+
+def _points_as_geojson(grid: Grid) -> dict[str, Any]:
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"id": str(i), "info": "", "row": p.row, "col": p.column},
+            "geometry": {"type": "Point", "coordinates": [p.x, p.y, p.z]},
+        }
+        for i, p in enumerate(grid.gcps, 1)
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _coordinates(stack: Stack) -> dict[Hashable, Any]:
+    y, x = stack.grid.coordinates()
+    y_attributes, x_attributes = _axis_attributes(stack.grid)
+    times = np.array([date.time for date in stack.dates], "datetime64[ns]")
+    coordinates: dict[Hashable, Any] = {
+        "time": ("time", times, {"standard_name": "time", "long_name": "acquisition time, UTC"}),
+        "y": ("y", y, y_attributes),
+        "x": ("x", x, x_attributes),
+        "spatial_ref": describe_grid(stack.grid),
+        "source_file": ("time", [_first_file(stack, i) for i in range(stack.n_dates)]),
+    }
+    if any(date.platform for date in stack.dates):
+        coordinates["platform"] = ("time", [date.platform for date in stack.dates])
+    if any(date.orbit_direction for date in stack.dates):
+        directions = [date.orbit_direction for date in stack.dates]
+        coordinates["orbit_direction"] = ("time", directions)
+    orbits = [date.relative_orbit for date in stack.dates]
+    if any(o is not None for o in orbits):
+        # An integer coordinate has no way to say "unknown".
+        known = all(o is not None for o in orbits)
+        values = np.array([np.nan if o is None else o for o in orbits])
+        coordinates["relative_orbit"] = ("time", values.astype(np.int16) if known else values)
+    return coordinates
+
+
+def _axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
+    if not grid.crs_wkt or grid.gcps or grid.transform[1] or grid.transform[3]:
+        return {"long_name": "row, pixel centre"}, {"long_name": "column, pixel centre"}
+    if grid.crs.is_geographic:
+        return (
+            {"standard_name": "latitude", "units": "degrees_north"},
+            {"standard_name": "longitude", "units": "degrees_east"},
+        )
+    unit = str(grid.crs.linear_units or "metre")
+    return (
+        {"standard_name": "projection_y_coordinate", "units": unit},
+        {"standard_name": "projection_x_coordinate", "units": unit},
+    )
+
+
+def _first_file(stack: Stack, index: int) -> str:
+    own = [r for p in stack.polarisations if (r := stack.rasters[p][index]) is not None]
+    return Path(own[0].path).name if own else ""
+
+
+def _lazy_blocks(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:
+    """Make one task for each date and chunk: four times fewer than opening and concatenating."""
+    ys, xs = (_split(length, chunk_px) for length in shape)
+    # The modification time is part of the name, or a worker could keep stale blocks.
+    name = f"read-{tokenize(rasters, chunk_px, [_modified(r) for r in rasters])}"
+    graph: dict[tuple[str, int, int, int], tuple[Any, ...]] = {}
+    for t, raster in enumerate(rasters):
+        for i, (y0, y1) in enumerate(ys):
+            for j, (x0, x1) in enumerate(xs):
+                graph[name, t, i, j] = (_read_block, raster, y0, y1, x0, x1)
+    chunks = ((1,) * len(rasters), tuple(b - a for a, b in ys), tuple(b - a for a, b in xs))
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=())
+    return da.Array(layers, name, chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+
+
+def _split(length: int, chunk_px: int) -> list[tuple[int, int]]:
+    return [(start, min(start + chunk_px, length)) for start in range(0, length, chunk_px)]
+
+
+def _modified(raster: Raster | None) -> float:
+    try:
+        return Path(raster.path).stat().st_mtime if raster else 0.0
+    except OSError:  # a URL
+        return 0.0
+
+
+def _read_block(raster: Raster | None, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
+    if raster is None:
+        return np.full((1, y1 - y0, x1 - x0), np.nan, np.float32)
+    return raster.read(Window(y0, y1, x0, x1))[np.newaxis]

@@ -1,0 +1,204 @@
+"""What a file name or a band description tells: time, polarisation, platform, orbit, scale."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
+
+import numpy as np
+
+from sarstack.conventions import (
+    CALIBRATION_WORDS,
+    HYP3_CALIBRATIONS,
+    HYP3_NAME,
+    HYP3_SCALES,
+    POLARISATIONS,
+    PRODUCTS,
+    RELATIVE_ORBIT_OFFSET,
+    SCALE_WORDS,
+    Scale,
+)
+
+NOT_A_TIME = np.datetime64("NaT", "ns")
+
+_COMPACT = re.compile(r"(?<!\d)((?:19|20)\d{6})(?:[Tt]?(\d{6})(?!\d)|[Tt]x{6}|(?!\d))")
+_DASHED = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)([-_:])(\d\d)\2(\d\d)(?:[Tt ](\d\d)[-_:]?(\d\d)[-_:]?(\d\d))?(?!\d)"
+)
+_SNAP = re.compile(r"(?<!\d)(\d\d[A-Z][a-z]{2}(?:19|20)\d\d)(?!\d)")
+_PLATFORM = re.compile(
+    r"(?i)(?<![a-z0-9])(?:S1([A-Z])|SENTINEL-?1([A-Z])|(ALOS)-?(\d))(?![a-z0-9])"
+)
+_PYROSAR = re.compile(r"S1[A-Z]_+(?:IW|EW|SM|S\d)_+([AD])_")
+_S1TILING_ORBIT = re.compile(r"(?i)(?<![a-z0-9])(DES|ASC)_(\d{3})(?!\d)")
+_BURST = re.compile(r"(?<![A-Za-z0-9])T(\d{3})-(\d{6})-([A-Z]{2}\d)")
+_ABSOLUTE_ORBIT = re.compile(r"\d{8}T\d{6}_\d{8}T\d{6}_(\d{6})_[0-9A-F]{6}")
+
+
+@dataclass(frozen=True)
+class NameFacts:
+    """What a name tells; empty, None or NaT where it is silent.
+
+    Attributes
+    ----------
+    time : numpy.datetime64
+        Acquisition: the first timestamp of the name.
+    processed : numpy.datetime64
+        Second timestamp of an OPERA name: when the product was made.
+    polarisation : str
+        ``vv``, ``vh``, ``hh``, ``hv``.
+    platform, orbit_direction, relative_orbit
+        As in :class:`~sarstack.readers.stack.Date`.
+    scale : {"linear", "amplitude", "db"} or None
+        Written in the name, or fixed by the product.
+    calibration : str
+        ``gamma0``, ``sigma0``, ``beta0``.
+    product : str
+        Title of the product whose naming convention is followed.
+    burst : str
+        Burst identifier of an OPERA name.
+    filtered : bool
+        The name says that a speckle filter was already applied.
+    """
+
+    time: np.datetime64 = NOT_A_TIME
+    processed: np.datetime64 = NOT_A_TIME
+    polarisation: str = ""
+    platform: str = ""
+    orbit_direction: str = ""
+    relative_orbit: int | None = None
+    scale: Scale | None = None
+    calibration: str = ""
+    product: str = ""
+    burst: str = ""
+    filtered: bool = False
+
+
+def parse_name(name: str) -> NameFacts:
+    """Read everything a file name or band description tells.
+
+    Parameters
+    ----------
+    name : str
+        Name without folder; an extension does no harm. Conventions: OPERA RTC-S1, ASF
+        HyP3, Planetary Computer, S1Tiling, pyroSAR/SNAP, ESA SAFE, and anything that
+        holds ``YYYYMMDD[THHMMSS]`` or ``YYYY-MM-DD`` and a polarisation as a word.
+
+    Returns
+    -------
+    NameFacts
+    """
+    times = find_times(name)
+    product = next((p for p in PRODUCTS if p.name.search(name)), None)
+    hyp3 = HYP3_NAME.search(name)
+    burst = _BURST.search(name)
+    platform = _find_platform(name)
+    is_opera = product is not None and product.title.startswith("OPERA")
+    return NameFacts(
+        time=times[0] if times else NOT_A_TIME,
+        processed=times[1] if is_opera and len(times) > 1 else NOT_A_TIME,
+        polarisation=find_polarisation(name),
+        platform=platform,
+        orbit_direction=_find_direction(name),
+        relative_orbit=_find_relative_orbit(name, platform),
+        scale=HYP3_SCALES[hyp3["scale"]]
+        if hyp3
+        else _find_scale(name, product.scale if product else None),
+        calibration=HYP3_CALIBRATIONS[hyp3["calibration"]]
+        if hyp3
+        else _find_calibration(name) or (product.calibration if product else ""),
+        product=product.title if product else "",
+        burst=burst.group(0) if burst else "",
+        filtered=bool(hyp3 and hyp3["filtered"] == "f"),
+    )
+
+
+def parse_time(text: str) -> np.datetime64:
+    """Return the first time in a text, NaT if there is none (ISO, compact, S1Tiling's colons)."""
+    times = find_times(text)
+    return times[0] if times else NOT_A_TIME
+
+
+def find_times(text: str) -> list[np.datetime64]:
+    """Return every valid UTC time written in a text, in order of appearance."""
+    found: list[tuple[int, np.datetime64]] = []
+    for match in _COMPACT.finditer(text):
+        found += _valid_time(match.start(), match[1] + (match[2] or ""))
+    for match in _DASHED.finditer(text):
+        digits = "".join(g for i, g in enumerate(match.groups()) if g and i != 1)
+        found += _valid_time(match.start(), digits)
+    for match in _SNAP.finditer(text):
+        found += _valid_time(match.start(), match[1], "%d%b%Y")
+    return [time for _, time in sorted(found, key=lambda item: item[0])]
+
+
+def _valid_time(position: int, text: str, layout: str = "") -> list[tuple[int, np.datetime64]]:
+    layout = layout or ("%Y%m%d%H%M%S" if len(text) == 14 else "%Y%m%d")
+    try:
+        time = datetime.strptime(text, layout)  # UTC everywhere, kept naive
+    except ValueError:
+        return []
+    return [(position, np.datetime64(time, "ns"))]
+
+
+def find_polarisation(name: str) -> str:
+    """Return the only polarisation that stands in a name as a word, else an empty string."""
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    found = [p for p in POLARISATIONS if p in words]
+    return found[0] if len(found) == 1 else ""
+
+
+def find_scale_word(text: str) -> Scale | None:
+    """Return the scale that a unit or tag value names, None if it names none."""
+    return SCALE_WORDS.get(text.strip().lower())
+
+
+def parents_of_product(path: str) -> str:
+    """Return the nearest folder name that follows a product's convention, else ``""``.
+
+    The Planetary Computer keeps every scene in a folder of its own and calls all images
+    ``iw-vv.rtc.tiff``; the time is only in the folder.
+    """
+    for folder in list(PurePath(path).parts)[-2:-4:-1]:
+        if any(p.name.search(folder) for p in PRODUCTS):
+            return folder
+    return ""
+
+
+def _find_platform(name: str) -> str:
+    match = _PLATFORM.search(name)
+    if not match:
+        return ""
+    letter = match[1] or match[2]
+    return f"sentinel-1{letter.lower()}" if letter else f"alos-{match[4]}"
+
+
+def _find_direction(name: str) -> str:
+    tiled, pyrosar = _S1TILING_ORBIT.search(name), _PYROSAR.search(name)
+    letter = tiled[1][0].upper() if tiled else pyrosar[1] if pyrosar else ""
+    return {"A": "ascending", "D": "descending"}.get(letter, "")
+
+
+def _find_relative_orbit(name: str, platform: str) -> int | None:
+    if match := _S1TILING_ORBIT.search(name):
+        return int(match[2])
+    if match := _BURST.search(name):
+        return int(match[1])
+    match = _ABSOLUTE_ORBIT.search(name)
+    if match and platform in RELATIVE_ORBIT_OFFSET:
+        return (int(match[1]) - RELATIVE_ORBIT_OFFSET[platform]) % 175 + 1
+    return None
+
+
+def _find_scale(name: str, default: Scale | None) -> Scale | None:
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    found = {SCALE_WORDS[w] for w in words if w in SCALE_WORDS}
+    # "intensity_db" is decibel: the unit beats the quantity.
+    if "db" in found:
+        return "db"
+    return found.pop() if len(found) == 1 else default
+
+
+def _find_calibration(name: str) -> str:
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    return next((CALIBRATION_WORDS[w] for w in words if w in CALIBRATION_WORDS), "")

@@ -1,0 +1,160 @@
+"""Pixels of one window of one image, as linear intensity.
+
+Every call opens the file, reads and closes it: nothing is shared between threads, and
+nothing but a path travels to a worker.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.conventions import NODATA_NUMBERS
+from sarstack.errors import StackReadError
+from sarstack.radiometry import to_intensity
+from sarstack.readers.stack import Raster
+from sarstack.tiles import Window
+
+# Some writers mark nodata with the lowest float32, -3.4e38.
+_LOWEST_NUMBER = -1e30
+
+
+def read_window(raster: Raster, window: Window) -> NDArray[np.float32]:
+    """Read one window of an image as linear intensity.
+
+    Parameters
+    ----------
+    raster : Raster
+        Where the image lies and what its numbers mean.
+    window : Window
+        In pixels of the stack (of `raster` after its crop).
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32
+        Linear power. NaN where the file has nodata of any kind: its tag, -9999, -99,
+        -32768, NaN, an infinity, or zero in linear and amplitude data.
+
+    Raises
+    ------
+    StackReadError
+        If the file is gone, truncated or damaged; names the file.
+    """
+    return to_intensity(read_numbers(raster, window), raster.scale)
+
+
+def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
+    """Read one window as the numbers of the file, unpacked, with nodata as NaN.
+
+    Parameters
+    ----------
+    raster : Raster
+        Its `scale` is not used.
+    window : Window
+        In pixels of the stack.
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32 or float64
+        float64 for float64 and wide integer files, else float32.
+    """
+    y0, x0 = raster.origin
+    place = Window(window.y0 + y0, window.y1 + y0, window.x0 + x0, window.x1 + x0)
+    try:
+        stored = _READERS[raster.driver](raster, place)
+    except Exception as err:  # every driver has errors of its own; all mean the same here
+        raise StackReadError(
+            f"{raster.path} cannot be read ({_first_line(err)})",
+            where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
+            do="copy or download the file again, or remove it from the stack",
+        ) from err
+    if stored.shape != window.shape:
+        raise StackReadError(
+            f"{raster.path} has fewer pixels than its header says",
+            expected=f"{tuple(window.shape)} pixels, got {stored.shape}",
+            do="copy or download the file again, or remove it from the stack",
+        )
+    return _unpack(stored, raster)
+
+
+def _unpack(stored: NDArray[Any], raster: Raster) -> NDArray[Any]:
+    kind, size = stored.dtype.kind, stored.dtype.itemsize
+    wide: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
+    numbers: NDArray[Any] = stored.astype(wide)
+    empty = numbers < _LOWEST_NUMBER
+    with np.errstate(over="ignore"):
+        # Compared at the precision of the file: a nodata tag of 1e-7 is written as a float64.
+        for number in {*raster.nodata, *NODATA_NUMBERS}:
+            empty |= numbers == wide(number)
+    if raster.gain != 1 or raster.offset != 0:
+        # A stored zero is still nodata once an offset has moved it.
+        if raster.scale != "db":
+            empty |= numbers == 0
+        numbers = numbers * wide(raster.gain) + wide(raster.offset)
+    numbers[empty | ~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+def open_gdal(path: str) -> Any:
+    """Open a raster with GDAL, unshared, without rasterio's warning on missing georeference."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    # Not catch_warnings: it is not thread safe. Images without a georeference are welcome here.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio.open(path, sharing=False)
+
+
+def _read_gdal(raster: Raster, place: Window) -> NDArray[Any]:
+    with open_gdal(raster.path) as dataset:
+        pixels: NDArray[Any] = dataset.read(
+            raster.band, window=((place.y0, place.y1), (place.x0, place.x1))
+        )
+    return pixels
+
+
+def _read_zarr(raster: Raster, place: Window) -> NDArray[Any]:
+    import zarr
+
+    array: Any = zarr.open_group(raster.path, mode="r")[raster.variable]
+    index = place.slices if raster.index is None else (raster.index, *place.slices)
+    return np.asarray(array[index])
+
+
+def _read_netcdf(raster: Raster, place: Window) -> NDArray[Any]:
+    index = place.slices if raster.index is None else (raster.index, *place.slices)
+    if is_classic_netcdf(raster.path):
+        from scipy.io import netcdf_file
+
+        with netcdf_file(raster.path, mmap=True) as classic:
+            return np.array(classic.variables[raster.variable][index])
+    import h5netcdf
+
+    with h5netcdf.File(raster.path, "r") as file:
+        return np.asarray(file[raster.variable][index])
+
+
+def _read_npy(raster: Raster, place: Window) -> NDArray[Any]:
+    array = np.load(raster.path, mmap_mode="r", allow_pickle=False)
+    index = place.slices if raster.index is None else (raster.index, *place.slices)
+    return np.array(array[index])
+
+
+_READERS = {
+    "gdal": _read_gdal,
+    "zarr": _read_zarr,
+    "netcdf": _read_netcdf,
+    "npy": _read_npy,
+}
+
+
+def is_classic_netcdf(path: str) -> bool:
+    """Return whether a file is netCDF 3, which HDF5 cannot open."""
+    with Path(path).open("rb") as file:
+        return file.read(3) == b"CDF"
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err) or type(err).__name__).splitlines()[0]

@@ -1,0 +1,234 @@
+"""Headers of Zarr stores and netCDF files: variables ``vv vh hh hv`` over ``(time, y, x)``."""
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sarstack.errors import StackError
+from sarstack.readers.images import Image, describe_image, refuse_complex
+from sarstack.readers.names import NOT_A_TIME, parse_name
+from sarstack.readers.pixels import is_classic_netcdf
+from sarstack.readers.stack import Grid, GroundControlPoint, Raster, Transform
+from sarstack.tiles import Shape
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_TIME_NAMES = ("time", "t", "date", "dates")
+_Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
+_X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
+_DATE_COORDS = ("platform", "relative_orbit", "orbit_direction")
+
+
+def is_zarr(path: str) -> bool:
+    """Return whether a path is a Zarr store (v2 or v3)."""
+    if "://" in path:
+        return path.rstrip("/").lower().endswith(".zarr")
+    return any((Path(path) / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
+
+
+def read_zarr_header(path: str, bands: Sequence[str] | None) -> list[Image]:
+    """List the images of a Zarr store as written by xarray."""
+    import xarray as xr
+
+    # Consolidated metadata save requests on an object store, and only a warning locally.
+    consolidated = None if "://" in path else False
+    dataset = xr.open_zarr(
+        path, chunks=None, consolidated=consolidated, mask_and_scale=False, decode_coords="all"
+    )
+    with dataset:
+        return _list_images(path, dataset, "zarr", bands)
+
+
+def read_netcdf_header(path: str, bands: Sequence[str] | None) -> list[Image]:
+    """List the images of a netCDF file."""
+    import xarray as xr
+
+    engine: Any = "scipy" if is_classic_netcdf(path) else "h5netcdf"
+    dataset = xr.open_dataset(path, engine=engine, mask_and_scale=False, decode_coords="all")
+    with dataset:
+        return _list_images(path, dataset, "netcdf", bands)
+
+
+def _list_images(
+    path: str, dataset: "xr.Dataset", driver: Any, bands: Sequence[str] | None
+) -> list[Image]:
+    default = parse_name(bands[0]).polarisation if bands else ""
+    named = {name: parse_name(str(name)).polarisation for name in dataset.data_vars}
+    chosen = {name: pol for name, pol in named.items() if pol}
+    if not chosen and default and len(named) == 1:
+        chosen = dict.fromkeys(named, default)
+    if not chosen:
+        raise StackError(
+            f"{path} has no variable of backscatter",
+            expected="variables named vv, vh, hh or hv",
+            where=[f"its variables are {', '.join(map(str, named)) or 'none'}"],
+            do="rename them in xarray: ds.rename({'my_variable': 'vv'})",
+        )
+    if len(set(chosen.values())) < len(chosen):
+        raise StackError(
+            f"{path} has several variables of one polarisation",
+            where=[str(name) for name in chosen],
+            do="keep one variable for each polarisation; complex parts i_ and q_ must be detected",
+        )
+    grid = _read_grid(path, dataset, dataset[next(iter(chosen))])
+    return [
+        image
+        for name, polarisation in chosen.items()
+        for image in _list_dates(path, dataset, name, polarisation, driver, grid)
+    ]
+
+
+def _list_dates(
+    path: str, dataset: "xr.Dataset", name: Hashable, polarisation: str, driver: Any, grid: Grid
+) -> list[Image]:
+    variable = dataset[name]
+    if variable.dtype.kind == "c":
+        raise refuse_complex(f"{path}:{name}")
+    y, x, time = _find_dims(path, variable)
+    tags = {**dataset.attrs, **variable.attrs}
+    stem = Path(path.rstrip("/")).stem
+    images = []
+    for index, when in enumerate(_read_times(dataset, variable, time)):
+        known = {
+            key: dataset[key].values[index] if dataset[key].ndim else dataset[key].values
+            for key in _DATE_COORDS
+            if key in dataset.coords and set(dataset[key].dims) <= {time}
+        }
+        stamp = "" if np.isnat(when) else f"{when.astype('datetime64[s]')}"
+        many = len(stamp) > 0 and time is not None
+        raster = Raster(
+            path,
+            "_".join([stem, *([_compact(stamp)] if many else []), polarisation]),
+            driver,
+            variable=str(name),
+            index=index if time is not None else None,
+            nodata=_read_nodata(tags),
+            shape=Shape(variable.sizes[y], variable.sizes[x]),
+            gain=float(variable.attrs.get("scale_factor", 1.0)),
+            offset=float(variable.attrs.get("add_offset", 0.0)),
+        )
+        own = {**tags, **{k: str(v) for k, v in known.items()}, "POLARISATION": polarisation}
+        if stamp:
+            own["ACQUISITION_DATETIME"] = stamp
+        image = describe_image(raster, grid, [str(name)], own)
+        images.append(replace(image, order=index, series=path))
+    return images
+
+
+def _compact(stamp: str) -> str:
+    return stamp.replace("-", "").replace(":", "")
+
+
+def _read_times(
+    dataset: "xr.Dataset", variable: "xr.DataArray", time: Hashable | None
+) -> list[np.datetime64]:
+    if time is None:
+        scalar = [variable.coords[n].values for n in _TIME_NAMES if n in variable.coords]
+        known = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
+        return [known[0].astype("datetime64[ns]")[()] if known else NOT_A_TIME]
+    if time in dataset.coords and dataset[time].dtype.kind == "M":
+        return list(dataset[time].values.astype("datetime64[ns]"))
+    return [NOT_A_TIME] * variable.sizes[time]
+
+
+def _find_dims(path: str, variable: "xr.DataArray") -> tuple[Hashable, Hashable, Hashable | None]:
+    dims = [str(d) for d in variable.dims]
+    fits = (
+        len(dims) in (2, 3)
+        and dims[-2].lower() in _Y_NAMES
+        and dims[-1].lower() in _X_NAMES
+        and (len(dims) == 2 or dims[0].lower() in _TIME_NAMES)
+    )
+    if not fits:
+        raise StackError(
+            f"{path}:{variable.name} has dimensions ({', '.join(dims)})",
+            expected="(time, y, x) or (y, x)",
+            do="rename or reorder them in xarray: ds.transpose('time', 'y', 'x')",
+        )
+    return variable.dims[-2], variable.dims[-1], variable.dims[0] if len(dims) == 3 else None
+
+
+def _read_nodata(tags: dict[Any, Any]) -> tuple[float, ...]:
+    found = []
+    for key in ("_FillValue", "missing_value", "nodata", "_nodata"):
+        try:
+            found.append(float(np.asarray(tags[key]).ravel()[0]))
+        except (KeyError, ValueError, TypeError, IndexError):
+            continue
+    return tuple(dict.fromkeys(n for n in found if np.isfinite(n)))
+
+
+def _read_grid(path: str, dataset: "xr.Dataset", variable: "xr.DataArray") -> Grid:
+    y, x, _ = _find_dims(path, variable)
+    shape = Shape(variable.sizes[y], variable.sizes[x])
+    name = _mapping_name(dataset, variable)
+    mapping = dataset[name].attrs if name else {}
+    crs = _read_crs(dataset, mapping)
+    if "gcps" in mapping:
+        return Grid(shape, crs, gcps=_read_points(json.loads(mapping["gcps"])))
+    return Grid(shape, crs, _read_transform(path, dataset, y, x, mapping))
+
+
+def _read_points(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
+    points = []
+    for feature in geojson["features"]:
+        place = [float(v) for v in feature["geometry"]["coordinates"]]
+        row, column = (float(feature["properties"][k]) for k in ("row", "col"))
+        points.append(GroundControlPoint(row, column, *place))
+    return tuple(points)
+
+
+def _mapping_name(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
+    told = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
+    names = [str(told)] if told else []
+    return next((n for n in [*names, "spatial_ref", "crs"] if n in dataset.variables), "")
+
+
+def _read_crs(dataset: "xr.Dataset", mapping: dict[str, Any]) -> str:
+    from rasterio.crs import CRS
+
+    told = mapping.get("crs_wkt") or mapping.get("spatial_ref") or dataset.attrs.get("crs")
+    if not told and mapping:
+        from pyproj import CRS as AnyCRS  # noqa: N811 (rasterio cannot read CF attributes)
+
+        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_mapping_name" in mapping else ""
+    return str(CRS.from_user_input(told).to_wkt()) if told else ""
+
+
+def _read_transform(
+    path: str, dataset: "xr.Dataset", y: Hashable, x: Hashable, mapping: dict[str, Any]
+) -> Transform:
+    step_y, first_y = _read_axis(path, dataset, y)
+    step_x, first_x = _read_axis(path, dataset, x)
+    if "GeoTransform" in mapping:
+        c, a, b, f, d, e = (float(v) for v in str(mapping["GeoTransform"]).split())
+        # The written transform has more digits than the coordinates, but coordinates rule:
+        # a subset taken in xarray moves them and leaves the transform behind.
+        near = abs(a / 2 + c - first_x) < 1e-3 * abs(a) and abs(e / 2 + f - first_y) < 1e-3 * abs(e)
+        if b or d or near:
+            return (a, b, c, d, e, f)
+    return (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
+
+
+def _read_axis(path: str, dataset: "xr.Dataset", dim: Hashable) -> tuple[float, float]:
+    """Return step and first pixel centre of an axis; pixel numbers where there is no coordinate."""
+    size = dataset.sizes[dim]
+    if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
+        return 1.0, 0.5
+    values = dataset[dim].values.astype(np.float64)
+    if size == 1:
+        return 1.0, float(values[0])
+    step = (values[-1] - values[0]) / (size - 1)
+    uneven = np.abs(values - (values[0] + step * np.arange(size))).max()
+    if step == 0 or uneven > 0.01 * abs(step):
+        raise StackError(
+            f"{path}: the coordinate {dim} is not evenly spaced (off by up to {uneven:.3g})",
+            expected="a regular grid",
+            do="resample the data to a regular grid first",
+        )
+    return float(step), float(values[0])
