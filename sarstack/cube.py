@@ -8,12 +8,12 @@ DataArray a user has, and gives back the way home.
 from collections.abc import Callable, Hashable
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
 from sarstack.conventions import (
     CALIBRATION_WORDS,
+    NODATA_NUMBERS,
     POLARISATIONS,
     SCALE_WORDS,
     Scale,
@@ -95,7 +95,7 @@ def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
     cube = ds[list(names)].rename({**names, **dims}).reset_coords(drop=False)
     extra = [n for n in cube.data_vars if n not in names.values()]
     cube = cube.set_coords(extra)
-    had_time = "time" in cube.dims
+    had_time = "time" in cube.sizes
     cube = _make_intensities(cube if had_time else _add_time(cube))
 
     def restore(result: xr.Dataset) -> xr.Dataset:
@@ -121,7 +121,10 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
             whole = restore(result).to_array(stacked).transpose(*array.dims)
             # to_array makes new labels; the user's own may be of another type.
             whole = whole.assign_coords({stacked: array[stacked]})
-            return whole.rename(array.name).assign_attrs(_linear_attrs(array.attrs))
+            restored: xr.DataArray = whole.rename(array.name).assign_attrs(
+                _linear_attrs(array.attrs)
+            )
+            return restored
 
         return cube, restack
     name = _polarisation_of(array) or "vv"
@@ -195,20 +198,23 @@ def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
     for name in cube.data_vars:
         array = cube[name].transpose(*DIMS)
         scale = _settle_scale(array)
-        convert = {"scale": scale, "nodata": _nodata_of(array)}
+        nodata = _nodata_of(array)
         if array.chunks is None:
-            values = _convert(array.values, **convert)
+            values = _convert(array.values, scale=scale, nodata=nodata)
         else:
             values = array.data.map_blocks(
-                _convert, **convert, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+                _convert,
+                scale=scale,
+                nodata=nodata,
+                dtype=np.float32,
+                meta=np.empty((0, 0, 0), np.float32),
             )
         cube[name] = (DIMS, values, _linear_attrs(array.attrs, str(name)))
     return cube
 
 
 def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...]) -> Any:
-    if nodata:
-        values = np.where(np.isin(values, nodata), np.nan, values)
+    values = np.where(np.isin(values, nodata), np.nan, values)
     return to_intensity(values, scale)
 
 
@@ -221,9 +227,9 @@ def _settle_scale(array: xr.DataArray) -> Scale:
             do="detect it first: abs(array) ** 2",
         )
     told = {
-        f"{key} = {array.attrs[key]!r}": scale
+        f"{key} = {array.attrs[key]!r}": found
         for key in _SCALE_ATTRS
-        if (scale := SCALE_WORDS.get(str(array.attrs.get(key, "")).strip().lower()))
+        if (found := SCALE_WORDS.get(str(array.attrs.get(key, "")).strip().lower()))
     }
     if len(set(told.values())) > 1:
         raise ScaleError(
@@ -252,9 +258,9 @@ def _sample(array: xr.DataArray) -> Any:
 
 
 def _nodata_of(array: xr.DataArray) -> tuple[float, ...]:
-    found = []
+    found = list(NODATA_NUMBERS)
     for key in _NODATA_ATTRS:
-        told = array.attrs.get(key, array.encoding.get(key) if key == "_nodata" else None)
+        told = array.attrs.get(key)
         if isinstance(told, int | float | np.number) and np.isfinite(told):
             found.append(float(told))
     return tuple(dict.fromkeys(found))
@@ -271,8 +277,3 @@ def _linear_attrs(attrs: dict[Any, Any], polarisation: str = "") -> dict[Any, An
         if "grid_mapping" not in attrs:
             kept.pop("grid_mapping")
     return {**kept, "units": "1", "scale": "linear"}
-
-
-def is_lazy(ds: xr.Dataset) -> bool:
-    """Return whether any variable of a cube is a Dask array."""
-    return any(isinstance(variable.data, da.Array) for variable in ds.data_vars.values())

@@ -1,0 +1,246 @@
+"""What a stack holds, as a table: for ``sarstack info``."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import StackReadError
+from sarstack.readers.stack import Raster, Stack
+from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle
+from sarstack.tiles import Shape, Window, sample_windows
+
+_MEASURED_DATES = 4
+_VALID_WINDOWS_PER_AXIS = 4
+_VALID_WINDOW_PX = 64
+_WINDOWS_PER_AXIS = 3
+
+
+@dataclass(frozen=True)
+class DateRow:
+    """One line of the table.
+
+    Attributes
+    ----------
+    time, platform, orbit, polarisations : str
+        Ready to print; empty where unknown.
+    valid : dict of str to float
+        Share of valid pixels for each polarisation, 0 to 1, from sample windows.
+    file : str
+        Name of the first file of the date.
+    """
+
+    time: str
+    platform: str
+    orbit: str
+    polarisations: str
+    valid: dict[str, float]
+    file: str
+
+
+@dataclass(frozen=True)
+class SpeckleRow:
+    """Looks and lag-1 correlation of one polarisation, and where they come from."""
+
+    polarisation: str
+    looks: float
+    correlation_y: float
+    correlation_x: float
+    source: str
+
+
+@dataclass(frozen=True)
+class StackDescription:
+    """What a stack holds.
+
+    Attributes
+    ----------
+    facts : dict of str to str
+        Grid, size, scale, nodata and so on, in order of importance.
+    dates : tuple of DateRow
+    speckle : tuple of SpeckleRow
+    """
+
+    facts: dict[str, str]
+    dates: tuple[DateRow, ...]
+    speckle: tuple[SpeckleRow, ...]
+
+    def render(self) -> str:
+        """Return the description as text in columns."""
+        width = max(map(len, self.facts))
+        lines = [f"{key:<{width}}  {value}" for key, value in self.facts.items()]
+        lines += ["", *_align(self._date_table()), "", *_align(self._speckle_table())]
+        return "\n".join(lines)
+
+    def _date_table(self) -> list[list[str]]:
+        rows = [["date (UTC)", "platform", "orbit", "polarisations", "valid", "file"]]
+        for row in self.dates:
+            shares = [f"{share:.0%}" for share in row.valid.values()]
+            valid = shares[0] if len(set(shares)) == 1 else " ".join(shares)
+            rows.append([row.time, row.platform, row.orbit, row.polarisations, valid, row.file])
+        # A column that says nothing on any date is left out.
+        kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
+        return [[row[i] for i in kept] for row in rows]
+
+    def _speckle_table(self) -> list[list[str]]:
+        rows = [["speckle", "looks", "lag-1 correlation y", "x", ""]]
+        for row in self.speckle:
+            numbers = [f"{row.looks:.1f}", f"{row.correlation_y:.2f}", f"{row.correlation_x:.2f}"]
+            rows.append([row.polarisation, *numbers, row.source])
+        return rows
+
+
+def describe_stack(stack: Stack) -> StackDescription:
+    """Describe a stack: dates, orbits, grid, scale, nodata, valid share, looks, correlation.
+
+    Parameters
+    ----------
+    stack : Stack
+
+    Returns
+    -------
+    StackDescription
+        ``render()`` gives the table as text.
+
+    Raises
+    ------
+    StackReadError
+        If pixels of a file cannot be read.
+
+    Notes
+    -----
+    Reads sample windows only: 16 of 64x64 pixels of each image for the valid share,
+    9 of 256x256 of up to four dates for looks and correlation (all of a small scene).
+    """
+    return StackDescription(_list_facts(stack), _list_dates(stack), _list_speckle(stack))
+
+
+def _list_facts(stack: Stack) -> dict[str, str]:
+    grid, first = stack.grid, _rasters(stack)[0]
+    height, width = grid.pixel_size
+    images = len(_rasters(stack))
+    bytes_inside = 4 * images * grid.shape.y * grid.shape.x
+    place = f"{len(grid.gcps)} ground control points" if grid.gcps else _describe_bounds(stack)
+    nodata = [f"{number:g}" for number in first.nodata] + ["NaN"]
+    if first.scale != "db":
+        nodata.append("0")
+    facts = {
+        "stack": stack.path,
+        "dates": _describe_dates(stack),
+        "polarisations": ", ".join(p.upper() for p in stack.polarisations),
+        "size": f"{grid.shape.y} rows x {grid.shape.x} columns, {images} images, "
+        f"{bytes_inside / 2**20:.1f} MiB as float32",
+        "CRS": grid.crs_name,
+        "pixel": f"{height:.6g} x {width:.6g}" if grid.crs_wkt and not grid.gcps else "",
+        "place": place,
+        "scale": f"{first.scale} {stack.calibration}".strip(),
+        "nodata": ", ".join(nodata),
+    }
+    facts = {key: value for key, value in facts.items() if value}
+    if stack.skipped:
+        names = ", ".join(Path(path).name for path, _ in stack.skipped)
+        facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
+    return facts
+
+
+def _describe_bounds(stack: Stack) -> str:
+    if not stack.grid.is_georeferenced:
+        return "no georeference"
+    xmin, ymin, xmax, ymax = stack.grid.bounds
+    return f"x {xmin:.10g} to {xmax:.10g}, y {ymin:.10g} to {ymax:.10g}"
+
+
+def _describe_dates(stack: Stack) -> str:
+    first, last = _show(stack.dates[0].time), _show(stack.dates[-1].time)
+    return first if stack.n_dates == 1 else f"{stack.n_dates}, {first} to {last}"
+
+
+def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
+    rasters = _rasters(stack)
+    # Opening and reading waits for the disk more than for the processor.
+    with ThreadPoolExecutor(8) as pool:
+        shares = dict(zip(rasters, pool.map(_valid_share, rasters), strict=True))
+    rows = []
+    for i, date in enumerate(stack.dates):
+        own = {p: r for p in stack.polarisations if (r := stack.rasters[p][i]) is not None}
+        number = "" if date.relative_orbit is None else str(date.relative_orbit)
+        rows.append(
+            DateRow(
+                _show(date.time),
+                date.platform,
+                f"{number} {date.orbit_direction}".strip(),
+                " ".join(p.upper() for p in own),
+                {p: shares[r] for p, r in own.items()},
+                Path(next(iter(own.values())).path).name,
+            )
+        )
+    return tuple(rows)
+
+
+def _valid_share(raster: Raster) -> float:
+    windows = sample_windows(raster.shape, _VALID_WINDOW_PX, _VALID_WINDOWS_PER_AXIS)
+    valid = total = 0
+    for window in windows:
+        pixels = raster.read(window)
+        valid += int(np.isfinite(pixels).sum())
+        total += pixels.size
+    return valid / max(total, 1)
+
+
+def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
+    rows = []
+    for polarisation in stack.polarisations:
+        known = measure_stack(stack, polarisation)
+        y, x = known.correlation
+        rows.append(SpeckleRow(polarisation.upper(), known.looks, y, x, known.looks_source))
+    return tuple(rows)
+
+
+def measure_stack(stack: Stack, polarisation: str) -> SceneStatistics:
+    """Measure looks and correlation of one polarisation on windows of up to four dates.
+
+    Parameters
+    ----------
+    stack : Stack
+    polarisation : str
+        ``vv``, ``vh``, ``hh`` or ``hv``, present in the stack.
+
+    Returns
+    -------
+    SceneStatistics
+        Of the first measured date; looks and correlation are common to all.
+    """
+    own = [r for r in stack.rasters[polarisation] if r is not None]
+    count = min(_MEASURED_DATES, len(own))
+    # Consecutive dates from the middle: their ratio shows speckle with the least change.
+    start = (len(own) - count) // 2
+    windows = sample_windows(Shape(*stack.grid.shape), per_axis=_WINDOWS_PER_AXIS)
+    samples = [sample_speckle(_read_all(r, windows)) for r in own[start : start + count]]
+    return combine_samples(samples)[0]
+
+
+def _read_all(raster: Raster, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
+    try:
+        return [raster.read(window) for window in windows]
+    except StackReadError as err:
+        err.add_note("`sarstack info` samples every image; despeckling leaves bad dates out")
+        raise
+
+
+def _rasters(stack: Stack) -> list[Raster]:
+    return [r for p in stack.polarisations for r in stack.rasters[p] if r is not None]
+
+
+def _show(time: np.datetime64) -> str:
+    return "undated" if np.isnat(time) else str(time.astype("datetime64[s]"))
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
