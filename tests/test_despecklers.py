@@ -1,0 +1,194 @@
+"""Classical despecklers against slow, literal versions of their papers' formulas."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.ndimage import uniform_filter
+from scipy.stats import gamma
+
+from sarstack.despecklers import despeckler_names, make_despeckler
+from sarstack.despecklers.lee_sigma import point_targets, prior_gain, sigma_range
+from sarstack.errors import UsageError
+from sarstack.speckle import SceneStatistics, pair_correlation
+
+RANDOM = np.random.default_rng(21)
+WHITE = SceneStatistics(4.0, (0.0, 0.0), bright=np.inf)
+
+
+def image(shape=(24, 30), looks=4.0, *, hole=True):
+    scene = np.where(np.arange(shape[1]) < shape[1] // 2, 0.02, 0.2) * np.ones(shape)
+    scene[8:11, 20:23] = 30
+    noisy = scene * RANDOM.gamma(looks, 1 / looks, shape)
+    if hole:
+        noisy[14:19, 5:9] = np.nan
+        noisy[3, 3] = np.nan
+    return noisy.astype(np.float32)
+
+
+def windows(values, window_px):
+    """Yield each valid pixel with the valid pixels of its clipped window."""
+    half = window_px // 2
+    for y, x in np.argwhere(~np.isnan(values)):
+        near = values[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
+        yield (y, x), near[~np.isnan(near)].astype(float)
+
+
+def lee_literal(values, window_px, speckle_cv2):
+    out = np.full(values.shape, np.nan)
+    for place, near in windows(values, window_px):
+        mean = near.mean()
+        local_cv2 = near.var(ddof=1) / mean**2 if len(near) > 1 else 0
+        weight = 1 - speckle_cv2 / local_cv2 if local_cv2 > speckle_cv2 else 0
+        out[place] = mean + weight * (values[place] - mean)
+    return out
+
+
+def test_boxcar_is_the_mean_of_the_valid_window():
+    values = image()
+    expected = np.full(values.shape, np.nan)
+    for place, near in windows(values, 5):
+        expected[place] = near.mean()
+    assert_allclose(make_despeckler("boxcar", window_px=5).despeckle(values, WHITE), expected, 1e-6)
+
+
+def test_boxcar_inside_a_whole_image_is_scipys_uniform_filter():
+    values = image((40, 40), hole=False)
+    expected = uniform_filter(values.astype(float), 7)[3:-3, 3:-3]
+    out = make_despeckler("boxcar").despeckle(values, WHITE)
+    assert_allclose(out[3:-3, 3:-3], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("correlation", [(0.0, 0.0), (0.6, 0.5)])
+def test_lee_follows_its_formula(correlation):
+    values = image()
+    statistics = SceneStatistics(4.0, correlation)
+    expected = lee_literal(values, 7, (1 - pair_correlation(correlation, 7)) / 4)
+    assert_allclose(make_despeckler("lee").despeckle(values, statistics), expected, rtol=2e-6)
+
+
+def test_lee_keeps_contrast_that_speckle_cannot_make_and_smooths_the_rest():
+    values = image((60, 60), hole=False)
+    out = make_despeckler("lee").despeckle(values, WHITE)
+    assert out[30:50, 5:22].var() < values[30:50, 5:22].var() / 15
+    assert out[8:11, 20:23].mean() == pytest.approx(values[8:11, 20:23].mean(), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("looks", "share", "low", "high", "spread"),
+    [
+        (1, 0.5, 0.436, 1.920, 0.4057),
+        (1, 0.9, 0.084, 3.941, 0.8191),
+        (2, 0.8, 0.327, 2.260, 0.4810),
+        (3, 0.95, 0.2375, 2.649, 0.5082),
+        (4, 0.9, 0.378, 2.094, 0.3991),
+    ],
+)
+def test_sigma_range_is_the_published_table(looks, share, low, high, spread):
+    found = sigma_range(looks, share)
+    assert found.low == pytest.approx(low, abs=0.002)
+    assert found.high == pytest.approx(high, abs=0.012)
+    assert np.sqrt(found.inner_cv2) == pytest.approx(spread, abs=0.002)
+
+
+@pytest.mark.parametrize("looks", [0.8, 4.4, 37.5])
+def test_sigma_range_of_any_looks_has_its_share_and_mean_one(looks):
+    low, high, inner_cv2 = sigma_range(looks, 0.9)
+    speckle = gamma(looks, scale=1 / looks)
+    assert speckle.cdf(high) - speckle.cdf(low) == pytest.approx(0.9, abs=1e-6)
+    inside = {"lb": low, "ub": high, "conditional": True}
+    assert speckle.expect(lambda n: n, **inside) == pytest.approx(1, abs=1e-6)
+    assert speckle.expect(lambda n: (n - 1) ** 2, **inside) == pytest.approx(inner_cv2, abs=1e-6)
+
+
+def test_lee_sigma_follows_its_formula():
+    values, looks, sigma, window_px = image(), 4.0, 0.9, 7
+    low, high, inner_cv2 = sigma_range(looks, sigma)
+    prior = prior_gain(looks, (0.0, 0.0), window_px, sigma) * lee_literal(values, 3, 1 / looks)
+    expected = values.astype(float)
+    for place, near in windows(values, window_px):
+        chosen = near[(near >= low * prior[place]) & (near <= high * prior[place])]
+        if len(chosen):
+            mean = chosen.mean()
+            variance = chosen.var(ddof=1) if len(chosen) > 1 else 0
+            signal = max(variance - mean**2 * inner_cv2, 0) / (1 + inner_cv2)
+            weight = signal / variance if signal else 0
+            expected[place] = mean + weight * (values[place] - mean)
+    out = make_despeckler("lee-sigma").despeckle(values, WHITE)
+    assert_allclose(out, expected, rtol=1e-5)
+
+
+def test_bright_clusters_are_kept_and_single_bright_pixels_are_not():
+    values = image((40, 40), hole=False)
+    values[5, 5] = 50
+    values[20:23, 30:33] = 40
+    values[20, 30] = np.nan
+    statistics = SceneStatistics(4.0, (0.0, 0.0), bright=10.0)
+    marked = point_targets(values, 10.0)
+    assert marked[21, 31]
+    assert marked[20:23, 30:33].sum() == 8
+    assert not marked[5, 5]
+    out = make_despeckler("lee-sigma").despeckle(values, statistics)
+    assert_array_equal(out[marked], values[marked])
+
+
+def test_marking_does_not_depend_on_the_order_of_pixels():
+    values = RANDOM.gamma(1, 1, (60, 70)).astype(np.float32)
+    values[20:30, 20:40] *= 8
+    marked = point_targets(values, 5.0)
+    assert marked.any()
+    assert_array_equal(point_targets(values[::-1, ::-1], 5.0)[::-1, ::-1], marked)
+
+
+@pytest.mark.parametrize("n_dates", [1, 2, 6])
+def test_quegan_yu_follows_its_formula(n_dates):
+    block = np.stack([image() for _ in range(n_dates)])
+    block[0, :5] = np.nan
+    mean = np.full(block.shape, np.nan)
+    for date, local in zip(block, mean, strict=True):
+        for place, near in windows(date, 7):
+            local[place] = near.mean()
+    count = (~np.isnan(block)).sum(axis=0)
+    expected = mean * np.nansum(block / mean, axis=0) / np.where(count, count, np.nan)
+    out = make_despeckler("quegan-yu").apply(block, [WHITE] * n_dates)
+    assert_allclose(out, expected, rtol=1e-5)
+    if n_dates == 1:
+        assert_allclose(out, block, rtol=1e-6)
+
+
+def test_quegan_yu_gains_the_looks_that_theory_gives():
+    """L M N / (M + N - 1) for M dates, N white pixels: 4 looks of 10 dates give 33.8."""
+    block = RANDOM.gamma(4, 1 / 4, (10, 200, 200)).astype(np.float32)
+    out = make_despeckler("quegan-yu").apply(block, [WHITE] * 10)
+    looks = out[0].mean() ** 2 / out[0].var()
+    assert looks == pytest.approx(4 * 10 * 49 / 58, rel=0.04)
+
+
+def test_quegan_yu_keeps_detail_that_all_dates_share():
+    scene = np.full((50, 50), 0.1)
+    scene[:, 25] = 2
+    block = (scene * RANDOM.gamma(4, 1 / 4, (30, 50, 50))).astype(np.float32)
+    road = make_despeckler("quegan-yu").apply(block, [WHITE] * 30)[:, 10:40, 25]
+    assert road.mean() == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma", "quegan-yu"])
+@pytest.mark.parametrize("window_px", [0, 4, 7.0, "7", None])
+def test_windows_that_have_no_centre_are_refused(name, window_px):
+    with pytest.raises(UsageError, match="window_px = "):
+        make_despeckler(name, window_px=window_px)
+
+
+def test_parameters_reach_the_method():
+    assert make_despeckler("lee-sigma", window_px=11).halo == 5
+    assert make_despeckler("lee-sigma", window_px=3).halo == 2
+    with pytest.raises(UsageError, match=r"sigma = 1\.5"):
+        make_despeckler("lee-sigma", sigma=1.5)
+    with pytest.raises(UsageError, match="method = 'leee'"):
+        make_despeckler("leee")
+
+
+def test_every_method_is_described_in_one_line():
+    for name in despeckler_names():
+        first = (type(make_despeckler(name)).__doc__ or "").splitlines()[0]
+        assert first.rstrip(").") != first
+        assert len(first) < 100
