@@ -215,7 +215,9 @@ def run_tasks(
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 failure = future.exception()
-                yield running.pop(future), failure if failure else future.result()
+                if failure is not None and not isinstance(failure, Exception):
+                    raise failure
+                yield running.pop(future), failure or future.result()
     finally:
         for future in running:
             future.cancel()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.errors import SarstackError
 from sarstack.readers.stack import Grid
-from sarstack.tiles import Window
+from sarstack.tiles import Shape, Window
 
 BLOCK_PX = 512
 CACHE_MAX_BYTES = 128 * 2**20
@@ -67,14 +67,27 @@ def write_cog(
             _stream_pixels(striped, pixels, grid, description, tags or {})
             copy(
                 str(striped), str(unchecked), driver="COG", compress="DEFLATE", predictor="YES",
-                blocksize=BLOCK_PX, overview_resampling="AVERAGE", num_threads=str(n_threads),
-                bigtiff="IF_SAFER",
+                blocksize=choose_block_px(grid.shape), overview_resampling="AVERAGE",
+                num_threads=str(n_threads), bigtiff="IF_SAFER",
             )  # fmt: skip
         check_cog(unchecked)
         unchecked.replace(path)
     finally:
         for leftover in (striped, unchecked):
             leftover.unlink(missing_ok=True)
+
+
+def choose_block_px(shape: Shape) -> int:
+    """Return the edge of a block: 512, or 256 where an overview is exactly one block wide.
+
+    Validators take an image as wide as its block for an untiled one.
+    """
+    width, height = shape.x, shape.y
+    while width > BLOCK_PX or height > BLOCK_PX:
+        if width == BLOCK_PX:
+            return BLOCK_PX // 2
+        width, height = width // 2, height // 2
+    return BLOCK_PX
 
 
 def _stream_pixels(
@@ -96,7 +109,7 @@ def _stream_pixels(
     with without_georeference_warning(), rasterio.open(path, "w", **profile) as raster:
         _set_georeference(raster, grid)
         raster.update_tags(**tags)
-        raster.update_tags(1, units="1", scale="linear")
+        raster.units = ("1",)
         if description:
             raster.set_band_description(1, description)
         for window, values in pixels:

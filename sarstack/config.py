@@ -39,9 +39,9 @@ class StackConfig(BaseModel):
         """Return all effective values as YAML, each with its description as a comment."""
         lines = [f"# sarstack {type(self).command()}: effective settings, replay with --config"]
         for name, value in self.model_dump(mode="json").items():
-            text = yaml.safe_dump({name: value}, default_flow_style=None, sort_keys=False).strip()
-            note = type(self).model_fields[name].description
-            lines.append(f"{text}  # {note}" if note and "\n" not in text else text)
+            flow = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+            text = flow.removesuffix("...\n").strip()
+            lines.append(f"{name}: {text}  # {type(self).model_fields[name].description}")
         return "\n".join(lines) + "\n"
 
     @classmethod

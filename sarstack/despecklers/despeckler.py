@@ -79,6 +79,20 @@ class Despeckler(ABC):
         """
         raise NotImplementedError(f"{self.name} does not look at other dates")
 
+    def warm_up(self) -> None:  # noqa: B027 - most methods have nothing to load
+        """Load, once per process, what the first call would have to load (a model)."""
+
+    def memory_bytes(self, n_px: int) -> int:
+        """Return about how much memory one call needs for an input of `n_px` pixels."""
+        return 16 * 8 * n_px
+
+    def settings(self) -> dict[str, str]:
+        """Return what decides the pixels besides the input, for tags and fingerprints.
+
+        Parameters of the method by name; a network adds the hash of its weights.
+        """
+        return {name: str(value) for name, value in sorted(vars(self).items())}
+
     def apply(
         self,
         block: NDArray[np.float32],

@@ -130,7 +130,9 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
         "fingerprint": mark,
     }
     labels = xr.Dataset(variables, coords, attributes)
-    labels = labels.assign_coords(polarisation=list(stack.polarisations))
+    # Variable-length text: the only kind of string that Zarr v3 specifies.
+    names = np.array(stack.polarisations, dtype=object)
+    labels = labels.assign_coords(polarisation=("polarisation", names))
     inner = min(INNER_CHUNK_PX, size)
     codec = zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle")
     encoding: dict[str, dict[str, Any]] = {

@@ -1,0 +1,109 @@
+"""Finished files: valid, exactly on the input grid, complete or absent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint as GCP
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+
+from sarstack.cog import write_cog, write_db_view
+from sarstack.readers.stack import Grid, GroundControlPoint
+from sarstack.tiles import Shape, tile_grid
+
+WKT = CRS.from_epsg(32631).to_wkt()
+
+
+def image_of(shape: Shape) -> np.ndarray:
+    image = np.random.default_rng(0).gamma(4.4, 0.02, shape).astype(np.float32)
+    image[: shape.y // 3, : shape.x // 2] = np.nan
+    return image
+
+
+def parts(image: np.ndarray, size_px: int) -> list:
+    return [(t.window, image[t.window.slices]) for t in tile_grid(Shape(*image.shape), size_px)]
+
+
+@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(37, 900), Shape(1030, 1025), Shape(600, 512)])
+def test_a_cog_is_valid_and_keeps_grid_pixels_and_tags(tmp_path: Path, shape: Shape) -> None:
+    image = image_of(shape)
+    grid = Grid(shape, WKT, (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_800_000.0))
+    path = tmp_path / "image.tif"
+    write_cog(path, parts(image, 256), grid, description="gamma0 vv", tags={"PLATFORM": "S1A"})
+    valid, errors, _ = cog_validate(str(path), strict=True)
+    assert valid, errors
+    with rasterio.open(path) as raster:
+        np.testing.assert_array_equal(raster.read(1), image)
+        assert raster.shape == shape
+        assert raster.crs.to_epsg() == 32631
+        assert tuple(raster.transform)[:6] == grid.transform
+        assert np.isnan(raster.nodata)
+        assert raster.descriptions == ("gamma0 vv",)
+        assert raster.tags()["PLATFORM"] == "S1A"
+    assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
+
+
+def test_overviews_average_valid_intensities(tmp_path: Path) -> None:
+    image = image_of(Shape(1024, 1024))
+    image[0, 600] = np.nan
+    path = tmp_path / "image.tif"
+    grid = Grid(Shape(1024, 1024), WKT, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
+    write_cog(path, parts(image, 512), grid)
+    with rasterio.open(path, overview_level=0) as raster:
+        half = raster.read(1)
+    blocks = image.reshape(512, 2, 512, 2)
+    count = np.isfinite(blocks).sum(axis=(1, 3))
+    expected = np.nansum(blocks, axis=(1, 3)) / np.where(count, count, np.nan)
+    np.testing.assert_allclose(half, expected, rtol=1e-5)
+    assert np.isfinite(half[0, 300]), "one nodata pixel must not poison its overview pixel"
+
+
+def test_ground_control_points_survive(tmp_path: Path) -> None:
+    points = tuple(
+        GroundControlPoint(float(r), float(c), 10 + c / 100, 50 - r / 100, 5.0 * r)
+        for r in (0, 20, 40)
+        for c in (0, 30, 60)
+    )
+    grid = Grid(Shape(41, 61), CRS.from_epsg(4326).to_wkt(), gcps=points)
+    path = tmp_path / "swath.tif"
+    write_cog(path, parts(image_of(grid.shape), 256), grid)
+    assert cog_validate(str(path), strict=True)[0]
+    with rasterio.open(path) as raster:
+        found, crs = raster.gcps
+        assert crs.to_epsg() == 4326
+        assert [(p.row, p.col, p.x, p.y, p.z) for p in found] == [
+            (p.row, p.column, p.x, p.y, p.z) for p in points
+        ]
+    assert isinstance(found[0], GCP)
+
+
+def test_the_db_view_shows_decibels_on_the_same_grid(tmp_path: Path) -> None:
+    image = image_of(Shape(300, 200))
+    grid = Grid(Shape(300, 200), WKT, (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_800_000.0))
+    path = tmp_path / "image.tif"
+    write_cog(path, parts(image, 256), grid, description="gamma0 vv")
+    view = write_db_view(path, grid, "gamma0 vv")
+    assert view.name == "image_db.vrt"
+    with rasterio.open(view) as raster:
+        shown = raster.read(1)
+        assert tuple(raster.transform)[:6] == grid.transform
+        assert raster.crs.to_epsg() == 32631
+        assert raster.descriptions == ("gamma0 vv dB",)
+        assert np.isnan(raster.nodata)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(shown, 10 * np.log10(image), atol=1e-4)
+
+
+def test_a_failure_leaves_neither_a_file_nor_leftovers(tmp_path: Path) -> None:
+    def broken() -> object:
+        yield parts(image_of(Shape(300, 300)), 256)[0]
+        raise RuntimeError("the disk is gone")
+
+    old = tmp_path / "image.tif"
+    old.write_bytes(b"finished before")
+    with pytest.raises(RuntimeError, match="disk is gone"):
+        write_cog(old, broken(), Grid(Shape(300, 300), WKT))
+    assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
+    assert old.read_bytes() == b"finished before"

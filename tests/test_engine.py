@@ -1,0 +1,105 @@
+"""The lazy twin of the tile kernel: any chunking, the same pixels, computed only when asked."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sarstack.despecklers import Despeckler, make_despeckler
+from sarstack.engine import CELL_PX, despeckle_array, despeckle_window
+from sarstack.errors import SarstackError
+from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.tiles import Shape, Window, tile_grid
+
+CLASSICAL = ["boxcar", "lee", "lee-sigma", "quegan-yu"]
+
+
+def speckle(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    block = np.random.default_rng(seed).gamma(4.4, 1 / 4.4, shape).astype(np.float32)
+    block[:, 3:9, 5:30] = np.nan
+    return block
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@given(st.tuples(st.integers(1, 3), st.integers(1, 60), st.integers(7, 60)))
+@settings(max_examples=6, deadline=None, derandomize=True)
+def test_chunking_is_invisible(name: str, chunks: tuple[int, int, int]) -> None:
+    block = speckle((3, 53, 61))
+    despeckler = make_despeckler(name)
+    array = da.from_array(block, chunks=chunks)
+    lazy = despeckle_array(array, despeckler)
+    assert lazy.chunks == array.chunks
+    np.testing.assert_allclose(lazy.compute(), despeckler.apply(block), rtol=1e-5)
+
+
+def test_building_the_graph_computes_nothing() -> None:
+    def boom(*_: object) -> np.ndarray:
+        raise AssertionError("computed")
+
+    array = da.map_blocks(boom, chunks=((1, 1), (40,), (40,)), dtype=np.float32,
+                          meta=np.empty((0, 0, 0), np.float32))  # fmt: skip
+    for name in CLASSICAL:
+        despeckle_array(array, make_despeckler(name))
+
+
+def test_looks_change_the_lazy_result() -> None:
+    array = da.from_array(speckle((1, 64, 64)), chunks=(1, 32, 32))
+    lee = make_despeckler("lee")
+    smooth = despeckle_array(array, lee, looks=1.0).compute()
+    sharp = despeckle_array(array, lee, looks=20.0).compute()
+    assert np.nanvar(smooth) < np.nanvar(sharp)
+
+
+@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma"])
+def test_tiles_that_are_multiples_of_a_cell_give_the_same_bits(name: str) -> None:
+    scene = Shape(CELL_PX + 70, 2 * CELL_PX + 11)
+    image = speckle((1, *scene))[0]
+    despeckler = make_despeckler(name)
+    known = measure_scene(image[np.newaxis])[0]
+
+    def by_tiles(size_px: int) -> np.ndarray:
+        result = np.empty(scene, np.float32)
+        for tile in tile_grid(scene, size_px):
+            outer = tile.window.expand(despeckler.halo, scene)
+            block = image[outer.slices]
+            result[tile.window.slices] = despeckle_window(
+                block, outer, tile.window, scene, despeckler, known
+            )
+        return result
+
+    np.testing.assert_array_equal(by_tiles(CELL_PX), by_tiles(2 * CELL_PX))
+
+
+class Broken(Despeckler):
+    """Makes zeros into infinities, as division by a vanished mean does."""
+
+    name = "broken"
+    halo = 0
+
+    def despeckle(self, intensity, statistics, summary=None):
+        return np.where(intensity > 2, np.inf, intensity).astype(np.float32)
+
+
+def test_a_method_that_makes_infinities_is_caught() -> None:
+    image = np.full((4, 4), 3.0, np.float32)
+    window = Window(0, 4, 0, 4)
+    with pytest.raises(SarstackError, match="16 pixels that are not finite"):
+        despeckle_window(image, window, window, Shape(4, 4), Broken(), SceneStatistics(4.4))
+
+
+def test_chunks_are_released_while_statistics_wait_for_all_dates() -> None:
+    """The sampled chunks must not be the despeckled ones: the cube would stay in memory."""
+    loads: list[tuple[int, ...]] = []
+
+    def load(block_id: tuple[int, ...] = ()) -> np.ndarray:
+        loads.append(block_id)
+        return np.random.default_rng(block_id).gamma(4, 0.25, (1, 40, 40)).astype(np.float32)
+
+    array = da.map_blocks(load, chunks=((1,) * 4, (40,), (40,)), dtype=np.float32,
+                          meta=np.empty((0, 0, 0), np.float32))  # fmt: skip
+    with dask.config.set(scheduler="single-threaded"):
+        despeckle_array(array, make_despeckler("lee")).compute()
+    real = [b for b in loads if len(b) == 3]
+    assert len(real) == 8, "each chunk once for the statistics and once for the result"

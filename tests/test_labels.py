@@ -1,0 +1,189 @@
+"""Labels against numpy on the whole cube, and the stable mask against known change."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers .rio
+import xarray as xr
+from simulated_stack import SimulatedStack, read_tif
+
+from sarstack.config import LabelsConfig
+from sarstack.errors import ResumeMismatchError, StackReadError
+from sarstack.labels import add_date, finish_labels, label_arrays, mean_without, multilook
+from sarstack.workflows import build_labels as module
+from sarstack.workflows.build_labels import build_labels
+
+
+def cube_of(stack: SimulatedStack, polarisation: str) -> np.ndarray:
+    return np.stack([read_tif(f) for f in stack.files if f.stem.endswith(polarisation)])
+
+
+def open_labels(path: Path) -> xr.Dataset:
+    return xr.open_zarr(path, consolidated=False, decode_coords="all")
+
+
+def test_moments_equal_numpy_and_survive_bright_targets() -> None:
+    rng = np.random.default_rng(0)
+    cube = (1e4 + rng.normal(0, 1, (24, 30, 31))).astype(np.float32)
+    cube[3:, 4, 5] = np.nan
+    cube[1:, 6, 7] = np.nan
+    cube[:, 8, 9] = np.nan
+    moments = np.zeros((3, 30, 31))
+    for date in cube:
+        add_date(moments, date)
+    labels = finish_labels(moments, looks=4.4)
+    exact = cube.astype(np.float64)
+    n = np.isfinite(exact).sum(0)
+    mean = np.nansum(exact, 0) / np.where(n, n, np.nan)
+    spread = np.nansum((exact - mean) ** 2, 0) / np.where(n > 1, n - 1, np.nan)
+    np.testing.assert_array_equal(labels["count"], n)
+    np.testing.assert_allclose(labels["mean"], mean, rtol=1e-6)
+    np.testing.assert_allclose(labels["std"], np.sqrt(spread), rtol=1e-3)
+    assert labels["count"].dtype == np.uint16
+    assert np.isnan(labels["std"][6, 7])
+    assert np.isfinite(labels["mean"][6, 7])
+    assert labels["stable"][6, 7] == labels["stable"][8, 9] == 0
+
+
+def test_the_default_rule_sees_change_whatever_the_brightness() -> None:
+    """A dark field that changes by 5 dB is masked, a bright stable town is not."""
+    rng = np.random.default_rng(1)
+    reflectivity = np.full((20, 40, 80), 0.003)
+    reflectivity[10:, :, :40] *= 10**0.5
+    reflectivity[:, :, 40:] = 3.0
+    cube = reflectivity * rng.gamma(4.4, 1 / 4.4, reflectivity.shape)
+    moments = np.zeros((3, 40, 80))
+    for date in cube.astype(np.float32):
+        add_date(moments, date)
+    stable = finish_labels(moments, looks=4.4)["stable"]
+    assert stable[:, :40].mean() < 0.35, "changing dark field"
+    assert 0.975 < stable[:, 40:].mean() < 0.999, "0.99 of pure speckle is kept"
+    paper = finish_labels(moments, looks=4.4, rule="paper", threshold=0.1)["stable"]
+    assert paper[:, :40].all()
+    assert not paper[:, 40:].any(), "the paper's rule gets both the wrong way round"
+
+
+def test_a_mean_without_its_own_date_is_the_mean_of_the_others() -> None:
+    cube = np.random.default_rng(2).gamma(4, 0.25, (6, 9, 9)).astype(np.float32)
+    cube[2, :3] = np.nan
+    cube[:, 8, 8] = np.nan
+    cube[1:, 0, 0] = np.nan
+    moments = np.zeros((3, 9, 9))
+    for date in cube:
+        add_date(moments, date)
+    labels = finish_labels(moments, looks=4)
+    for i, date in enumerate(cube):
+        others = np.delete(cube, i, axis=0)
+        n = np.isfinite(others).sum(0)
+        expected = np.nansum(others, 0) / np.where(n, n, np.nan)
+        found = mean_without(labels["mean"], labels["count"], date)
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("chunks", [(1, 90, 120), (2, 31, 50), (3, 90, 120)])
+def test_lazy_labels_equal_the_stored_ones(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, chunks: tuple[int, ...]
+) -> None:
+    stack = make_stack()
+    path = build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr")))
+    stored = open_labels(path)
+    lazy = label_arrays(da.from_array(cube_of(stack, "vh"), chunks=chunks))
+    for name, array in lazy.items():
+        np.testing.assert_allclose(array.compute(), stored[name].sel(polarisation="vh"), rtol=1e-5)
+
+
+def test_the_store_has_the_stacks_grid_and_the_right_attributes(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
+    stack = make_stack(shape=(300, 280))
+    path = build_labels(
+        LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr"), tile_px=256)
+    )
+    labels = open_labels(path)
+    assert labels["mean"].dims == ("polarisation", "y", "x")
+    assert list(labels.polarisation.values) == ["vv", "vh"]
+    assert labels.rio.crs.to_epsg() == 32631
+    assert labels.rio.transform()[:6] == (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_800_000.0)
+    assert labels["std"].attrs["cell_methods"] == "time: standard_deviation"
+    assert labels["mean"].attrs["units"] == "1"
+    expected = cube_of(stack, "vv").astype(np.float64)
+    n = np.isfinite(expected).sum(0)
+    mean = np.nansum(expected, 0) / np.where(n, n, np.nan)
+    np.testing.assert_allclose(labels["mean"].sel(polarisation="vv"), mean, rtol=1e-6)
+    assert 3.5 < labels.attrs["looks"]["vv"] < 5.5
+
+
+def test_multilooked_labels_are_statistics_of_multilooked_dates(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
+    stack = make_stack(shape=(260, 270))
+    config = LabelsConfig.make(
+        stack=str(stack.folder), output=str(tmp_path / "l.zarr"), multilook_px=3, tile_px=256
+    )
+    labels = open_labels(build_labels(config))
+    dates = [multilook(date, 3) for date in cube_of(stack, "vv")]
+    n = np.isfinite(dates).sum(0)
+    expected = np.nansum(np.asarray(dates, np.float64), 0) / np.where(n, n, np.nan)
+    np.testing.assert_allclose(labels["mean"].sel(polarisation="vv"), expected, rtol=1e-5)
+
+
+def test_an_interrupted_run_continues_and_computes_only_what_is_missing(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(shape=(300, 520))
+    settings = {"stack": str(stack.folder), "tile_px": 256, "workers": 1}
+    whole = build_labels(LabelsConfig.make(**settings, output=str(tmp_path / "whole.zarr")))
+    config = LabelsConfig.make(**settings, output=str(tmp_path / "cut.zarr"))
+    real, computed = module.tasks.label_tile, []
+
+    def interrupted(*arguments: object) -> int:
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        result = real(*arguments)
+        computed.append(arguments[2:4])
+        return result
+
+    monkeypatch.setattr(module.tasks, "label_tile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_labels(config)
+    assert not (tmp_path / "cut.zarr").exists(), "a finished-looking store is finished"
+    before = list(computed)
+    computed.clear()
+
+    def counted(*arguments: object) -> int:
+        computed.append(arguments[2:4])
+        return real(*arguments)
+
+    monkeypatch.setattr(module.tasks, "label_tile", counted)
+    resumed = build_labels(config)
+    assert not set(before) & set(computed), "finished tiles are not computed again"
+    assert len(before) + len(computed) == 2 * 6
+    for name in ("mean", "std", "count", "cv", "stable"):
+        np.testing.assert_array_equal(open_labels(resumed)[name], open_labels(whole)[name])
+
+
+def test_existing_labels_and_other_settings_are_refused(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
+    stack = make_stack()
+    config = LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr"))
+    build_labels(config)
+    with pytest.raises(ResumeMismatchError, match="exist already"):
+        build_labels(config)
+    before = open_labels(tmp_path / "l.zarr")["mean"].values
+    build_labels(config, overwrite=True)
+    np.testing.assert_array_equal(before, open_labels(tmp_path / "l.zarr")["mean"].values)
+
+
+def test_a_date_that_cannot_be_read_stops_labels_with_its_name(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
+    stack = make_stack()
+    broken = stack.files[2]
+    broken.write_bytes(broken.read_bytes()[:6000])
+    with pytest.raises(StackReadError, match=broken.stem):
+        build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr")))
+    assert not (tmp_path / "l.zarr").exists()

@@ -1,0 +1,54 @@
+"""Tiles cover the scene once, cells are fixed to its origin, samples stay inside."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sarstack.tiles import Shape, Window, cells, n_tiles, sample_windows, tile_grid
+
+SHAPES = st.builds(Shape, st.integers(1, 700), st.integers(1, 700))
+
+
+@given(SHAPES, st.integers(1, 300))
+@settings(deadline=None)
+def test_every_pixel_lies_in_exactly_one_tile(scene: Shape, size: int) -> None:
+    visits = np.zeros(scene, int)
+    tiles = list(tile_grid(scene, size))
+    for tile in tiles:
+        visits[tile.window.slices] += 1
+        assert (tile.row, tile.column) == (tile.window.y0 // size, tile.window.x0 // size)
+    assert (visits == 1).all()
+    assert len(tiles) == n_tiles(scene, size)
+
+
+@given(SHAPES, st.integers(0, 5), st.integers(1, 8))
+@settings(deadline=None)
+def test_cells_do_not_depend_on_the_tile(scene: Shape, power: int, factor: int) -> None:
+    size = 8 * 2**power
+    by_tile = [c for tile in tile_grid(scene, size * factor) for c in cells(tile.window, size)]
+    of_scene = list(cells(Window(0, scene.y, 0, scene.x), size))
+    assert sorted(by_tile) == sorted(of_scene)
+
+
+@given(SHAPES, st.integers(0, 40), st.data())
+def test_the_halo_is_clipped_at_the_edge(scene: Shape, halo: int, data: st.DataObject) -> None:
+    y0 = data.draw(st.integers(0, scene.y - 1))
+    x0 = data.draw(st.integers(0, scene.x - 1))
+    window = Window(y0, min(y0 + 50, scene.y), x0, min(x0 + 50, scene.x))
+    outer = window.expand(halo, scene)
+    assert outer.y0 == max(y0 - halo, 0)
+    assert outer.x1 == min(window.x1 + halo, scene.x)
+    whole = np.arange(scene.y * scene.x).reshape(scene)
+    np.testing.assert_array_equal(whole[outer.slices][window.inside(outer)], whole[window.slices])
+
+
+@given(st.builds(Shape, st.integers(1, 30_000), st.integers(1, 30_000)))
+def test_samples_lie_in_the_scene_and_stay_few(scene: Shape) -> None:
+    windows = sample_windows(scene)
+    assert 1 <= len(windows) <= 36
+    assert len(set(windows)) == len(windows)
+    for window in windows:
+        assert 0 <= window.y0 < window.y1 <= scene.y
+        assert 0 <= window.x0 < window.x1 <= scene.x
+    if scene.y <= 6 * 256 and scene.x <= 6 * 256:
+        assert sum(w.shape.y * w.shape.x for w in windows) == scene.y * scene.x
