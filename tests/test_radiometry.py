@@ -1,4 +1,4 @@
-"""Linear, amplitude and decibel: exact conversion, and telling them apart without guessing wrong."""
+"""Linear, amplitude and decibel: exact conversion, and telling them apart."""
 
 import numpy as np
 import pytest

@@ -145,24 +145,26 @@ _PLACES = (
 def _guess(
     images: Sequence[Image], samples: Sequence[NDArray[np.float64]], findings: Findings
 ) -> Scale | None:
-    by_polarisation: dict[str, list[NDArray[np.float64]]] = {}
-    for image, sample in zip(images, samples, strict=True):
-        by_polarisation.setdefault(image.facts.polarisation, []).append(_known(sample))
-    guesses = {p: guess_scale(np.concatenate(s)) for p, s in by_polarisation.items()}
-    found = {scale for scale, _ in guesses.values() if scale}
-    if len(found) == 1:
-        scale = found.pop()
+    guesses = [guess_scale(_known(sample)) for sample in samples]
+    names: dict[Scale, list[str]] = {}
+    for image, (scale, _) in zip(images, guesses, strict=True):
+        if scale:
+            names.setdefault(scale, []).append(image.name)
+    if len(names) == 1:
+        (scale,) = names
         if scale == "linear":
             _warn_if_amplitude(images, samples, findings)
         return scale
-    findings.add(
-        ScaleError(
-            "it is not clear whether the numbers are linear intensity, amplitude or decibel",
-            expected="a unit or tag that says it, or numbers that leave no doubt",
-            where=[f"{p.upper()}: {reason}" for p, (_, reason) in guesses.items()],
-            do=_ASK,
-        )
-    )
+    if names:
+        what = "the images are not all on one scale"
+        where = [f"{len(own)} look {scale}: {own[0]}" for scale, own in names.items()]
+        do = "separate them into one folder for each scale"
+    else:
+        what = "it is not clear whether the numbers are linear intensity, amplitude or decibel"
+        where = [f"{i.name}: {why}" for i, (_, why) in zip(images, guesses, strict=True)]
+        do = _ASK
+    expected = "a unit or tag that says it, or numbers that leave no doubt"
+    findings.add(ScaleError(what, expected=expected, where=sorted(where), do=do))
     return None
 
 
