@@ -28,7 +28,7 @@ _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.ite
 @click.option("-q", "--quiet", is_flag=True, help="Tell only what went wrong.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
-    r"""Despeckle whole Sentinel-1 archives.
+    """Despeckle whole Sentinel-1 archives.
 
     \b
     Example:
@@ -46,8 +46,8 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     logging.getLogger("py.warnings").handlers[:] = [handler]
 
 
-def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that all jobs on a stack share."""
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which images of a stack take part."""
     options = [
         click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
                      help="Settings in YAML (a run.yaml replays that run); options win over it."),
@@ -59,14 +59,25 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--pol", "polarisations", multiple=True, metavar="POL",
                      help="vv, vh, hh or hv; may be repeated."),
         click.option("--looks", type=float, help="Equivalent number of looks; measured if absent."),
+        click.option("--overwrite", is_flag=True, help="Make finished results again."),
+    ]  # fmt: skip
+    return _add_options(command, options)
+
+
+def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of jobs that go over a stack tile by tile."""
+    options = [
         click.option("--tile-px", type=int, help="Edge of a tile, a multiple of 256."),
         click.option("--cluster", is_flag=False, flag_value="local", default=None,
                      metavar="[ADDRESS]",
                      help="Alone: a Dask cluster on this machine. With an address "
                      "(tcp://host:port) or a scheduler file: that cluster."),
         click.option("--workers", type=int, help="Worker processes or threads; default all cores."),
-        click.option("--overwrite", is_flag=True, help="Make finished results again."),
     ]  # fmt: skip
+    return selection_options(_add_options(command, options))
+
+
+def _add_options(command: Callable[..., Any], options: list[Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
@@ -111,7 +122,7 @@ def _read_config(kind: Any, stack: str | None, config: Path | None, entries: dic
 @click.argument("stack")
 @click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
 def info(stack: str, scale: str | None) -> None:
-    r"""Show what a stack holds: dates, orbits, grid, scale, nodata, looks.
+    """Show what a stack holds: dates, orbits, grid, scale, nodata, looks.
 
     \b
     Example:
@@ -134,7 +145,7 @@ def info(stack: str, scale: str | None) -> None:
 def build_labels_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
-    r"""Compute temporal mean, standard deviation, count and stable mask into Zarr.
+    """Compute temporal mean, standard deviation, count and stable mask into Zarr.
 
     \b
     Example:
@@ -159,7 +170,7 @@ def build_labels_command(
 def despeckle_command(
     stack: str | None, config: Path | None, *, overwrite: bool, dry_run: bool, **entries: Any
 ) -> None:
-    r"""Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
+    """Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
 
     Without STACK the sarstack.yaml of the current folder is run. Run the same command
     again to continue after an interruption.
@@ -199,6 +210,72 @@ def _parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
             raise UsageError(f"--set {pair!r} has no value", do="write --set NAME=VALUE")
         parameters[name.strip().replace("-", "_")] = yaml.safe_load(value)
     return parameters or None
+
+
+@cli.command("train")
+@click.argument("stack", required=False)
+@click.option("--labels", help="Store made by build-labels from the same stack.")
+@click.option("-o", "--output", help="Model to write; default model.safetensors.")
+@click.option("--variant", type=click.Choice(["despecknet", "despecknet-paper"]))
+@click.option("--start", help="Weights to start from: shipped (default), scratch, or a model.")
+@click.option("--steps", type=int, help="Batches to train on, at most.")
+@click.option("--batch-size", type=int, help="Patches per batch.")
+@click.option("--patch-px", type=int, help="Edge of a patch.")
+@click.option("--learning-rate", type=float, help="Of Adam; 1e-3 suits --start scratch.")
+@click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
+@selection_options
+def train_command(
+    stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
+) -> None:
+    """Train the network on a stack, supervised by the labels of its other dates.
+
+    An interrupted training continues from its checkpoint.
+
+    \b
+    Example:
+      sarstack train stack/ --labels labels.zarr -o model.safetensors
+    """
+    from sarstack.config import TrainConfig
+    from sarstack.workflows.train import train_on_stack
+
+    _tell_model(
+        train_on_stack(_read_config(TrainConfig, stack, config, entries), overwrite=overwrite)
+    )
+
+
+@cli.command("finetune")
+@click.argument("stack", required=False)
+@click.option("--model", help="Model to tune: shipped (default), or a .safetensors file.")
+@click.option("-o", "--output", help="Model to write; default finetuned.safetensors.")
+@click.option("--steps", type=int, help="Batches, at most.")
+@click.option("--batch-size", type=int, help="Patches per batch.")
+@click.option("--patch-px", type=int, help="Edge of a patch.")
+@click.option("--learning-rate", type=float, help="Of Adam.")
+@click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
+@selection_options
+def finetune_command(
+    stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
+) -> None:
+    """Tune the network on the noisy images themselves, without any label.
+
+    Stops on the statistics of the ratio image, and keeps the weights one started from
+    where nothing was better.
+
+    \b
+    Example:
+      sarstack finetune stack/ -o tuned.safetensors
+    """
+    from sarstack.config import FinetuneConfig
+    from sarstack.workflows.train import finetune_on_stack
+
+    _tell_model(
+        finetune_on_stack(_read_config(FinetuneConfig, stack, config, entries), overwrite=overwrite)
+    )
+
+
+def _tell_model(adapted: Any) -> None:
+    logging.getLogger("sarstack").info("%s", adapted.message)
+    click.echo(adapted.model)
 
 
 @cli.command()
@@ -263,7 +340,7 @@ def run(arguments: list[str]) -> int:
 
 def _stop_gently() -> None:
     """First Ctrl-C (or SIGTERM): finish running tiles and stop. Second: stop now."""
-    asked = []
+    asked: list[bool] = []
 
     def stop(_signal: int, _frame: Any) -> None:
         if asked:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sarstack.errors import ConfigError
 
@@ -12,7 +12,7 @@ DEFAULT_FILE = "sarstack.yaml"
 Rule = Literal["cv", "paper"]
 
 
-class StackConfig(BaseModel):
+class SelectionConfig(BaseModel):
     """Which images of a stack take part."""
 
     model_config = ConfigDict(extra="forbid")
@@ -29,11 +29,6 @@ class StackConfig(BaseModel):
     looks: float | None = Field(
         None, gt=0, description="equivalent number of looks; measured when not given"
     )
-    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
-    cluster: str | None = Field(
-        None, description="local, or the address or file of a running Dask scheduler"
-    )
-    workers: int | None = Field(None, gt=0, description="processes or threads; default all cores")
 
     def to_yaml(self) -> str:
         """Return all effective values as YAML, each with its description as a comment."""
@@ -47,7 +42,7 @@ class StackConfig(BaseModel):
     @classmethod
     def command(cls) -> str:
         """Return the name of the command these settings belong to."""
-        return {"DespeckleConfig": "despeckle", "LabelsConfig": "build-labels"}[cls.__name__]
+        return COMMANDS[cls.__name__]
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Self:
@@ -86,13 +81,24 @@ class StackConfig(BaseModel):
                 expected=f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}",
                 do=f"see `sarstack {cls.command()} --help`",
             ) from failure
-        if config.tile_px % 256:
-            raise ConfigError(
-                f"tile_px = {config.tile_px} is not a multiple of 256",
-                expected="256, 512, 1024, 2048, ...",
-                do="choose one of these: it changes speed and memory, never pixels",
-            )
         return config
+
+
+class StackConfig(SelectionConfig):
+    """A job that goes over the stack tile by tile, on the workers one chooses."""
+
+    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
+    cluster: str | None = Field(
+        None, description="local, or the address or file of a running Dask scheduler"
+    )
+    workers: int | None = Field(None, gt=0, description="processes or threads; default all cores")
+
+    @field_validator("tile_px")
+    @classmethod
+    def _check_tile(cls, tile_px: int) -> int:
+        if tile_px % 256:
+            raise ValueError(f"{tile_px} is not a multiple of 256 (it changes speed, never pixels)")
+        return tile_px
 
 
 class DespeckleConfig(StackConfig):
@@ -116,3 +122,43 @@ class LabelsConfig(StackConfig):
     threshold: float = Field(0.1, gt=0, description="largest standard deviation for rule paper")
     quantile: float = Field(0.99, gt=0, lt=1, description="of pure speckle kept by rule cv")
     multilook_px: int = Field(1, gt=0, description="odd width of a spatial mean of each date")
+
+
+class TrainConfig(SelectionConfig):
+    """Settings of `sarstack train`: phase 1, supervised by the labels."""
+
+    labels: str = Field(description="store made by build-labels from the same stack")
+    output: str = Field("model.safetensors", description="model file to write")
+    variant: Literal["despecknet", "despecknet-paper"] = Field(
+        "despecknet", description="network: on log intensity, or as published"
+    )
+    start: str = Field(
+        "shipped", description="weights to start from: shipped, scratch, or a .safetensors model"
+    )
+    steps: int = Field(1000, gt=0, description="batches to train on, at most")
+    batch_size: int = Field(16, gt=0, description="patches per batch")
+    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam; 1e-3 suits start scratch")
+    xi: float = Field(0.01, ge=0, description="weight of the reconstruction loss")
+    patience: int = Field(6, ge=0, description="validations without progress before stopping")
+    seed: int = Field(0, description="decides places, dates and flips of all patches")
+
+
+class FinetuneConfig(SelectionConfig):
+    """Settings of `sarstack finetune`: phase 2, on the noisy images themselves."""
+
+    model: str = Field("shipped", description="model to tune: shipped, or a .safetensors model")
+    output: str = Field("finetuned.safetensors", description="model file to write")
+    steps: int = Field(200, gt=0, description="batches, at most")
+    batch_size: int = Field(16, gt=0, description="patches per batch")
+    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
+    learning_rate: float = Field(1e-5, gt=0, description="of Adam")
+    seed: int = Field(0, description="decides places, dates and flips of all patches")
+
+
+COMMANDS = {
+    "DespeckleConfig": "despeckle",
+    "LabelsConfig": "build-labels",
+    "TrainConfig": "train",
+    "FinetuneConfig": "finetune",
+}

@@ -7,6 +7,7 @@ pass over the dates.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import dask
 import dask.array as da
@@ -20,7 +21,7 @@ from sarstack.tiles import Shape, sample_windows
 
 LABELS = ("mean", "std", "count", "cv", "stable")
 DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, dict[str, Any]] = {
     "mean": {"long_name": "temporal mean of intensity", "units": "1", "cell_methods": "time: mean"},
     "std": {
         "long_name": "temporal standard deviation of intensity (N - 1)",

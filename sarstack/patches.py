@@ -21,7 +21,7 @@ from sarstack.training import Batch
 
 MIN_DATES = 3
 MIN_VALID_SHARE = 0.5
-MAX_CELLS = 4096
+MAX_CELLS = 1024
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class StackPatches:
     Attributes
     ----------
     stack : Stack
-    labels : Labels
+    labels : Labels or None
+        None: the noisy image is its own target, as phase 2 wants it.
     cells : tuple of (str, Window)
         Polarisation and place of the patches.
     batch_size : int
@@ -108,7 +109,7 @@ class StackPatches:
     """
 
     stack: Stack
-    labels: Labels
+    labels: Labels | None
     cells: tuple[tuple[str, Window], ...]
     batch_size: int
     seed: int
@@ -135,29 +136,32 @@ class StackPatches:
     def _read(
         self, raster: Raster, polarisation: str, date: int, window: Window
     ) -> tuple[NDArray[np.float32], ...]:
+        divisor = np.float32(self.bright.get((polarisation, date), 1.0))
+        if self.labels is None:
+            intensity = raster.read(window) / divisor
+            return intensity, intensity, np.isfinite(intensity).astype(np.float32)
         outer = window.expand(self.labels.multilook_px // 2, self.stack.grid.shape)
         block = raster.read(outer)
         intensity = block[window.inside(outer)]
-        target = self.labels.read("mean", polarisation, window)
+        target: NDArray[np.float32] = self.labels.read("mean", polarisation, window)
         if str(self.stack.dates[date].time) in self.labels.dates:
             count = self.labels.read("count", polarisation, window)
             smooth = multilook(block, self.labels.multilook_px)[window.inside(outer)]
             target = mean_without(target, count, smooth)
         stable = self.labels.read("stable", polarisation, window)
         usable = np.isfinite(target) & (target > 0) & np.isfinite(intensity) & (stable == 1)
-        divisor = np.float32(self.bright.get((polarisation, date), 1.0))
         return intensity / divisor, target / divisor, usable.astype(np.float32)
 
 
 def split_cells(
-    stack: Stack, labels: Labels, patch_px: int, held_out: float = 0.15, seed: int = 0
+    stack: Stack, labels: Labels | None, patch_px: int, held_out: float = 0.15, seed: int = 0
 ) -> tuple[tuple[tuple[str, Window], ...], tuple[tuple[str, Window], ...]]:
     """Cut the scene into cells and keep some of them for validation, never trained on.
 
     Parameters
     ----------
     stack, labels
-        What the patches come from.
+        What the patches come from; without labels, cells need valid pixels only.
     patch_px : int
         Edge of a cell; halved until the scene holds at least four.
     held_out : float
@@ -174,7 +178,7 @@ def split_cells(
         If there are too few dates or too few usable pixels.
     """
     scene = stack.grid.shape
-    if len(stack.dates) < MIN_DATES:
+    if labels is not None and len(stack.dates) < MIN_DATES:
         raise UsageError(
             f"the stack has {len(stack.dates)} dates",
             expected=f"{MIN_DATES} or more, since the label leaves the input date out",
@@ -188,15 +192,14 @@ def split_cells(
     ]
     candidates = [(p, w) for w in places for p in stack.polarisations]
     order = rng.permutation(len(candidates))[:MAX_CELLS]
-    cells = [
-        candidates[i] for i in order if _usable_share(labels, *candidates[i]) > MIN_VALID_SHARE
-    ]
+    drawn = (candidates[i] for i in order)
+    cells = [cell for cell in drawn if _usable_share(stack, labels, *cell) > MIN_VALID_SHARE]
     n_held_out = max(1, round(held_out * len(cells)))
     if len(cells) <= n_held_out:
         raise UsageError(
             f"only {len(cells)} cells of {patch_px} px have enough stable pixels",
             expected="at least two",
-            where=labels.path,
+            where=labels.path if labels else stack.path,
             do="use a larger part of the scene, or labels with a milder rule (--quantile)",
         )
     held = {window for _, window in cells[:n_held_out]}
@@ -204,7 +207,10 @@ def split_cells(
     return training or tuple(cells[n_held_out:]), tuple(c for c in cells if c[1] in held)
 
 
-def _usable_share(labels: Labels, polarisation: str, window: Window) -> float:
+def _usable_share(stack: Stack, labels: Labels | None, polarisation: str, window: Window) -> float:
+    if labels is None:
+        raster = next(r for r in stack.rasters[polarisation] if r is not None)
+        return float(np.isfinite(raster.read(window)).mean())
     count = labels.read("count", polarisation, window)
     stable = labels.read("stable", polarisation, window)
     return float(np.mean((count >= MIN_DATES) & (stable == 1)))

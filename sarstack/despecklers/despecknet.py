@@ -17,6 +17,9 @@ from sarstack.inference import choose_device, despeckle_image, load_network
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 
+# What torch and oneDNN add to a process, measured.
+_TORCH_BYTES = 250 * 2**20
+
 
 class _NetworkDespeckler(Despeckler):
     """A despeckler whose weights lie in a model file; the object holds path and hash only.
@@ -53,6 +56,18 @@ class _NetworkDespeckler(Despeckler):
     def path(self) -> str:
         """Where the weights are on this machine."""
         return self.model or str(shipped_model(self.name))
+
+    def warm_up(self) -> None:
+        """Load the network into this process."""
+        load_network(self.path, self.sha256, choose_device(self.device))
+
+    def memory_bytes(self, n_px: int) -> int:
+        """Return the size of the libraries and of three layers' activations."""
+        return _TORCH_BYTES + 3 * 4 * self.card.width * n_px
+
+    def settings(self) -> dict[str, str]:
+        """Return the name and the hash of the weights."""
+        return {"model": Path(self.path).name, "model_sha256": self.sha256}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.path!r}, sha256={self.sha256[:12]!r})"

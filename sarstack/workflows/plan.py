@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sarstack import __version__
-from sarstack.config import DespeckleConfig, StackConfig
+from sarstack.config import DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
 from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError
@@ -131,7 +131,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def select_stack(config: StackConfig, *, skip_unreadable: bool = False) -> Stack:
+def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> Stack:
     """Index the stack of a run and cut it down to what the settings ask for."""
     stack = index_stack(config.stack, scale=config.scale, skip_unreadable=skip_unreadable)
     dates = tuple(config.dates.split("/")) if config.dates else None
@@ -220,7 +220,8 @@ def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
 
     from sarstack.cog import without_georeference_warning
 
-    finished, others = [], []
+    finished: list[Image] = []
+    others: list[Image] = []
     for image in images:
         if not image.output.exists():
             continue
