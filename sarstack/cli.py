@@ -39,9 +39,10 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
     logger = logging.getLogger("sarstack")
     logger.handlers[:] = [handler]
-    logger.setLevel(level)
+    logger.setLevel(logging.DEBUG)
     logging.captureWarnings(capture=True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
 

@@ -74,4 +74,10 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     return _CLASSES[name](**parameters)
 
 
-from sarstack.despecklers import boxcar, lee, lee_sigma, quegan_yu  # noqa: E402, F401
+from sarstack.despecklers import (  # noqa: E402
+    boxcar,  # noqa: F401
+    despecknet,  # noqa: F401
+    lee,  # noqa: F401
+    lee_sigma,  # noqa: F401
+    quegan_yu,  # noqa: F401
+)

@@ -74,7 +74,7 @@ class LeeSigma(Despeckler):
 
     name: ClassVar[str] = "lee-sigma"
 
-    def __init__(self, window_px: int = 7, sigma: float = 0.9) -> None:
+    def __init__(self, window_px: int = 9, sigma: float = 0.9) -> None:
         check_odd_window(window_px=window_px)
         check_between(0.3, 0.99, sigma=sigma)
         self.window_px, self.sigma = int(window_px), float(sigma)
@@ -213,21 +213,23 @@ def _moments_in_range(
     high: NDArray[np.float64],
     window_px: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return count, mean and variance (ddof=1) of each window's pixels within the range.
-
-    NaN, inside the image or around it, compares false and so is never selected.
-    """
+    """Return count, mean and variance (ddof=1) of each window's pixels within the range."""
     half, (height, width) = window_px // 2, intensity.shape
-    padded = np.pad(intensity.astype(np.float64), half, constant_values=np.nan)
+    # Nodata, inside the image or around it, is below any range.
+    filled = np.where(np.isfinite(intensity), intensity, -1e300)
+    padded = np.pad(filled, half, constant_values=-1e300)
     count, total, squares = np.zeros((3, height, width))
+    chosen = np.empty((height, width))
     for y in range(window_px):
         for x in range(window_px):
             values = padded[y : y + height, x : x + width]
-            inside = (values >= low) & (values <= high)
-            chosen = np.where(inside, values, 0)
+            inside = values >= low
+            inside &= values <= high
+            np.multiply(values, inside, out=chosen)
             count += inside
             total += chosen
-            squares += chosen**2
+            np.multiply(chosen, chosen, out=chosen)
+            squares += chosen
     mean = total / np.maximum(count, 1)
     variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
     return count, mean, variance * count / np.maximum(count - 1, 1)

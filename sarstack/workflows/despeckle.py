@@ -358,7 +358,7 @@ def _note_image(run: Run, image: Image, record: tasks.ImageRecord) -> None:
     notes = run.images.setdefault(image.output, {})
     notes["enl_after"] = record.enl_after
     run.peak_bytes = max(run.peak_bytes, record.peak_bytes)
-    LOGGER.info("finished %s", image.output.name)
+    LOGGER.debug("finished %s", image.output.name)
 
 
 def _record(run: Run, started: str) -> Outcome:
