@@ -52,6 +52,14 @@ SCALE_WORDS: dict[str, Scale] = {
     "10log10": "db",
 }
 
+# In file names only these words tell a scale: "power" may be a plant and "natural" a park.
+SCALE_WORDS_IN_NAMES = ("linear", "intensity", "amplitude", "amp", "db", "decibel")
+
+# Names of axes in other people's stores, in lower case.
+TIME_NAMES = ("time", "t", "date", "dates")
+Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
+X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
+
 CALIBRATION_WORDS: dict[str, str] = {
     "gamma0": "gamma0",
     "gammanaught": "gamma0",
@@ -76,7 +84,7 @@ AUXILIARY_NAME = re.compile(
 
 # Suffixes of files that can hold an image; .vrt is left out of folders on purpose,
 # because it is a view of other files (sarstack writes one beside every COG).
-IMAGE_SUFFIXES = (".tif", ".tiff", ".img", ".npy", ".nc", ".nc4")
+IMAGE_SUFFIXES: tuple[str, ...] = (".tif", ".tiff", ".img", ".npy", ".nc", ".nc4")
 
 # HyP3 spells its options as six letters, for example "gpuned".
 HYP3_NAME = re.compile(
@@ -126,6 +134,7 @@ PRODUCTS = (
 )
 
 # Orbit number to relative orbit: (absolute - offset) % 175 + 1 (Sentinel-1 cycle of 175 orbits).
+# Sentinel-1C and 1D are left out: their offsets changed when the constellation was rearranged.
 RELATIVE_ORBIT_OFFSET = {"sentinel-1a": 73, "sentinel-1b": 27}
 
 INTENSITY_LONG_NAME = "radar backscatter intensity"

@@ -16,6 +16,9 @@ from sarstack.conventions import (
     NODATA_NUMBERS,
     POLARISATIONS,
     SCALE_WORDS,
+    TIME_NAMES,
+    X_NAMES,
+    Y_NAMES,
     Scale,
     intensity_attributes,
 )
@@ -24,13 +27,11 @@ from sarstack.radiometry import scale_conflict, to_intensity
 
 DIMS = ("time", "y", "x")
 
-_TIME_NAMES = ("time", "t", "date")
-_Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
-_X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
 _SCALE_ATTRS = ("scale", "units", "unit", "backscatter_scale")
 _NODATA_ATTRS = ("_FillValue", "missing_value", "nodata", "_nodata")
 _ATTRS_OF_SCALE = (*_SCALE_ATTRS, *_NODATA_ATTRS, "long_name", "standard_name")
 _SAMPLE_PX = 256
+_AXES = (*TIME_NAMES, *Y_NAMES, *X_NAMES)
 
 Restore = Callable[[xr.Dataset], Any]
 
@@ -44,7 +45,8 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
         Backscatter with dims y and x in any order, with or without a time dimension,
         in memory or backed by Dask. Names of dims and variables may be any of the usual
         ones (``lat``/``lon``, ``t``, ``VV``). A DataArray may have any name, and may have
-        a further dimension of polarisations (``band``, ``pol``, ...).
+        a further dimension of polarisations (``band``, ``pol``, ...) or of length one, as
+        ``rioxarray.open_rasterio`` gives.
 
     Returns
     -------
@@ -112,6 +114,10 @@ def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
 
 
 def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
+    single = [d for d in array.dims if array.sizes[d] == 1 and str(d).lower() not in _AXES]
+    if single:
+        cube, restore = _from_array(array.squeeze(single))
+        return cube, lambda result: restore(result).expand_dims(single).transpose(*array.dims)
     stacked = _find_polarisation_dim(array)
     if stacked is not None:
         ds = array.to_dataset(dim=stacked)
@@ -159,7 +165,7 @@ def _find_polarisations(ds: xr.Dataset) -> dict[Hashable, str]:
 def _find_dims(array: xr.DataArray) -> dict[Hashable, str]:
     """Map the user's dimension names to ``time y x``."""
     dims: dict[Hashable, str] = {}
-    for wanted, usual in (("time", _TIME_NAMES), ("y", _Y_NAMES), ("x", _X_NAMES)):
+    for wanted, usual in (("time", TIME_NAMES), ("y", Y_NAMES), ("x", X_NAMES)):
         found = [d for d in array.dims if str(d).lower() in usual]
         if found:
             dims[found[0]] = wanted

@@ -171,6 +171,13 @@ def test_a_single_image_without_anything_works():
     np.testing.assert_array_equal(back, image)
 
 
+def test_a_band_of_length_one_as_rioxarray_opens_it_comes_back():
+    array = xr.DataArray(speckle()[:1], dims=("band", "y", "x"), coords={"band": [1]})
+    cube, restore = as_cube(array)
+    assert cube.vv.dims == ("time", "y", "x")
+    xr.testing.assert_identical(restore(cube).drop_attrs(), array)
+
+
 @pytest.mark.parametrize("labels", [["VV", "VH"], ["vh", "vv"]])
 def test_a_dimension_of_polarisations_becomes_variables_and_comes_back(labels):
     array = xr.DataArray(

@@ -11,6 +11,8 @@ import rasterio
 import rioxarray  # noqa: F401 (registers .rio)
 import xarray as xr
 from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 
 from sarstack.errors import (
@@ -23,7 +25,8 @@ from sarstack.errors import (
 )
 from sarstack.readers import index_stack, open_stack
 from sarstack.readers.description import describe_stack
-from sarstack.tiles import Window
+from sarstack.readers.stack import Grid
+from sarstack.tiles import Shape, Window
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real data are not here")
@@ -543,6 +546,31 @@ def test_a_selection_keeps_every_pixel_in_its_place(plain):
     cube, chosen = stack.to_cube().compute(), part.to_cube(chunk_px=7).compute()
     expected = cube.vh.sel(x=chosen.x, y=chosen.y, time=chosen.time)
     np.testing.assert_array_equal(chosen.vh, expected)
+
+
+@given(
+    st.floats(-50, 900), st.floats(-50, 900), st.floats(0.01, 900), st.floats(0.01, 900),
+    st.sampled_from([1.0, -1.0]),
+)  # fmt: skip
+def test_a_box_keeps_exactly_the_pixels_it_touches(x, y, width, height, up):
+    grid = Grid(Shape(96, 80), "", (10.0, 0.0, 500.0, 0.0, up * 10.0, 3000.0))
+    xmin, ymin = 500 + x, min(3000, 3000 + up * 960) + y
+    box = (xmin, ymin, xmin + width, ymin + height)
+    rows, columns = grid.coordinates()
+    touched = [
+        np.flatnonzero((centres + 5 > low + 1e-4) & (centres - 5 < high - 1e-4))
+        for centres, low, high in ((rows, box[1], box[3]), (columns, box[0], box[2]))
+    ]
+    if min(map(len, touched)) == 0:
+        return
+    window = grid.find_window(box)
+    assert window.y0 <= touched[0][0]
+    assert touched[0][-1] < window.y1 <= touched[0][-1] + 2
+    assert window.x0 <= touched[1][0]
+    assert touched[1][-1] < window.x1 <= touched[1][-1] + 2
+    cropped_rows, cropped_columns = grid.crop(window).coordinates()
+    np.testing.assert_allclose(cropped_rows, rows[window.y0 : window.y1])
+    np.testing.assert_allclose(cropped_columns, columns[window.x0 : window.x1])
 
 
 @pytest.mark.parametrize(

@@ -76,22 +76,9 @@ def index_stack(
     files = find_files(str(path))
     images = _read_all_headers(files, bands, findings)
     skipped = _skip_unreadable(findings) if skip_unreadable else ()
-    if not images:
-        findings.report()
-        raise _nothing_left(str(path), skipped)
-    stack = _assemble(str(path), images, wanted, findings)
-    if skip_unreadable:
-        # Damage that only shows in the pixels was found while sampling them.
-        late = _skip_unreadable(findings)
-        lost = {p for p, _ in late}
-        kept = [i for i in images if i.raster.path not in lost]
-        if late and kept:
-            findings.errors.clear()
-            findings.warnings[:] = findings.warnings[-1:]
-            stack = _assemble(str(path), kept, wanted, findings)
-        skipped += late
+    stack = _assemble(str(path), images, wanted, findings, skipped, skip_unreadable=skip_unreadable)
     findings.report()
-    return replace(stack, skipped=skipped)
+    return stack
 
 
 def find_files(path: str) -> list[str]:
@@ -104,7 +91,7 @@ def find_files(path: str) -> list[str]:
     """
     if "://" in path or path.startswith("/vsi") or is_zarr(path):
         return [path]
-    place = Path(path)
+    place, suffixes = Path(path), IMAGE_SUFFIXES
     if place.is_file():
         return [_image_of_header(place)]
     if place.is_dir():
@@ -112,10 +99,11 @@ def find_files(path: str) -> list[str]:
             raise _refuse_safe(path)
         candidates = [p for p in place.iterdir() if p.is_file()]
     elif any(c in path for c in "*?["):
+        suffixes += (".vrt",)  # in a folder it is a view of other files; here it was asked for
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
     else:
         raise StackReadError(f"{path} does not exist", expected=_ACCEPTED, do="check the path")
-    images = [p for p in candidates if _is_image(p)]
+    images = [p for p in candidates if _is_image(p, suffixes)]
     if not images:
         folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
         raise StackReadError(
@@ -123,16 +111,18 @@ def find_files(path: str) -> list[str]:
             expected=f"files ending in {', '.join(IMAGE_SUFFIXES)}",
             where=[f"sub-folder {name}" for name in sorted(folders)]
             or [f"only {p.name}" for p in sorted(candidates)],
-            do="give one of its sub-folders" if folders else "check the path; unpack archives",
+            do=f"give one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
+            if folders
+            else "check the path; unpack archives",
         )
     return sorted(str(p) for p in images)
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     if is_zarr(str(path)):
         return True
     return (
-        path.suffix.lower() in IMAGE_SUFFIXES
+        path.suffix.lower() in suffixes
         and not path.name.startswith(".")
         and not AUXILIARY_NAME.search(path.stem)
     )
@@ -200,8 +190,36 @@ def _nothing_left(path: str, skipped: Sequence[tuple[str, str]]) -> StackReadErr
 
 
 def _assemble(
-    path: str, images: Sequence[Image], wanted: Scale | None, findings: Findings
+    path: str,
+    images: Sequence[Image],
+    wanted: Scale | None,
+    findings: Findings,
+    skipped: tuple[tuple[str, str], ...],
+    *,
+    skip_unreadable: bool,
 ) -> Stack:
+    """Fit the images together; again without those whose pixels turn out to be damaged."""
+    told = len(findings.warnings), len(findings.errors)
+    stack = _fit_together(path, images, wanted, findings, skipped)
+    late = _skip_unreadable(findings) if skip_unreadable else ()
+    if not late:
+        return stack
+    lost = {damaged for damaged, _ in late}
+    kept = [image for image in images if image.raster.path not in lost]
+    del findings.warnings[told[0] : -1], findings.errors[told[1] :]
+    return _assemble(path, kept, wanted, findings, skipped + late, skip_unreadable=skip_unreadable)
+
+
+def _fit_together(
+    path: str,
+    images: Sequence[Image],
+    wanted: Scale | None,
+    findings: Findings,
+    skipped: tuple[tuple[str, str], ...],
+) -> Stack:
+    if not images:
+        findings.report()
+        raise _nothing_left(path, skipped)
     images = settle_polarisations(images, findings)
     images = settle_times(images, findings)
     found = settle_duplicates(images, findings)
@@ -221,7 +239,7 @@ def _assemble(
     }
     calibrations = {image.facts.calibration for image in images}
     calibration = calibrations.pop() if len(calibrations) == 1 else ""
-    return Stack(path, grid, dates, rasters, calibration)
+    return Stack(path, grid, dates, rasters, calibration, skipped)
 
 
 def _settle_raster(

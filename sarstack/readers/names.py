@@ -16,6 +16,7 @@ from sarstack.conventions import (
     PRODUCTS,
     RELATIVE_ORBIT_OFFSET,
     SCALE_WORDS,
+    SCALE_WORDS_IN_NAMES,
     Scale,
 )
 
@@ -192,7 +193,7 @@ def _find_relative_orbit(name: str, platform: str) -> int | None:
 
 def _find_scale(name: str, default: Scale | None) -> Scale | None:
     words = re.split(r"[^a-z0-9]+", name.lower())
-    found = {SCALE_WORDS[w] for w in words if w in SCALE_WORDS}
+    found = {SCALE_WORDS[w] for w in words if w in SCALE_WORDS_IN_NAMES}
     # "intensity_db" is decibel: the unit beats the quantity.
     if "db" in found:
         return "db"

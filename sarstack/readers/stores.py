@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sarstack.conventions import TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.errors import StackError
 from sarstack.readers.images import Image, describe_image, refuse_complex
 from sarstack.readers.names import NOT_A_TIME, parse_name
@@ -18,9 +19,6 @@ from sarstack.tiles import Shape
 if TYPE_CHECKING:
     import xarray as xr
 
-_TIME_NAMES = ("time", "t", "date", "dates")
-_Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
-_X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
 _DATE_COORDS = ("platform", "relative_orbit", "orbit_direction")
 
 
@@ -128,7 +126,7 @@ def _read_times(
     dataset: "xr.Dataset", variable: "xr.DataArray", time: Hashable | None
 ) -> list[np.datetime64]:
     if time is None:
-        scalar = [variable.coords[n].values for n in _TIME_NAMES if n in variable.coords]
+        scalar = [variable.coords[n].values for n in TIME_NAMES if n in variable.coords]
         known = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
         return [known[0].astype("datetime64[ns]")[()] if known else NOT_A_TIME]
     if time in dataset.coords and dataset[time].dtype.kind == "M":
@@ -140,9 +138,9 @@ def _find_dims(path: str, variable: "xr.DataArray") -> tuple[Hashable, Hashable,
     dims = [str(d) for d in variable.dims]
     fits = (
         len(dims) in (2, 3)
-        and dims[-2].lower() in _Y_NAMES
-        and dims[-1].lower() in _X_NAMES
-        and (len(dims) == 2 or dims[0].lower() in _TIME_NAMES)
+        and dims[-2].lower() in Y_NAMES
+        and dims[-1].lower() in X_NAMES
+        and (len(dims) == 2 or dims[0].lower() in TIME_NAMES)
     )
     if not fits:
         raise StackError(
