@@ -381,7 +381,7 @@ def test_undated_images_of_one_series_get_days_in_their_order(tmp_path):
     for i in (10, 2, 1):
         np.save(tmp_path / f"site_{i}.npy", np.sqrt(speckle(i)) * 100)
     np.save(tmp_path / "other_1.npy", speckle())
-    with pytest.raises(StackError, match="2 series"):
+    with pytest.raises(StackError, match="2 series"), pytest.warns(SarstackWarning):
         index_stack(tmp_path, scale="amplitude")
     with pytest.warns(SarstackWarning, match="1970-01-01"):
         stack = index_stack(str(tmp_path / "site_*.npy"), scale="amplitude", bands=["vh"])
@@ -483,6 +483,18 @@ def test_a_zarr_store_opens_to_what_was_written(tmp_path, plain, zarr_format):
     assert [d.time for d in stack.dates] == list(cube.time.values)
     for (polarisation, date), scene in truth.items():
         np.testing.assert_array_equal(whole(stack, polarisation, date), scene)
+
+
+def test_orbits_and_platforms_survive_a_zarr_store(tmp_path):
+    for name in ("s1a_33NWB_vv_DES_007_20200108t044150", "a_20200120_vv"):
+        write_tif(tmp_path / f"{name}.tif", speckle())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_stack(tmp_path).to_zarr(tmp_path / "cube.zarr", consolidated=False)
+        stack = index_stack(tmp_path / "cube.zarr")
+    assert stack.dates == index_stack(tmp_path).dates
+    assert stack.dates[0].relative_orbit == 7
+    assert stack.dates[1].relative_orbit is None
 
 
 def test_packed_netcdf_opens_to_what_was_packed(tmp_path):

@@ -29,6 +29,7 @@ _TIME_TAGS = (
     "TIME_COVERAGE_START",
     "START_TIME",
 )
+_WHOLE_NUMBER = re.compile(r"\s*(\d+)(\.0*)?\s*$")
 _SCALE_TAGS = ("BACKSCATTER_SCALE", "SCALE", "UNITS", "UNIT", "UNITTYPE")
 
 
@@ -122,7 +123,7 @@ def _facts_from_tags(tags: Mapping[str, str]) -> NameFacts:
         parse_name(f"{tags.get('PLATFORM', '')} {polarisation}"),
         time=_first([*times, NOT_A_TIME]),
         orbit_direction={"ASC": "ascending", "DES": "descending"}.get(direction, ""),
-        relative_orbit=int(orbit) if orbit and orbit.strip().isdigit() else None,
+        relative_orbit=int(match[1]) if (match := _WHOLE_NUMBER.match(orbit or "")) else None,
         calibration=words.calibration,
         scale=None,
     )

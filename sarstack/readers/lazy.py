@@ -104,13 +104,12 @@ def _coordinates(stack: Stack) -> dict[Hashable, Any]:
         "y": ("y", y, y_attributes),
         "x": ("x", x, x_attributes),
         "spatial_ref": describe_grid(stack.grid),
-        "source_file": ("time", [_first_file(stack, i) for i in range(stack.n_dates)]),
+        "source_file": _texts([_first_file(stack, i) for i in range(stack.n_dates)]),
     }
     if any(date.platform for date in stack.dates):
-        coordinates["platform"] = ("time", [date.platform for date in stack.dates])
+        coordinates["platform"] = _texts([date.platform for date in stack.dates])
     if any(date.orbit_direction for date in stack.dates):
-        directions = [date.orbit_direction for date in stack.dates]
-        coordinates["orbit_direction"] = ("time", directions)
+        coordinates["orbit_direction"] = _texts([date.orbit_direction for date in stack.dates])
     orbits = [date.relative_orbit for date in stack.dates]
     if any(o is not None for o in orbits):
         # An integer coordinate has no way to say "unknown".
@@ -118,6 +117,11 @@ def _coordinates(stack: Stack) -> dict[Hashable, Any]:
         values = np.array([np.nan if o is None else o for o in orbits])
         coordinates["relative_orbit"] = ("time", values.astype(np.int16) if known else values)
     return coordinates
+
+
+def _texts(values: list[str]) -> tuple[str, NDArray[np.object_]]:
+    # Objects, because Zarr has no settled form for texts of fixed width.
+    return "time", np.array(values, object)
 
 
 def _axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:

@@ -129,8 +129,10 @@ class Grid:
                 f"bbox = {tuple(bbox)} cannot be used: the images have only ground control points",
                 do="leave out the bbox, or geocode the images first",
             )
-        corners = [~self.affine @ (x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
-        columns, rows = ([corner[i] for corner in corners] for i in (0, 1))
+        a, b, c, d, e, f, *_ = ~self.affine
+        corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
+        columns = [a * x + b * y + c for x, y in corners]
+        rows = [d * x + e * y + f for x, y in corners]
         # A millionth of a pixel forgives the rounding of coordinates written as decimals.
         window = Window(
             max(int(np.floor(min(rows) + 1e-6)), 0),

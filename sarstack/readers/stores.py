@@ -87,39 +87,40 @@ def _list_dates(
     variable = dataset[name]
     if variable.dtype.kind == "c":
         raise refuse_complex(f"{path}:{name}")
-    y, x, time = _find_dims(path, variable)
-    tags = {**dataset.attrs, **variable.attrs}
+    time = _find_dims(path, variable)[2]
+    tags = {**dataset.attrs, **variable.attrs, "POLARISATION": polarisation}
     stem = Path(path.rstrip("/")).stem
+    whole = Raster(
+        path,
+        f"{stem}_{polarisation}",
+        driver,
+        variable=str(name),
+        nodata=_read_nodata(tags),
+        shape=grid.shape,
+        gain=float(variable.attrs.get("scale_factor", 1.0)),
+        offset=float(variable.attrs.get("add_offset", 0.0)),
+    )
     images = []
     for index, when in enumerate(_read_times(dataset, variable, time)):
-        known = {
-            key: dataset[key].values[index] if dataset[key].ndim else dataset[key].values
-            for key in _DATE_COORDS
-            if key in dataset.coords and set(dataset[key].dims) <= {time}
-        }
-        stamp = "" if np.isnat(when) else f"{when.astype('datetime64[s]')}"
-        many = len(stamp) > 0 and time is not None
-        raster = Raster(
-            path,
-            "_".join([stem, *([_compact(stamp)] if many else []), polarisation]),
-            driver,
-            variable=str(name),
-            index=index if time is not None else None,
-            nodata=_read_nodata(tags),
-            shape=Shape(variable.sizes[y], variable.sizes[x]),
-            gain=float(variable.attrs.get("scale_factor", 1.0)),
-            offset=float(variable.attrs.get("add_offset", 0.0)),
-        )
-        own = {**tags, **{k: str(v) for k, v in known.items()}, "POLARISATION": polarisation}
+        raster, own = whole, {**tags, **_read_date_coords(dataset, time, index)}
+        stamp = "" if np.isnat(when) else str(when.astype("datetime64[s]"))
         if stamp:
             own["ACQUISITION_DATETIME"] = stamp
+        if time is not None:
+            label = stamp.replace("-", "").replace(":", "") or str(index + 1)
+            raster = replace(whole, index=index, stem=f"{stem}_{label}_{polarisation}")
         image = describe_image(raster, grid, [str(name)], own)
         images.append(replace(image, order=index, series=path))
     return images
 
 
-def _compact(stamp: str) -> str:
-    return stamp.replace("-", "").replace(":", "")
+def _read_date_coords(dataset: "xr.Dataset", time: Hashable | None, index: int) -> dict[str, str]:
+    known = {}
+    for key in _DATE_COORDS:
+        if key in dataset.coords and set(dataset[key].dims) <= {time}:
+            values = dataset[key].values
+            known[key] = str(values[index] if values.ndim else values)
+    return known
 
 
 def _read_times(
