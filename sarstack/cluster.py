@@ -19,6 +19,7 @@ from sarstack.errors import ClusterError
 LOCAL = "local"
 # Tasks waiting on each worker beside the one it computes, so that none runs dry.
 QUEUE_PER_WORKER = 3
+CONNECT_S = 30
 
 
 @dataclass(frozen=True)
@@ -164,11 +165,11 @@ def _connect(address: str) -> Iterator[Any]:
     is_file = "://" not in address and Path(address).suffix == ".json"
     arguments = {"scheduler_file": address} if is_file else {"address": address}
     try:
-        client = Client(**arguments, timeout=30, set_as_default=False)
-        client.wait_for_workers(1, timeout=30)
+        client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
+        client.wait_for_workers(1, timeout=CONNECT_S)
     except (OSError, TimeoutError, ValueError) as failure:
         raise ClusterError(
-            f"cluster = {address!r} cannot be used: {failure or 'no worker within 30 s'}",
+            f"cluster = {address!r} cannot be used: {failure or f'no worker within {CONNECT_S} s'}",
             expected="a running Dask scheduler with at least one worker",
             do="start it with `dask scheduler` and `dask worker tcp://host:port`, "
             "or use --cluster alone for a local one",

@@ -1,0 +1,298 @@
+"""The main job end to end: files in, COGs out, on threads and on real Dask workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from rio_cogeo.cogeo import cog_validate
+from simulated_stack import SimulatedStack, assert_same_files, read_tif
+
+from sarstack.config import DespeckleConfig
+from sarstack.despecklers import make_despeckler
+from sarstack.errors import ClusterError, ResumeMismatchError, SomeDatesFailedError
+from sarstack.workflows import despeckle as module
+from sarstack.workflows.despeckle import SCRATCH, despeckle
+from sarstack.workflows.plan import plan_despeckle
+
+MakeStack = Callable[..., SimulatedStack]
+
+
+def config_for(stack: SimulatedStack, output: Path, **settings: object) -> DespeckleConfig:
+    return DespeckleConfig.make(
+        stack=str(stack.folder), output=str(output), **({"method": "lee-sigma"} | settings)
+    )
+
+
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet"])
+def test_every_date_becomes_a_valid_cog_on_the_input_grid(
+    make_stack: MakeStack, tmp_path: Path, method: str
+) -> None:
+    stack = make_stack()
+    outcome = despeckle(config_for(stack, tmp_path / "out", method=method))
+    assert outcome.failures == {}
+    assert len(outcome.outputs) == len(stack.files)
+    for file in stack.files:
+        output = tmp_path / "out" / f"{file.stem}_{method}.tif"
+        valid, errors, _ = cog_validate(str(output), strict=True)
+        assert valid, errors
+        with rasterio.open(file) as before, rasterio.open(output) as after:
+            assert (after.shape, after.crs, after.transform) == (
+                before.shape, before.crs, before.transform,
+            )  # fmt: skip
+            assert np.isnan(after.nodata)
+            tags = after.tags()
+            np.testing.assert_array_equal(np.isnan(after.read(1)), np.isnan(before.read(1)))
+        assert tags["SPECKLE_FILTER"] == method
+        assert tags["ACQUISITION_DATETIME"].startswith("2021-01-")
+        assert tags["INPUT_FILE"] == file.name
+        assert 3 < float(tags["ENL_BEFORE"]) < 6
+        assert (output.parent / f"{output.stem}_db.vrt").exists()
+    assert not (tmp_path / "out" / SCRATCH).exists()
+
+
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu"])
+def test_files_equal_the_method_applied_to_the_whole_cube(
+    make_stack: MakeStack, tmp_path: Path, method: str
+) -> None:
+    stack = make_stack(shape=(300, 290), polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "out", method=method, tile_px=256))
+    cube = np.stack([read_tif(file) for file in stack.files])
+    expected = make_despeckler(method).apply(cube)
+    for file, date in zip(stack.files, expected, strict=True):
+        found = read_tif(tmp_path / "out" / f"{file.stem}_{method}.tif")
+        np.testing.assert_allclose(found, date, rtol=1e-5)
+
+
+def test_tile_size_threads_and_replay_change_no_bit(make_stack: MakeStack, tmp_path: Path) -> None:
+    stack = make_stack(shape=(600, 530), n_dates=2, polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "a", tile_px=256, workers=1))
+    despeckle(config_for(stack, tmp_path / "b", tile_px=1024))
+    assert_same_files(tmp_path / "a", tmp_path / "b")
+    saved = tmp_path / "a" / "run.yaml"
+    assert yaml.safe_load(saved.read_text())["tile_px"] == 256
+    despeckle(DespeckleConfig.read(saved, output=str(tmp_path / "c")))
+    assert_same_files(tmp_path / "a", tmp_path / "c")
+
+
+def test_selection_cuts_exactly_on_the_grid(make_stack: MakeStack, tmp_path: Path) -> None:
+    stack = make_stack(n_dates=3)
+    config = config_for(
+        stack, tmp_path / "out", method="boxcar", dates="2021-01-10/2021-01-31",
+        polarisations=["vh"], bbox=(500_100.0, 4_799_300.0, 500_500.0, 4_799_900.0),
+    )  # fmt: skip
+    outcome = despeckle(config)
+    assert [p.name for p in outcome.outputs] == [
+        "S1A_IW_20210113T051234_vh_boxcar.tif",
+        "S1A_IW_20210125T051234_vh_boxcar.tif",
+    ]
+    with rasterio.open(outcome.outputs[0]) as raster:
+        assert raster.shape == (60, 40)
+        assert tuple(raster.bounds) == (500_100.0, 4_799_300.0, 500_500.0, 4_799_900.0)
+
+
+def test_a_second_run_redoes_nothing_and_other_settings_are_refused(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack()
+    config = config_for(stack, tmp_path / "out")
+    first = despeckle(config)
+    stamps = [path.stat().st_mtime_ns for path in first.outputs]
+    plan = plan_despeckle(config)
+    assert (len(plan.images), len(plan.finished)) == (0, len(stack.files))
+    again = despeckle(config)
+    assert again.outputs == first.outputs
+    assert [path.stat().st_mtime_ns for path in again.outputs] == stamps
+    with pytest.raises(ResumeMismatchError, match="other settings"):
+        despeckle(config_for(stack, tmp_path / "out", parameters={"window_px": 9}))
+    changed = despeckle(config_for(stack, tmp_path / "out", looks=3.0), overwrite=True)
+    with rasterio.open(changed.outputs[0]) as raster:
+        assert raster.tags()["ENL_BEFORE"] == "3.00"
+
+
+def test_one_unreadable_date_does_not_stop_the_others(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack()
+    whole = stack.files[0].read_bytes()
+    stack.files[0].write_bytes(whole[: len(whole) // 2])
+    stack.files[3].write_text("not an image")
+    outcome = despeckle(config_for(stack, tmp_path / "out"))
+    assert len(outcome.outputs) == len(stack.files) - 2
+    assert sorted(Path(p).name for p in outcome.failures) == sorted(
+        [stack.files[0].name, stack.files[3].name]
+    )
+    with pytest.raises(SomeDatesFailedError, match="2 image"):
+        outcome.raise_failures()
+    stack.files[0].write_bytes(whole)
+    mended = despeckle(config_for(stack, tmp_path / "out"))
+    assert len(mended.outputs) == len(stack.files) - 1
+
+
+def test_a_tile_that_fails_fails_its_image_only(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    real = module.tasks.despeckle_tile
+
+    def unlucky(despeckler, raster, *rest):
+        if raster.stem == stack.files[2].stem:
+            raise OSError("the disk has a hole")
+        return real(despeckler, raster, *rest)
+
+    monkeypatch.setattr(module.tasks, "despeckle_tile", unlucky)
+    outcome = despeckle(config_for(stack, tmp_path / "out"))
+    assert list(outcome.failures.values()) == ["the disk has a hole"]
+    assert len(outcome.outputs) == len(stack.files) - 1
+
+
+def test_a_cluster_that_is_not_there_is_said_before_any_work(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sarstack.cluster.CONNECT_S", 2)
+    stack = make_stack()
+    with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9 "):
+        despeckle(config_for(stack, tmp_path / "out", cluster="tcp://127.0.0.1:9"))
+    assert not list((tmp_path / "out").glob("*.tif"))
+
+
+def run_cli(*arguments: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sarstack", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+@contextmanager
+def running_cluster(folder: Path, n_workers: int = 2) -> Iterator[tuple[str, list]]:
+    """A scheduler and workers in processes of their own, as an operator starts them."""
+    port = 20_000 + os.getpid() % 20_000
+    address = f"tcp://127.0.0.1:{port}"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    worker = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
+    processes = [subprocess.Popen(scheduler, **quiet)]
+    processes += [subprocess.Popen(worker, **quiet) for _ in range(n_workers)]
+    try:
+        yield address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float = 60) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+
+
+def n_shards(output: Path) -> int:
+    return sum(1 for p in (output / SCRATCH).glob("v?/c/*/*/*") if p.is_file())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet"])
+def test_cluster_processes_give_the_same_bits_as_threads(
+    make_stack: MakeStack, tmp_path: Path, method: str
+) -> None:
+    stack = make_stack(shape=(300, 280))
+    despeckle(config_for(stack, tmp_path / "threads", method=method, tile_px=256))
+    despeckle(config_for(stack, tmp_path / "local", method=method, tile_px=512, cluster="local"))
+    assert_same_files(tmp_path / "threads", tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_killing_a_worker_of_a_running_cluster_changes_nothing(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(shape=(1100, 1100), n_dates=3)
+    despeckle(config_for(stack, tmp_path / "whole", tile_px=256))
+    output = tmp_path / "killed"
+    with running_cluster(tmp_path) as (address, workers):
+        run = run_cli(
+            "despeckle", stack.folder, "-o", output, "--method", "lee-sigma",
+            "--tile-px", 256, "--cluster", address,
+        )  # fmt: skip
+        wait_for(lambda: n_shards(output) >= 8)
+        workers[0].send_signal(signal.SIGKILL)
+        _, errors = run.communicate(timeout=240)
+        assert run.returncode == 0, errors
+    assert_same_files(tmp_path / "whole", output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu"])
+def test_a_killed_run_continues_to_the_same_bytes(
+    make_stack: MakeStack, tmp_path: Path, method: str, how: signal.Signals
+) -> None:
+    stack = make_stack(shape=(1100, 1100), n_dates=3)
+    whole, output = tmp_path / "whole", tmp_path / "killed"
+    despeckle(config_for(stack, whole, method=method, tile_px=256))
+    command = ("despeckle", stack.folder, "-o", output, "--method", method, "--tile-px", 256)
+    run = run_cli(*command)
+    wait_for(lambda: n_shards(output) >= 12)
+    run.send_signal(how)
+    run.communicate(timeout=60)
+    assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert n_shards(output) >= 12
+    for path in output.glob("*.tif"):
+        assert cog_validate(str(path), strict=True)[0], "a finished-looking file is finished"
+    finished = {path: path.stat().st_mtime_ns for path in output.glob("S1A*.tif")}
+    shards = {p: p.stat().st_mtime_ns for p in (output / SCRATCH).glob("v?/c/*/*/*")}
+    seen = watch_shards(run_cli(*command), shards)
+    assert seen, "some finished tiles were there to be kept"
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
+    assert_same_files(whole, output)
+    for path in output.glob("S1A*.tif"):
+        differing_tags = {"PROCESSING_DATETIME"}
+        with rasterio.open(path) as a, rasterio.open(whole / path.name) as b:
+            tags_a, tags_b = a.tags(), b.tags()
+        assert {k: v for k, v in tags_a.items() if k not in differing_tags} == {
+            k: v for k, v in tags_b.items() if k not in differing_tags
+        }
+
+
+def watch_shards(run: subprocess.Popen[str], shards: dict[Path, int]) -> set[Path]:
+    """Wait for a run; assert that no shard that was there is written again."""
+    seen = set()
+    while run.poll() is None:
+        for path, stamp in shards.items():
+            try:
+                assert path.stat().st_mtime_ns == stamp, f"{path} was computed again"
+                seen.add(path)
+            except FileNotFoundError:
+                continue
+        time.sleep(0.02)
+    assert run.returncode == 0, run.communicate()[1]
+    return seen
+
+
+@pytest.mark.slow
+def test_resuming_with_another_method_setting_is_refused(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(shape=(1100, 1100), n_dates=2)
+    output = tmp_path / "out"
+    command = ("despeckle", stack.folder, "-o", output, "--method", "lee-sigma", "--tile-px", 256)
+    run = run_cli(*command)
+    wait_for(lambda: n_shards(output) >= 4)
+    run.kill()
+    run.communicate()
+    other = run_cli(*command, "--set", "window_px=9")
+    _, errors = other.communicate(timeout=60)
+    assert other.returncode == 5
+    assert "window_px: 7 then, 9 now" in errors or "other settings" in errors
+    assert "Traceback" not in errors
