@@ -109,7 +109,7 @@ def guess_scale(sample: NDArray[Any]) -> tuple[Scale | None, str]:
         return None, "the sample holds almost no valid numbers"
     median = float(np.median(known))
     seen = f"the median is {median:.4g}"
-    if np.issubdtype(known.dtype, np.integer):
+    if np.array_equal(known, np.rint(known)):
         return None, f"the numbers are whole ({seen}): digital numbers, amplitude or intensity"
     if median < -1 and np.percentile(known, 1) > -100:
         return "db", seen

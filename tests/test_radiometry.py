@@ -74,11 +74,13 @@ def test_calibrated_intensity_and_its_decibel_are_recognised(mean):
         speckle(2e4),
         np.sqrt(speckle(2e4)),
         np.sqrt(speckle(2e4)).astype(np.uint16),
+        np.ones((50, 50)),
+        np.rint(10 * np.log10(speckle(0.1))),
         -0.3 * np.ones(100),
         np.full(100, np.nan),
         1e4 * np.log10(speckle(0.1)),
     ],
-    ids=["dn2", "dn", "uint16", "neither", "empty", "scaled-db"],
+    ids=["dn2", "dn", "uint16", "whole", "whole-db", "neither", "empty", "scaled-db"],
 )
 def test_what_is_not_clear_is_not_guessed(numbers):
     scale, reason = guess_scale(numbers)
