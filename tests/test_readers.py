@@ -1,6 +1,9 @@
 """Stacks on disk: every convention opens to the truth that was written, every fault is told."""
 
 import pickle
+import subprocess
+import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 (registers .rio)
+import rioxarray
 import xarray as xr
 from affine import Affine
 from hypothesis import given
@@ -315,6 +318,18 @@ def test_damage_inside_a_file_is_found_while_sampling_and_can_be_left_out(plain)
         stack = index_stack(folder, skip_unreadable=True)
     assert len(stack.skipped) == 1
     np.testing.assert_array_equal(whole(stack, "vh", 2), truth["vh", 2])
+
+
+def test_when_nothing_can_be_read_leaving_out_is_no_way(tmp_path):
+    for i in range(2):
+        (tmp_path / f"a_2021010{i + 1}_vv.tif").write_text("words")
+    with pytest.raises(StackReadError, match="2 files have the same problem"):
+        index_stack(tmp_path)
+    with (
+        pytest.raises(StackReadError, match=r"no file can be read[\s\S]*a_20210102_vv"),
+        pytest.warns(SarstackWarning),
+    ):
+        index_stack(tmp_path, skip_unreadable=True)
 
 
 def test_an_empty_missing_or_useless_path_is_told_plainly(tmp_path):
@@ -661,3 +676,52 @@ def test_what_is_unclear_in_real_data_is_refused():
         index_stack(DATA / "slc" / "s1-decimated-white")
     with pytest.raises(StackError, match="bands="):
         index_stack(DATA / "scenes" / "rtc-5sites-db")
+
+
+@needs_data
+def test_real_pixels_are_those_that_other_readers_see():
+    folder = DATA / "stacks" / "opera-rtc-10date-nodata"
+    cube = open_stack(folder, chunk_px=100).compute()
+    for date in cube.time:
+        file = folder / str(cube.source_file.sel(time=date).item())
+        expected = rioxarray.open_rasterio(file, masked=True).squeeze("band")
+        np.testing.assert_array_equal(cube.vh.sel(time=date), expected)
+        np.testing.assert_array_equal(cube.x, expected.x)
+        np.testing.assert_array_equal(cube.y, expected.y)
+    file = DATA / "stacks" / "openeo-98date-netcdf" / "shub-series.nc"
+    cube = open_stack(file).compute()
+    with xr.open_dataset(file) as expected:
+        np.testing.assert_array_equal(cube.time, expected.t)
+        np.testing.assert_allclose(cube.vv, 10 ** (expected.VV / 10), rtol=1e-6)
+        np.testing.assert_array_equal(cube.vh.isnull(), expected.VH.isnull())
+
+
+_OPEN_AND_MEASURE = """
+import resource, sys, rasterio, rioxarray, dask.array, pyproj
+from sarstack.readers import open_stack
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+cube = open_stack(sys.argv[1])
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(cube.nbytes, (after - before) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_opening_sixty_full_scenes_reads_headers_only(tmp_path):
+    first = tmp_path / "S1A__IW___A_20200101T173017_VV_gamma0.tif"
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "tiled": True,
+               "blockxsize": 512, "blockysize": 512, "sparse_ok": True,
+               "crs": "EPSG:32632", "transform": PLACE}  # fmt: skip
+    with rasterio.open(first, "w", height=17000, width=25000, **profile) as out:
+        block = speckle(shape=(512, 512))
+        for y, x in ((4096, 6144), (8192, 12288), (12288, 18432)):
+            out.write(block, 1, window=rasterio.windows.Window(x, y, 512, 512))
+    for day in range(1, 60):
+        date = str(np.datetime64("2020-01-01") + 12 * day).replace("-", "")
+        (tmp_path / first.name.replace("20200101", date)).hardlink_to(first)
+    started = time.monotonic()
+    command = [sys.executable, "-c", _OPEN_AND_MEASURE, str(tmp_path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(told[0]) == pytest.approx(60 * 17000 * 25000 * 4, rel=0.01)
+    assert int(told[1]) < 200e6
+    assert time.monotonic() - started < 60

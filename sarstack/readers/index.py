@@ -23,6 +23,7 @@ from sarstack.readers.scales import parse_scale, settle_scale
 from sarstack.readers.stack import Raster, Scale, Stack
 from sarstack.readers.stores import is_zarr
 
+_UNREADABLE = " cannot be read"
 _ACCEPTED = "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, or a Zarr store"
 
 
@@ -165,12 +166,17 @@ def _read_all_headers(
     return images
 
 
+def _names_a_file(error: SarstackError) -> bool:
+    return isinstance(error, StackReadError) and _UNREADABLE in error.what
+
+
 def _skip_unreadable(findings: Findings) -> tuple[tuple[str, str], ...]:
-    bad = [e for e in findings.errors if isinstance(e, StackReadError)]
-    findings.errors = [e for e in findings.errors if not isinstance(e, StackReadError)]
+    """Take the errors of damaged files out of the findings, and make one warning of them."""
+    bad = [e for e in findings.errors if _names_a_file(e)]
+    findings.errors = [e for e in findings.errors if not _names_a_file(e)]
     skipped = []
     for error in bad:
-        path, _, reason = error.what.partition(" cannot be read")
+        path, _, reason = error.what.partition(_UNREADABLE)
         skipped.append((path, reason.strip(" :()") or error.what))
     if skipped:
         findings.warn(

@@ -72,7 +72,7 @@ def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
         ) from err
     if stored.shape != window.shape:
         raise StackReadError(
-            f"{raster.path} has fewer pixels than its header says",
+            f"{raster.path} cannot be read (it has fewer pixels than its header says)",
             expected=f"{tuple(window.shape)} pixels, got {stored.shape}",
             do="copy or download the file again, or remove it from the stack",
         )
