@@ -216,7 +216,7 @@ def _moments_in_range(
     """Return count, mean and variance (ddof=1) of each window's pixels within the range."""
     half, (height, width) = window_px // 2, intensity.shape
     # Nodata, inside the image or around it, is below any range.
-    filled = np.where(np.isfinite(intensity), intensity, -1e300)
+    filled = np.where(np.isfinite(intensity), intensity.astype(np.float64), -1e300)
     padded = np.pad(filled, half, constant_values=-1e300)
     count, total, squares = np.zeros((3, height, width))
     chosen = np.empty((height, width))
