@@ -1,24 +1,30 @@
 """Phase 2 of deSpeckNet: unsupervised tuning on the noisy images themselves, with brakes.
 
 The phase-2 loss ``mu2 |Y - X|^2 + xi |Y - X N|^2`` is smallest at X = Y, N = 1: nothing
-in it rewards despeckling (E.g. Mullissa et al. stop after one epoch). What tells a good
+in it rewards despeckling (the authors stop after one epoch). What tells a good
 step from a bad one is the ratio image Y / X on homogeneous land: its mean is 1 and its
 variance 1 / looks when exactly the speckle was taken out; a smaller variance means that
 the network is copying the noise. So the ratio is measured every few steps, the best iterate is
 kept, and where no iterate is better than the start, the start is returned.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sarstack.errors import UsageError
+from sarstack.checkpoint import copy_weights
+from sarstack.losses import Batch, noisy_loss, to_tensors
 from sarstack.networks.despecknet import DeSpeckNet
-from sarstack.training import Batch, PatchSource, clean_loss, noisy_loss, to_tensors
+from sarstack.ratio_probe import RatioProbe, RatioScore, find_homogeneous
+from sarstack.training import PatchSource
 
-WINDOW_PX = 15
+if TYPE_CHECKING:
+    import torch
+
+
+__all__ = ["FinetuneResult", "FinetuneSettings", "RatioProbe", "find_homogeneous", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -50,74 +56,6 @@ class FinetuneSettings:
     device: str = "cpu"
 
 
-@dataclass(frozen=True)
-class RatioScore:
-    """Statistics of the ratio image noisy / despeckled on homogeneous windows.
-
-    Attributes
-    ----------
-    mean : float
-        1 when the radiometry is kept.
-    variance : float
-        Of the ratio; `expected_variance` (1 / looks) when the speckle and nothing
-        else was taken out.
-    expected_variance : float
-    n_windows : int
-    """
-
-    mean: float
-    variance: float
-    expected_variance: float
-    n_windows: int
-
-    @property
-    def distance(self) -> float:
-        """How far the ratio image is from ideal: relative error of variance plus of mean."""
-        return abs(self.variance / self.expected_variance - 1) + 2 * abs(self.mean - 1)
-
-
-@dataclass(frozen=True)
-class RatioProbe:
-    """Held-out noisy patches with their homogeneous windows, the judge of phase 2.
-
-    Attributes
-    ----------
-    patches : tuple of ndarray, each (batch, 1, y, x), float32
-        Noisy linear power (on the scale the network wants), NaN = nodata.
-    masks : tuple of ndarray of bool, same shapes
-        True in homogeneous windows.
-    looks : float
-        Equivalent looks of the scene.
-    """
-
-    patches: tuple[NDArray[np.float32], ...]
-    masks: tuple[NDArray[np.bool_], ...]
-    looks: float
-
-    @property
-    def n_windows(self) -> int:
-        """Number of homogeneous windows."""
-        return sum(int(m.sum()) for m in self.masks) // WINDOW_PX**2
-
-    def measure(self, network: DeSpeckNet, device: str = "cpu") -> RatioScore:
-        """Despeckle the patches and measure the ratio image on the homogeneous windows."""
-        import torch
-
-        network.eval()
-        ratios = []
-        with torch.inference_mode():
-            for noisy, mask in zip(self.patches, self.masks, strict=True):
-                tensors = to_tensors(Batch(noisy, noisy, np.ones_like(noisy)), device)
-                clean = network.to_intensity(
-                    network(tensors.intensity, tensors.valid, noise=False).clean
-                )
-                estimate = np.maximum(clean.cpu().numpy()[mask], 1e-30)
-                ratios.append(noisy[mask] / estimate)
-        ratio = np.concatenate(ratios).astype(np.float64)
-        mean, variance = float(ratio.mean()), float(ratio.var())
-        return RatioScore(mean, variance, 1 / self.looks, self.n_windows)
-
-
 @dataclass
 class FinetuneResult:
     """What tuning did.
@@ -143,74 +81,6 @@ class FinetuneResult:
     best_step: int
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-def find_homogeneous(
-    patches: Sequence[NDArray[np.float32]],
-    looks: float,
-    correlation: tuple[float, float] = (0.0, 0.0),
-    *,
-    share: float = 0.2,
-) -> RatioProbe:
-    """Pick the homogeneous windows of held-out noisy patches.
-
-    Parameters
-    ----------
-    patches : sequence of ndarray, each (batch, 1, y, x), float32
-        Noisy linear power, NaN = nodata, at least 15x15.
-    looks : float
-        Equivalent looks of the scene.
-    correlation : tuple of float
-        Lag-1 correlation of its speckle; correlated windows vary less than 1 / looks.
-    share : float
-        Best share of the windows kept, if their variation is that of speckle.
-
-    Returns
-    -------
-    RatioProbe
-
-    Raises
-    ------
-    UsageError
-        If no window is free of nodata.
-    """
-    from sarstack.gamma import pair_correlation
-
-    variations = [_window_variation(patch) for patch in patches]
-    known = np.concatenate([v[np.isfinite(v)] for v in variations])
-    if not known.size:
-        raise UsageError(
-            "no window of the patches is free of nodata",
-            expected=f"at least one window of {WINDOW_PX}x{WINDOW_PX} valid positive pixels",
-            do="tune on a part of the stack that has data",
-        )
-    speckle = (1 - pair_correlation(correlation, WINDOW_PX)) / looks
-    # Homogeneous: closest to what speckle alone does, not the smallest, which would pick
-    # the windows where chance made the speckle weak.
-    limit = np.quantile(np.abs(np.log(known / speckle)), share)
-    masks = []
-    for variation in variations:
-        chosen = np.abs(np.log(np.where(variation > 0, variation, np.nan) / speckle)) <= limit
-        masks.append(chosen)
-    full = [_spread(chosen, patch.shape) for chosen, patch in zip(masks, patches, strict=True)]
-    return RatioProbe(tuple(patches), tuple(full), looks)
-
-
-def _window_variation(patch: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Squared coefficient of variation of non-overlapping windows; NaN where nodata."""
-    rows, columns = patch.shape[-2] // WINDOW_PX, patch.shape[-1] // WINDOW_PX
-    cut = patch[:, 0, : rows * WINDOW_PX, : columns * WINDOW_PX].astype(np.float64)
-    cut = np.where(cut > 0, cut, np.nan)
-    windows = cut.reshape(len(patch), rows, WINDOW_PX, columns, WINDOW_PX)
-    return np.asarray(windows.var(axis=(2, 4), ddof=1) / windows.mean(axis=(2, 4)) ** 2)
-
-
-def _spread(chosen: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Blow up chosen windows to a mask of pixels."""
-    mask = np.zeros(shape, dtype=bool)
-    large = chosen.repeat(WINDOW_PX, axis=1).repeat(WINDOW_PX, axis=2)
-    mask[:, 0, : large.shape[1], : large.shape[2]] = large
-    return mask
 
 
 def finetune(
@@ -247,8 +117,8 @@ def finetune(
     import torch
 
     chosen = settings or FinetuneSettings()
-    network.to(chosen.device, memory_format=torch.channels_last)
-    start = _copy(network)
+    network.to(chosen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    start = copy_weights(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate)
     before = best_score = ratio_probe.measure(network, chosen.device)
     best, best_step = start, 0
@@ -264,7 +134,7 @@ def finetune(
         if progress is not None:
             progress(step, score)
         if score.distance < best_score.distance - chosen.min_gain:
-            best, best_score, best_step = _copy(network), score, step
+            best, best_score, best_step = copy_weights(network), score, step
         why = _reason_to_stop(score, before, best_score)
         if why:
             break
@@ -272,13 +142,14 @@ def finetune(
     network.load_state_dict(best)
     network.eval()
     message = _tell(before, best_score, best_step, why)
-    return FinetuneResult(
-        best_step > 0, message, before, best_score, best_step, step, history
-    )
+    return FinetuneResult(best_step > 0, message, before, best_score, best_step, step, history)
 
 
 def _step(
-    network: DeSpeckNet, optimiser: "object", batch: Batch, settings: FinetuneSettings
+    network: DeSpeckNet,
+    optimiser: "torch.optim.Optimizer",
+    batch: Batch,
+    settings: FinetuneSettings,
 ) -> float:
     """Do one step of phase 2: the target is the noisy image itself."""
     import torch
@@ -292,10 +163,10 @@ def _step(
     difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
     copying = difference.sum() / used.sum().clamp(min=1)
     loss = settings.mu2 * copying + settings.xi * noisy_loss(prediction, tensors)
-    optimiser.zero_grad()  # type: ignore[attr-defined]
+    optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()  # type: ignore[attr-defined]
+    optimiser.step()
     return float(loss.detach())
 
 
@@ -328,7 +199,3 @@ def _row(step: int, loss: float, score: RatioScore) -> dict[str, float]:
         "ratio_variance": score.variance,
         "distance": score.distance,
     }
-
-
-def _copy(network: DeSpeckNet) -> dict[str, "object"]:
-    return {key: value.detach().clone() for key, value in network.state_dict().items()}

@@ -58,7 +58,8 @@ def _load(path: str, sha256: str, device: str) -> "DeSpeckNet":
             do="give all workers the same file, and do not change it during a run",
         )
     network.requires_grad_(requires_grad=False)
-    return network.fold().to(device, memory_format=torch.channels_last)
+    network.fold().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def choose_device(wanted: str | None = None) -> str:

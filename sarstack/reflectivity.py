@@ -179,9 +179,7 @@ def _add_lines(land_db: FloatArray, rng: np.random.Generator, n_lines: int) -> F
     return land_db
 
 
-def _wander(
-    shape: tuple[int, int], rng: np.random.Generator, bend: float
-) -> NDArray[np.bool_]:
+def _wander(shape: tuple[int, int], rng: np.random.Generator, bend: float) -> NDArray[np.bool_]:
     """Mark a path that crosses the scene, turning by about `bend` radians a pixel."""
     steps = 2 * (shape[0] + shape[1])
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, bend, steps))

@@ -76,6 +76,29 @@ def transfer_function(n: int, correlation: float, taper: float = 0.7) -> NDArray
     return np.asarray(response / np.sqrt(np.mean(response**2)))
 
 
+def gaussian_transfer_function(n: int, correlation: float) -> NDArray[np.float64]:
+    """Transfer function whose speckle correlates as ``correlation**(lag**2)``.
+
+    Without the sharp edge of a processor's band: like products that were resampled.
+
+    Parameters
+    ----------
+    n : int
+        Samples along the axis.
+    correlation : float
+        Lag-1 correlation of the intensity speckle, 0 to 0.9.
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
+        In the order of ``numpy.fft.fftfreq``, mean square 1.
+    """
+    lag = np.minimum(np.arange(n), n - np.arange(n)).astype(np.float64)
+    field = np.where(lag == 0, 1.0, np.sqrt(correlation) ** (lag**2))
+    power = np.maximum(np.fft.fft(field).real, 0)
+    return np.asarray(np.sqrt(power / power.mean()))
+
+
 def look_weights(looks: float) -> NDArray[np.float64]:
     """Weights of the fewest independent looks that average to `looks` equivalent looks.
 
@@ -105,11 +128,14 @@ class SpeckleSimulator:
         Lag-1 correlation of intensity speckle along y and along x, 0 to 0.9.
     taper : float
         Spectral weighting, see :func:`transfer_function`.
+    band_limited : bool
+        False: see :func:`gaussian_transfer_function`; `taper` is then of no meaning.
     """
 
     looks: float = 4.4
     correlation: tuple[float, float] = (0.0, 0.0)
     taper: float = 0.7
+    band_limited: bool = True
 
     def __post_init__(self) -> None:
         if not self.looks >= 1:
@@ -122,7 +148,10 @@ class SpeckleSimulator:
     def transfer(self, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Return the two-dimensional transfer function, shape (y, x), mean square 1."""
         along_y, along_x = (
-            transfer_function(n, c, self.taper) for n, c in zip(shape, self.correlation, strict=True)
+            transfer_function(n, correlation, self.taper)
+            if self.band_limited
+            else gaussian_transfer_function(n, correlation)
+            for n, correlation in zip(shape, self.correlation, strict=True)
         )
         return along_y[:, None] * along_x[None, :]
 
@@ -181,30 +210,6 @@ def _pad(scene: Reflectivity) -> Reflectivity:
 
 def _crop(padded: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(padded[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
-
-
-def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
-    """Draw a sensor for blind training: looks 1-20 log-uniform, correlation 0-0.85.
-
-    Four in ten are near what users have (GRD, single look, white single look, terrain
-    corrected at 30 m), the others anywhere between.
-    """
-    taper = float(rng.uniform(0.6, 1.0))
-    if rng.random() < 0.4:
-        looks, low, high = [
-            (rng.uniform(3.5, 5.5), 0.5, 0.8),
-            (1.0, 0.2, 0.45),
-            (1.0, 0.0, 0.0),
-            (rng.uniform(7, 13), 0.0, 0.15),
-        ][int(rng.integers(4))]
-        pair = rng.uniform(low, high, 2)
-        return SpeckleSimulator(float(looks), (float(pair[0]), float(pair[1])), taper)
-    looks = float(np.exp(rng.uniform(0, np.log(20))))
-    if rng.random() < 0.15:
-        return SpeckleSimulator(looks)
-    shared = rng.uniform(0, 0.85)
-    pair = np.clip(shared + rng.normal(0, 0.08, 2), 0, 0.85)
-    return SpeckleSimulator(looks, (float(pair[0]), float(pair[1])), taper)
 
 
 @dataclass(frozen=True)

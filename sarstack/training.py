@@ -5,49 +5,38 @@ its labels. A patch source makes batch number n from n alone, so a resumed train
 the same patches and ends in the same weights.
 """
 
-import csv
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sarstack.errors import ConfigError, ResumeMismatchError
-from sarstack.networks.card import read_header, write_safetensors
-from sarstack.networks.despecknet import DeSpeckNet, Prediction
+from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
+from sarstack.errors import ConfigError
+from sarstack.learning_curve import write_curve
+from sarstack.losses import Batch, clean_loss, noisy_loss, to_tensors, variation_loss
+from sarstack.networks.despecknet import DeSpeckNet
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-CHECKPOINT = "checkpoint.safetensors"
+__all__ = [
+    "Batch",
+    "PatchSource",
+    "Progress",
+    "TrainingResult",
+    "TrainingSettings",
+    "train",
+    "validate",
+]
+
 CURVE = "curve.csv"
-_STATE_KEY = "sarstack-training"
 DB_PER_NAT = 4.342944819032518
-
-
-class Batch(NamedTuple):
-    """What one training step sees; all arrays (batch, 1, y, x), float32.
-
-    Attributes
-    ----------
-    intensity : ndarray
-        Noisy linear power, NaN = nodata. For ``despecknet-paper`` divided by the
-        98th percentile of its scene.
-    target : ndarray
-        Clean linear power on the same scale, or a label; anything where weight is 0.
-    weight : ndarray
-        0 keeps a pixel out of the loss, more than 1 makes it count more.
-    """
-
-    intensity: NDArray[np.float32]
-    target: NDArray[np.float32]
-    weight: NDArray[np.float32]
+AHEAD = 3
+"""Batches that are made while the network is busy."""
 
 
 class PatchSource(Protocol):
@@ -103,6 +92,11 @@ class TrainingSettings:
         down = min(1.0, (self.steps - step) / max(self.decay_steps, 1))
         return self.learning_rate * min(up, down)
 
+    def lasting(self) -> dict[str, Any]:
+        """Return the settings that must stay the same when a training is resumed."""
+        free = {"steps", "decay_steps", "device", "checkpoint_every", "patience"}
+        return {key: value for key, value in asdict(self).items() if key not in free}
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -137,16 +131,6 @@ class TrainingResult:
     best_step: int
     best_loss: float
     stopped_early: bool
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-@dataclass
-class _State:
-    """Where the loop stands; the part of a checkpoint that is not tensors."""
-
-    step: int = 0
-    best_step: int = -1
-    best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -193,107 +177,57 @@ def train(
     import torch
 
     folder = Path(folder)
-    network.to(settings.device, memory_format=torch.channels_last)
+    network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(_trainable(network, settings), lr=settings.learning_rate)
-    state, best = _resume(folder, network, optimiser, settings)
+    state, best = resume(folder, network, optimiser, settings.lasting())
     started, first, running = time.monotonic(), state.step, 0.0
-    stopped = False
-    with ThreadPoolExecutor(1) as ahead:
-        queue = [ahead.submit(patches.batch, state.step + i) for i in range(3)]
-        while state.step < settings.steps and not stopped:
+    with ThreadPoolExecutor(1) as thread:
+        queue = [thread.submit(patches.batch, state.step + i) for i in range(AHEAD)]
+        while state.step < settings.steps and not _out_of_patience(state, settings):
             batch = queue.pop(0).result()
-            queue.append(ahead.submit(patches.batch, state.step + 3))
+            queue.append(thread.submit(patches.batch, state.step + AHEAD))
             loss = _step(network, optimiser, batch, settings, state.step)
             state.step += 1
-            running = loss if running == 0.0 else 0.98 * running + 0.02 * loss
-            validated: float | None = None
-            if state.step % settings.validate_every == 0 or state.step == settings.steps:
+            running = loss if state.step == first + 1 else 0.98 * running + 0.02 * loss
+            validated = None
+            if _due(state.step, settings.validate_every, settings):
                 scores = validate(network, validation, settings)
                 validated = scores["validation_loss"]
                 if validated < state.best_loss:
                     state.best_loss, state.best_step = validated, state.step
-                    best = _copy(network)
-                rate = settings.rate(state.step - 1)
-                row = {"step": state.step, "learning_rate": rate, "training_loss": running}
-                state.history.append(row | scores)
-                write_curve(folder / CURVE, state.history)
-                stopped = _out_of_patience(state, settings)
-            if state.step % settings.checkpoint_every == 0 or state.step == settings.steps or stopped:
-                _save_checkpoint(folder, network, optimiser, state, best, settings)
+                    best = copy_weights(network)
+                _record(state, settings, running, scores, folder)
+            finished = _out_of_patience(state, settings)
+            if finished or _due(state.step, settings.checkpoint_every, settings):
+                save_checkpoint(folder, network, optimiser, state, best, settings.lasting())
             if progress is not None:
-                per_step = (time.monotonic() - started) / (state.step - first)
-                left_s = per_step * (settings.steps - state.step)
+                per_step_s = (time.monotonic() - started) / (state.step - first)
+                left_s = per_step_s * (settings.steps - state.step)
                 progress(Progress(state.step, settings.steps, running, validated, left_s))
         for waiting in queue:
             waiting.cancel()
     network.load_state_dict(best)
     network.eval()
+    stopped = _out_of_patience(state, settings)
     return TrainingResult(state.step, state.best_step, state.best_loss, stopped, state.history)
 
 
-def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: "TensorBatch") -> "Tensor":
-    """Distance of the clean branch from the target, averaged by weight.
-
-    In the log domain: the gamma likelihood ``exp(-r) + r - 1`` of ``r = ln xhat - ln t``,
-    whose minimiser is the mean intensity even when t is noisy, plus ``r**2 / 2``, which
-    keeps pulling where the likelihood is flat: at bright points taken too dark it is the
-    exponential that pulls, at dark lines taken too bright the square. In the linear domain:
-    the paper's mean square, equation (5).
-    """
-    import torch
-
-    used = batch.weight > 0
-    if network.domain == "linear":
-        error = torch.where(used, prediction.clean - batch.target, 0.0) ** 2
-    else:
-        target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
-        r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
-        # Limited, so that one dark speckle at the start does not throw the weights away.
-        error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 2
-    return (error * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
+def _due(step: int, every: int, settings: TrainingSettings) -> bool:
+    return step % every == 0 or step == settings.steps
 
 
-def noisy_loss(prediction: Prediction, batch: "TensorBatch") -> "Tensor":
-    """Mean square distance of clean x speckle from the observed image, equation (6)."""
-    import torch
-
-    if prediction.reconstruction is None:
-        raise ValueError("the noise branch was not computed")
-    used = (batch.weight > 0) & torch.isfinite(prediction.observed)
-    error = torch.where(used, prediction.reconstruction - prediction.observed, 0.0) ** 2
-    return error.sum() / used.sum().clamp(min=1)
-
-
-def variation_loss(prediction: Prediction) -> "Tensor":
-    """Mean absolute gradient of the clean prediction, equation (8) per pixel."""
-    clean = prediction.clean
-    rows, columns = clean.diff(dim=-2).abs(), clean.diff(dim=-1).abs()
-    return rows.nanmean() + columns.nanmean()
-
-
-class TensorBatch(NamedTuple):
-    """A :class:`Batch` on the device, with NaN taken out and said in `valid`."""
-
-    intensity: "Tensor"
-    target: "Tensor"
-    weight: "Tensor"
-    valid: "Tensor | None"
-
-
-def to_tensors(batch: Batch, device: str) -> TensorBatch:
-    """Move a batch to the device; invalid pixels become 0 with weight 0."""
-    import torch
-
-    intensity = torch.from_numpy(np.ascontiguousarray(batch.intensity)).to(device)
-    target = torch.from_numpy(np.ascontiguousarray(batch.target)).to(device)
-    weight = torch.from_numpy(np.ascontiguousarray(batch.weight)).to(device)
-    finite = torch.isfinite(intensity)
-    usable = finite & torch.isfinite(target)
-    weight = torch.where(usable, weight, 0.0)
-    if bool(finite.all()):
-        return TensorBatch(intensity, target.nan_to_num(0.0), weight, None)
-    valid = finite.to(torch.float32)
-    return TensorBatch(intensity.nan_to_num(0.0), target.nan_to_num(0.0), weight, valid)
+def _record(
+    state: TrainingState,
+    settings: TrainingSettings,
+    running: float,
+    scores: dict[str, float],
+    folder: Path,
+) -> None:
+    """Enter a validation into the history and the curve on disk."""
+    rate = settings.rate(state.step - 1)
+    row = {"step": state.step, "learning_rate": rate, "training_loss": running}
+    state.history.append(row | scores)
+    write_curve(folder / CURVE, state.history)
 
 
 def _trainable(network: DeSpeckNet, settings: TrainingSettings) -> list["torch.nn.Parameter"]:
@@ -364,103 +298,8 @@ def validate(
     return {"validation_loss": float(np.mean(losses)), "rmse_db": rmse_db}
 
 
-def _out_of_patience(state: _State, settings: TrainingSettings) -> bool:
+def _out_of_patience(state: TrainingState, settings: TrainingSettings) -> bool:
     if not settings.patience:
         return False
     since = sum(row["step"] > state.best_step for row in state.history)
     return since >= settings.patience
-
-
-def _copy(network: DeSpeckNet) -> dict[str, "Tensor"]:
-    return {key: value.detach().clone() for key, value in network.state_dict().items()}
-
-
-def write_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write the learning curve as CSV, one row per validation."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-    part.replace(path)
-
-
-def plot_curve(history: Sequence[dict[str, float]], path: str | Path) -> None:
-    """Draw the learning curve as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    steps = [row["step"] for row in history]
-    axes.plot(steps, [row["training_loss"] for row in history], label="training loss")
-    axes.plot(steps, [row["validation_loss"] for row in history], label="validation loss")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.set_yscale("log")
-    axes.legend(loc="upper right")
-    right = axes.twinx()
-    right.plot(steps, [row["rmse_db"] for row in history], color="black", linestyle=":")
-    right.set_ylabel("validation RMSE [dB] (dotted)")
-    figure.savefig(path, dpi=120)
-
-
-def _fixed(settings: TrainingSettings) -> dict[str, Any]:
-    """Settings that must not change between the parts of a resumed training."""
-    free = {"steps", "decay_steps", "device", "checkpoint_every", "patience"}
-    return {key: value for key, value in asdict(settings).items() if key not in free}
-
-
-def _save_checkpoint(
-    folder: Path,
-    network: DeSpeckNet,
-    optimiser: "torch.optim.Optimizer",
-    state: _State,
-    best: dict[str, "Tensor"],
-    settings: TrainingSettings,
-) -> None:
-    tensors: dict[str, Tensor] = {}
-    for prefix, group in (("network", _copy(network)), ("best", best)):
-        tensors |= {f"{prefix}/{k}": v.cpu().contiguous() for k, v in group.items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        for key, value in moments.items():
-            tensors[f"optimiser/{index}/{key}"] = value.detach().cpu().contiguous()
-    text = json.dumps({"state": asdict(state), "settings": _fixed(settings)})
-    write_safetensors(folder / CHECKPOINT, tensors, {_STATE_KEY: text})
-
-
-def _resume(
-    folder: Path,
-    network: DeSpeckNet,
-    optimiser: "torch.optim.Optimizer",
-    settings: TrainingSettings,
-) -> tuple[_State, dict[str, "Tensor"]]:
-    """Load the checkpoint in `folder`, if there is one."""
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return _State(), _copy(network)
-    from safetensors.torch import load_file
-
-    known = json.loads(read_header(path).get("__metadata__", {}).get(_STATE_KEY, "{}"))
-    if known.get("settings") != _fixed(settings):
-        raise ResumeMismatchError(
-            "an unfinished training in this folder was started with other settings",
-            expected=f"{known.get('settings')}",
-            where=str(path),
-            do="use the same settings, or another folder",
-        )
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimiser": {}}
-    for key, value in load_file(str(path)).items():
-        group, _, name = key.partition("/")
-        groups[group][name] = value
-    network.load_state_dict(groups["network"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in groups["optimiser"].items():
-        index, _, name = key.partition("/")
-        moments.setdefault(int(index), {})[name] = value
-    whole = optimiser.state_dict()
-    whole["state"] = moments
-    optimiser.load_state_dict(whole)
-    return _State(**known["state"]), groups["best"]

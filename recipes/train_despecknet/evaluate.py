@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.despecklers import make_despeckler
-from sarstack.despecklers.despecknet import despeckler_from_model
 from sarstack.despecklers.despeckler import Despeckler
+from sarstack.despecklers.despecknet import despeckler_from_model
 from sarstack.reflectivity import LANDS, Reflectivity, simulate_reflectivity
 from sarstack.simulation import SpeckleSimulator
 from sarstack.speckle import SceneStatistics
@@ -91,7 +91,9 @@ def draw(model: Path, folder: Path) -> None:
             images = noisy, despeckler.apply(noisy[None], [known])[0], simulator.expect(scene)
             low, high = np.percentile(10 * np.log10(images[2]), (0.5, 99.5))
             for row, image in enumerate(images):
-                axes[row, index].imshow(10 * np.log10(image), cmap="gray", vmin=low - 1, vmax=high + 1)
+                axes[row, index].imshow(
+                    10 * np.log10(image), cmap="gray", vmin=low - 1, vmax=high + 1
+                )
                 axes[row, index].axis("off")
         name = "".join(c if c.isalnum() else "_" for c in case)
         figure.savefig(folder / f"{name}.png", dpi=70)

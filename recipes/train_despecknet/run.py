@@ -7,17 +7,20 @@ from pathlib import Path
 
 import torch
 
+from sarstack.learning_curve import plot_curve
 from sarstack.networks.card import Calibration, make_card, save_model
 from sarstack.networks.despecknet import build_network
 from sarstack.patch_simulation import SimulatedPatches
-from sarstack.training import Progress, TrainingSettings, plot_curve, train
+from sarstack.training import Progress, TrainingSettings, train
 
 VALIDATION_SEED = 990
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoints, curve and model; resumes if it exists")
+    parser.add_argument(
+        "folder", type=Path, help="checkpoints, curve and model; resumes if it exists"
+    )
     parser.add_argument("--variant", default="despecknet")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--decay-steps", type=int, default=2000)
@@ -35,7 +38,9 @@ def parse() -> argparse.Namespace:
 
 def show(progress: Progress) -> None:
     if progress.validation_loss is not None or progress.step % 50 == 0:
-        held_out = "" if progress.validation_loss is None else f" held out {progress.validation_loss:.4f}"
+        held_out = (
+            "" if progress.validation_loss is None else f" held out {progress.validation_loss:.4f}"
+        )
         now = time.strftime("%H:%M:%S")
         print(
             f"{now} step {progress.step}/{progress.steps} loss {progress.loss:.4f}{held_out}"

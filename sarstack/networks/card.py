@@ -201,11 +201,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
         with target.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= size - 8:
-                raise ValueError("no safetensors header")
+                raise ValueError("no safetensors header")  # noqa: TRY301
             header: dict[str, Any] = json.loads(file.read(length))
-        if not isinstance(header, dict):
-            raise TypeError("the header is not an object")
-        end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        end = max(ends, default=0)
     except OSError as error:
         raise ModelCardError(
             f"the model file cannot be read: {error.strerror}",
@@ -213,7 +212,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
             where=str(path),
             do="check the path",
         ) from error
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ModelCardError(
             f"this is not a model file ({error})",
             expected="a .safetensors file made by `sarstack train` (pickled models are never read)",

@@ -9,7 +9,8 @@ Both variants have the published branches; they differ in what the branches see.
   what to take away.
 """
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,18 +49,25 @@ class Branch(nn.Module):
         super().__init__()
         channels = [1] + [width] * (depth - 1) + [1]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels[:-1], channels[1:], strict=True)
+            nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(depth - 2))
-        for convolution in self.convolutions:
+        # Statistics of some thirty batches: a batch of few sensors and scenes is no fair sample.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, momentum=0.03) for _ in range(depth - 2))
+        for convolution in self.layers:
             fan = 9 * max(convolution.in_channels, convolution.out_channels)
             nn.init.normal_(convolution.weight, std=(2 / fan) ** 0.5)
-            nn.init.zeros_(convolution.bias)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
+
+    @property
+    def layers(self) -> list[nn.Conv2d]:
+        """The convolutions in order."""
+        return cast("list[nn.Conv2d]", list(self.convolutions))
 
     @property
     def radius_px(self) -> int:
         """Receptive radius: how far away an input pixel can matter."""
-        return sum(c.kernel_size[0] // 2 for c in self.convolutions)
+        return sum(c.kernel_size[0] // 2 for c in self.layers)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Map (batch, 1, y, x) to the same shape.
@@ -67,8 +75,8 @@ class Branch(nn.Module):
         With `valid` (1 or 0, same shape), every layer sees zeros at invalid pixels: a
         hole acts exactly as the zero padding at the edge of the scene.
         """
-        last = len(self.convolutions) - 1
-        for i, convolution in enumerate(self.convolutions):
+        last = len(self.layers) - 1
+        for i, convolution in enumerate(self.layers):
             if valid is not None:
                 image = image * valid
             image = convolution(image)
@@ -81,10 +89,14 @@ class Branch(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Put the batch norms' running statistics into the convolutions, in place."""
-        for convolution, norm in zip(self.convolutions[1:-1], self.norms, strict=True):
-            gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        norms = cast("list[nn.BatchNorm2d]", list(self.norms))
+        for convolution, norm in zip(self.layers[1:-1], norms, strict=True):
+            mean, variance, bias = norm.running_mean, norm.running_var, convolution.bias
+            if mean is None or variance is None or bias is None:
+                raise ValueError("a layer has no running statistics or no bias")
+            gain = norm.weight / torch.sqrt(variance + norm.eps)
             convolution.weight.mul_(gain[:, None, None, None])
-            convolution.bias.copy_((convolution.bias - norm.running_mean) * gain + norm.bias)
+            bias.copy_((bias - mean) * gain + norm.bias)
         self.norms = nn.ModuleList()
 
 
@@ -159,8 +171,8 @@ class LogDeSpeckNet(DeSpeckNet):
         super().__init__(depth, width)
         with torch.no_grad():
             # Start near "take nothing away", where the residual is small.
-            self.clean.convolutions[-1].weight.mul_(0.1)
-            self.noise.convolutions[-1].weight.mul_(0.1)
+            self.clean.layers[-1].weight.mul_(0.1)
+            self.noise.layers[-1].weight.mul_(0.1)
 
     @property
     def halo(self) -> int:

@@ -1,0 +1,88 @@
+"""The losses of deSpeckNet, over the valid and weighted pixels of a batch."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sarstack.networks.despecknet import DeSpeckNet, Prediction
+
+
+class Batch(NamedTuple):
+    """What one training step sees; all arrays (batch, 1, y, x), float32.
+
+    Attributes
+    ----------
+    intensity : ndarray
+        Noisy linear power, NaN = nodata. For ``despecknet-paper`` divided by the
+        98th percentile of its scene.
+    target : ndarray
+        Clean linear power on the same scale, or a label; anything where weight is 0.
+    weight : ndarray
+        0 keeps a pixel out of the loss, more than 1 makes it count more.
+    """
+
+    intensity: NDArray[np.float32]
+    target: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+class TensorBatch(NamedTuple):
+    """A :class:`Batch` on the device, with NaN taken out and said in `valid`."""
+
+    intensity: Tensor
+    target: Tensor
+    weight: Tensor
+    valid: Tensor | None
+
+
+def to_tensors(batch: Batch, device: str) -> TensorBatch:
+    """Move a batch to the device; invalid pixels become 0 with weight 0."""
+    intensity = torch.from_numpy(np.ascontiguousarray(batch.intensity)).to(device)
+    target = torch.from_numpy(np.ascontiguousarray(batch.target)).to(device)
+    weight = torch.from_numpy(np.ascontiguousarray(batch.weight)).to(device)
+    finite = torch.isfinite(intensity)
+    usable = finite & torch.isfinite(target)
+    weight = torch.where(usable, weight, 0.0)
+    if bool(finite.all()):
+        return TensorBatch(intensity, target.nan_to_num(0.0), weight, None)
+    valid = finite.to(torch.float32)
+    return TensorBatch(intensity.nan_to_num(0.0), target.nan_to_num(0.0), weight, valid)
+
+
+def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) -> Tensor:
+    """Distance of the clean branch from the target, averaged by weight.
+
+    In the log domain: the gamma likelihood ``exp(-r) + r - 1`` of ``r = ln xhat - ln t``,
+    whose minimiser is the mean intensity even when t is noisy, plus ``r**2 / 2``, which
+    keeps pulling where the likelihood is flat: at bright points taken too dark it is the
+    exponential that pulls, at dark lines taken too bright the square. In the linear domain:
+    the paper's mean square, equation (5).
+    """
+    used = batch.weight > 0
+    if network.domain == "linear":
+        error = torch.where(used, prediction.clean - batch.target, 0.0) ** 2
+    else:
+        target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
+        r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
+        # Limited, so that one dark speckle at the start does not throw the weights away.
+        error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 2
+    return (error * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
+
+
+def noisy_loss(prediction: Prediction, batch: TensorBatch) -> Tensor:
+    """Mean square distance of clean x speckle from the observed image, equation (6)."""
+    if prediction.reconstruction is None:
+        raise ValueError("the noise branch was not computed")
+    used = (batch.weight > 0) & torch.isfinite(prediction.observed)
+    error = torch.where(used, prediction.reconstruction - prediction.observed, 0.0) ** 2
+    return error.sum() / used.sum().clamp(min=1)
+
+
+def variation_loss(prediction: Prediction) -> Tensor:
+    """Mean absolute gradient of the clean prediction, equation (8) per pixel."""
+    clean = prediction.clean
+    rows, columns = clean.diff(dim=-2).abs(), clean.diff(dim=-1).abs()
+    return rows.nanmean() + columns.nanmean()

@@ -1,0 +1,338 @@
+"""Training learns, resumes to the same bits, masks, stops; tuning never makes worse."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from safetensors import safe_open
+
+from sarstack.checkpoint import CHECKPOINT
+from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
+from sarstack.finetuning import FinetuneSettings, RatioProbe, find_homogeneous, finetune
+from sarstack.learning_curve import plot_curve
+from sarstack.losses import clean_loss, noisy_loss, to_tensors, variation_loss
+from sarstack.networks.despecknet import VARIANTS, build_network
+from sarstack.patch_simulation import SimulatedPatches
+from sarstack.simulation import SpeckleSimulator
+from sarstack.training import CURVE, Batch, TrainingSettings, train
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from threads, and wait for each other on busy machines."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class FlatPatches:
+    """Fields of different brightness under white speckle: easy to learn quickly."""
+
+    def __init__(self, looks=4, side=20, batch_size=6):
+        self.looks, self.shape = looks, (batch_size, 1, side, side)
+        self.seen = []
+
+    def batch(self, step):
+        self.seen.append(step)
+        rng = np.random.default_rng([step, 9])
+        clean = np.exp(rng.normal(0, 0.5, (self.shape[0], 1, 1, 1))) * np.ones(self.shape)
+        noisy = clean * rng.gamma(self.looks, 1 / self.looks, self.shape)
+        return Batch(
+            noisy.astype(np.float32), clean.astype(np.float32), np.ones(self.shape, np.float32)
+        )
+
+
+VALIDATION = [FlatPatches().batch(10_000 + i) for i in range(2)]
+QUICK = TrainingSettings(
+    steps=28, warmup_steps=4, decay_steps=14, learning_rate=3e-3, validate_every=7,
+    checkpoint_every=7,
+)  # fmt: skip
+
+
+def new_network(variant="despecknet", seed=0):
+    torch.manual_seed(seed)
+    return build_network(variant, depth=4, width=8)
+
+
+def weights_of(network):
+    return {k: v.clone() for k, v in network.state_dict().items()}
+
+
+def assert_same_weights(found, expected):
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_training_takes_speckle_away(variant, tmp_path):
+    network = new_network(variant)
+    settings = dataclasses.replace(QUICK, steps=90, validate_every=30)
+    result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
+    # 4 looks are 2.4 dB of speckle; halving it takes more than a constant.
+    noisy_db = 10 * np.log10(VALIDATION[0].intensity / VALIDATION[0].target)
+    assert result.history[-1]["rmse_db"] < 0.6 * np.sqrt(np.mean(noisy_db**2))
+    assert result.best_loss == min(row["validation_loss"] for row in result.history)
+    assert not network.training
+    with (tmp_path / CURVE).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [30, 60, 90]
+    assert float(rows[-1]["rmse_db"]) == result.history[-1]["rmse_db"]
+    plot_curve(result.history, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("xi", [0.0, 0.01])
+def test_resumed_training_ends_in_the_same_bits(xi, tmp_path):
+    settings = dataclasses.replace(QUICK, xi=xi)
+    whole, halted, resumed = new_network(), new_network(), new_network(seed=5)
+    expected = train(whole, FlatPatches(), VALIDATION, settings, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.step == 18:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(halted, FlatPatches(), VALIDATION, settings, tmp_path / "halted", progress=kill)
+    source = FlatPatches()
+    found = train(resumed, source, VALIDATION, settings, tmp_path / "halted")
+    assert min(source.seen) == 14  # the last checkpoint, not the beginning
+    assert_same_weights(weights_of(resumed), weights_of(whole))
+    assert found.best_step == expected.best_step
+    assert [r["validation_loss"] for r in found.history] == [
+        r["validation_loss"] for r in expected.history
+    ]
+    with (
+        safe_open(tmp_path / "whole" / CHECKPOINT, "pt") as a,
+        safe_open(tmp_path / "halted" / CHECKPOINT, "pt") as b,
+    ):
+        assert set(a.keys()) == set(b.keys())
+        for key in a.keys():  # noqa: SIM118 - not a mapping
+            assert torch.equal(a.get_tensor(key), b.get_tensor(key)), key
+
+
+def test_finished_training_is_not_done_again(tmp_path):
+    first, second, source = new_network(), new_network(seed=3), FlatPatches()
+    train(first, FlatPatches(), VALIDATION, QUICK, tmp_path)
+    result = train(second, source, VALIDATION, QUICK, tmp_path)
+    assert_same_weights(weights_of(second), weights_of(first))
+    assert result.steps == QUICK.steps
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    train(new_network(), FlatPatches(), VALIDATION, QUICK, tmp_path)
+    other = dataclasses.replace(QUICK, learning_rate=1e-4)
+    with pytest.raises(ResumeMismatchError, match="other settings"):
+        train(new_network(), FlatPatches(), VALIDATION, other, tmp_path)
+
+
+def test_damaged_checkpoint_is_refused(tmp_path):
+    train(new_network(), FlatPatches(), VALIDATION, QUICK, tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelCardError, match="truncated"):
+        train(new_network(), FlatPatches(), VALIDATION, QUICK, tmp_path)
+
+
+def test_training_stops_when_nothing_gets_better(tmp_path):
+    settings = dataclasses.replace(QUICK, steps=200, learning_rate=0.0, patience=2)
+    network = new_network()
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = 0.0  # else the running statistics still get better
+    result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
+    assert result.stopped_early
+    assert result.steps == 3 * QUICK.validate_every
+
+
+def test_without_xi_the_noise_branch_stays_as_it_was(tmp_path):
+    network = new_network()
+    before = weights_of(network.noise)
+    train(network, FlatPatches(), VALIDATION, dataclasses.replace(QUICK, xi=0.0), tmp_path)
+    assert_same_weights(weights_of(network.noise), before)
+
+
+def test_bfloat16_training_learns_too(tmp_path):
+    network = new_network()
+    settings = dataclasses.replace(QUICK, bfloat16=True)
+    result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert result.history[-1]["rmse_db"] < 0.8 * result.history[0]["rmse_db"] or (
+        result.history[-1]["rmse_db"] < 1.6
+    )
+
+
+# Losses
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_masked_pixels_do_not_matter(variant):
+    batch = VALIDATION[0]
+    weight = batch.weight.copy()
+    weight[:, :, 8:] = 0
+    wild = np.where(weight > 0, batch.target, np.float32(1e6))
+    missing = np.where(weight > 0, batch.target, np.float32(np.nan))
+    network = new_network(variant).eval()
+    losses = []
+    for target in (batch.target, wild, missing):
+        tensors = to_tensors(Batch(batch.intensity, target, weight), "cpu")
+        with torch.inference_mode():
+            losses.append(float(clean_loss(network, network(tensors.intensity), tensors)))
+    assert losses[0] == losses[1] == losses[2]
+    assert np.isfinite(losses[0])
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_nodata_in_a_patch_gives_finite_losses_and_gradients(variant):
+    batch = VALIDATION[0]
+    noisy = batch.intensity.copy()
+    noisy[:, :, 5:9, 3:] = np.nan
+    noisy[0] = np.nan
+    noisy[1, 0, 0, 0] = -0.1
+    tensors = to_tensors(Batch(noisy, batch.target, batch.weight), "cpu")
+    network = new_network(variant)
+    prediction = network(tensors.intensity, tensors.valid)
+    loss = clean_loss(network, prediction, tensors) + noisy_loss(prediction, tensors)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_log_loss_is_smallest_at_the_truth_and_for_noisy_labels_near_their_mean():
+    network = new_network()
+    rng = np.random.default_rng(0)
+    labels = rng.gamma(20, 1 / 20, (1, 1, 150, 150)).astype(np.float32)
+    for target, slack in ((np.full_like(labels, 2.0), 0.01), (2 * labels, 0.04)):
+        tensors = to_tensors(Batch(target, target, np.ones_like(target)), "cpu")
+        levels = np.log(2) + np.linspace(-0.5, 0.5, 101)
+        any_prediction = network(tensors.intensity, noise=False)
+        losses = []
+        for level in levels:
+            prediction = any_prediction._replace(clean=torch.full(target.shape, level))
+            losses.append(float(clean_loss(network, prediction, tensors)))
+        assert levels[np.argmin(losses)] == pytest.approx(np.log(2), abs=slack)
+
+
+def test_variation_loss_is_the_mean_absolute_gradient():
+    network = new_network()
+    prediction = network(torch.ones(1, 1, 4, 5), noise=False)
+    slope = torch.arange(5.0)[None, None, None].expand(1, 1, 4, 5)
+    assert float(variation_loss(prediction._replace(clean=3 * slope))) == pytest.approx(3)
+
+
+# Phase 2
+
+
+def held_out(looks=4.0, seed=3):
+    rng = np.random.default_rng(seed)
+    flat = rng.gamma(looks, 1 / looks, (4, 1, 45, 45)).astype(np.float32)
+    flat[:, :, :, 30:] *= np.exp(rng.normal(0, 1, (4, 1, 45, 15))).astype(np.float32)
+    return [flat]
+
+
+def test_homogeneous_windows_are_found_and_textured_ones_left_out():
+    probe = find_homogeneous(held_out(), looks=4.0, share=0.5)
+    assert probe.n_windows == 18
+    mask = probe.masks[0]
+    assert not mask[..., 30:].any()
+    assert mask[..., :30].any()
+
+
+def test_windows_with_nodata_are_not_used():
+    patches = held_out()
+    patches[0][:2] = np.nan
+    probe = find_homogeneous(patches, looks=4.0, share=0.9)
+    assert not probe.masks[0][:2].any()
+    patches[0][:] = np.nan
+    with pytest.raises(UsageError, match="free of nodata"):
+        find_homogeneous(patches, looks=4.0)
+
+
+def test_ratio_of_a_perfect_and_of_a_copying_network():
+    class Perfect:
+        def __init__(self, clean):
+            self.clean = clean
+
+        def eval(self):
+            return self
+
+        def __call__(self, intensity, valid=None, noise=True):
+            return type("P", (), {"clean": self.clean(intensity)})
+
+        def to_intensity(self, clean):
+            return clean
+
+    patches = held_out()
+    probe = RatioProbe((patches[0][..., :30],), (np.ones((4, 1, 45, 30), bool),), 4.0)
+    ideal = probe.measure(Perfect(torch.ones_like))
+    copying = probe.measure(Perfect(lambda y: y))
+    assert ideal.mean == pytest.approx(1, abs=0.03)
+    assert ideal.variance == pytest.approx(0.25, rel=0.08)
+    assert ideal.distance < 0.15
+    assert copying.variance == pytest.approx(0, abs=1e-9)
+    assert copying.distance > 0.9
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small network that despeckles flat fields, and its weights."""
+    network = new_network()
+    settings = dataclasses.replace(QUICK, steps=120, validate_every=30)
+    train(network, FlatPatches(), VALIDATION, settings, tmp_path_factory.mktemp("trained"))
+    return network
+
+
+def test_tuning_that_only_copies_noise_is_undone(trained):
+    network = new_network()
+    network.load_state_dict(trained.state_dict())
+    before = weights_of(network)
+    probe = find_homogeneous(held_out(), looks=4.0)
+    # The paper's loss pushed hard towards X = Y.
+    settings = FinetuneSettings(steps=40, learning_rate=3e-3, mu2=1.0, xi=0.01, probe_every=5)
+    result = finetune(network, FlatPatches(), probe, settings)
+    assert result.history[-1]["ratio_variance"] < result.before.variance
+    assert result.after.distance <= result.before.distance
+    if not result.improved:
+        assert_same_weights(weights_of(network), before)
+        assert "unchanged" in result.message
+    assert result.steps < 40  # it stopped by itself
+
+
+def test_tuning_repairs_a_network_that_removes_too_much(trained):
+    network = new_network()
+    network.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        network.clean.layers[-1].bias.add_(0.3)  # 26 % too dark
+    probe = find_homogeneous(held_out(), looks=4.0)
+    settings = FinetuneSettings(steps=60, learning_rate=3e-3, mu2=1.0, xi=0.01, probe_every=2)
+    result = finetune(network, FlatPatches(), probe, settings)
+    assert result.improved
+    assert result.after.distance < result.before.distance
+    assert probe.measure(network).distance == pytest.approx(result.after.distance, abs=1e-6)
+    assert result.best_step in [row["step"] for row in result.history]
+    assert str(result.best_step) in result.message
+
+
+def test_no_steps_change_nothing(trained):
+    network = new_network()
+    network.load_state_dict(trained.state_dict())
+    before = weights_of(network)
+    probe = find_homogeneous(held_out(), looks=4.0)
+    result = finetune(network, FlatPatches(), probe, FinetuneSettings(steps=0))
+    assert not result.improved
+    assert_same_weights(weights_of(network), before)
+
+
+def test_simulated_patches_train_the_network_used_for_the_recipe(tmp_path):
+    source = SimulatedPatches(1, batch_size=4, patch_px=24, simulator=SpeckleSimulator(4.0))
+    validation = [source.batch(1000)]
+    result = train(new_network(), source, validation, QUICK, tmp_path)
+    losses = [row["validation_loss"] for row in result.history]
+    assert losses[-1] < losses[0] or losses[-1] < 0.3
+    assert_allclose(source.batch(3).target, source.batch(3).target)
