@@ -50,7 +50,8 @@ def describe_difference(grid: Grid, reference: Grid) -> str:
     if grid.shape != reference.shape:
         parts.append(f"{grid.shape.y} x {grid.shape.x} pixels")
     if grid.crs_wkt != reference.crs_wkt and grid.crs != reference.crs:
-        parts.append(f"CRS {grid.crs_name}")
+        # Origins in different systems cannot be compared.
+        return ", ".join([*parts, f"CRS {grid.crs_name}"])
     if bool(grid.gcps) != bool(reference.gcps):
         parts.append("ground control points in one, an affine in the other")
     elif grid.gcps != reference.gcps:
@@ -233,9 +234,14 @@ def _make_date(time: np.datetime64, images: Sequence[Image]) -> Date:
 def _warn_of_orbits(dates: Sequence[Date], findings: Findings) -> None:
     groups: dict[str, list[str]] = defaultdict(list)
     for date in dates:
-        orbit = "" if date.relative_orbit is None else f"orbit {date.relative_orbit}"
-        if label := " ".join(w for w in (orbit, date.orbit_direction) if w):
-            groups[label].append(_show(date.time))
+        if date.relative_orbit is not None:
+            groups[f"orbit {date.relative_orbit}"].append(_show(date.time))
+    if len(groups) < 2:
+        # Names that tell no orbit may still tell that both directions are mixed.
+        groups.clear()
+        for date in dates:
+            if date.orbit_direction:
+                groups[date.orbit_direction].append(_show(date.time))
     if len(groups) > 1:
         findings.warn(
             f"the dates are of {len(groups)} orbits: the same field looks different from each, "

@@ -105,7 +105,7 @@ def describe_image(
         if key in upper and (scale := find_scale_word(upper[key]))
     ]
     declared += [
-        (fact.scale, f"the name {name}")
+        (fact.scale, "its name, " + (fact.product or f"the word in {name}"))
         for name, fact in zip([n for n in [*names, product] if n], named, strict=True)
         if fact.scale
     ]
