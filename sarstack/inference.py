@@ -58,8 +58,9 @@ def _load(path: str, sha256: str, device: str) -> "DeSpeckNet":
             do="give all workers the same file, and do not change it during a run",
         )
     network.requires_grad_(requires_grad=False)
-    network.fold().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    folded = network.fold()
+    folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return folded
 
 
 def choose_device(wanted: str | None = None) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
 from sarstack.errors import ConfigError
-from sarstack.learning_curve import write_curve
+from sarstack.learning_curve import plot_curve, write_curve
 from sarstack.losses import Batch, clean_loss, noisy_loss, to_tensors, variation_loss
 from sarstack.networks.despecknet import DeSpeckNet
 
@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "TrainingResult",
     "TrainingSettings",
+    "plot_curve",
     "train",
     "validate",
 ]

@@ -9,8 +9,9 @@ Both variants have the published branches; they differ in what the branches see.
   what to take away.
 """
 
+import copy
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,8 @@ class Branch(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Put the batch norms' running statistics into the convolutions, in place."""
+        if not len(self.norms):
+            return
         norms = cast("list[nn.BatchNorm2d]", list(self.norms))
         for convolution, norm in zip(self.layers[1:-1], norms, strict=True):
             mean, variance, bias = norm.running_mean, norm.running_var, convolution.bias
@@ -116,11 +119,12 @@ class DeSpeckNet(nn.Module):
         """Pixels needed on each side, derived from the layers."""
         return self.clean.radius_px
 
-    def fold(self) -> "DeSpeckNet":
-        """Fold the batch norms of both branches for inference, in place."""
-        self.clean.fold()
-        self.noise.fold()
-        return self.eval()
+    def fold(self) -> Self:
+        """Return a copy for inference, the batch norms folded into the convolutions."""
+        folded = copy.deepcopy(self)
+        folded.clean.fold()
+        folded.noise.fold()
+        return folded.eval()
 
     def forward(
         self, intensity: Tensor, valid: Tensor | None = None, *, noise: bool = True
