@@ -4,9 +4,13 @@ Works on a Dataset of polarisations or a single DataArray, in memory or backed b
 with or without ``time``, with or without a CRS. Results are lazy if the input is lazy.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
+
+if TYPE_CHECKING:
+    from sarstack.workflows.train import AdaptedModel
 
 IN_MEMORY_CHUNK_PX = 1024
 
@@ -49,7 +53,8 @@ class DespeckAccessor:
         UsageError
             If the method is unknown.
         ScaleError
-            If the values are said to be dB or amplitude, or look like it.
+            If the values look like dB or amplitude and their attributes do not say so.
+            Declared dB or amplitude is converted; the result is linear intensity.
         """
         from sarstack.cube import as_cube
         from sarstack.despecklers import make_despeckler
@@ -127,6 +132,34 @@ class DespeckAccessor:
         coords = {n: c for n, c in cube.coords.items() if "time" not in c.dims}
         labels = labels.assign_coords(coords)
         return labels if _is_lazy(cube) else labels.compute()
+
+    def finetune(
+        self, output: str = "finetuned.safetensors", *, model: str = "shipped", **settings: Any
+    ) -> "AdaptedModel":
+        """Tune a network on these images, without any label.
+
+        Parameters
+        ----------
+        output : str
+            Model file to write; give it to :meth:`apply` as the method.
+        model : str
+            Model to start from: ``shipped``, or a .safetensors file.
+        **settings
+            ``steps``, ``batch_size``, ``patch_px``, ``learning_rate``, ``seed``, ``looks``.
+
+        Returns
+        -------
+        AdaptedModel
+            ``.model`` is the file, ``.improved`` tells whether tuning helped; if not, the
+            file holds the weights one started from.
+        """
+        from sarstack.config import FinetuneConfig
+        from sarstack.cube import as_cube
+        from sarstack.workflows.train import finetune_index, index_cube
+
+        config = FinetuneConfig.make(stack="cube", model=model, output=output, **settings)
+        cube, _ = as_cube(self._obj)
+        return finetune_index(config, index_cube(cube), Path(output).absolute())
 
     def looks(self) -> xr.Dataset:
         """Measure looks and lag-1 correlation of the speckle, per polarisation.

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from sarstack import __version__
-from sarstack.errors import EXIT_CODES, SarstackError, UsageError
+from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning, UsageError
 
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -43,8 +44,15 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     logger = logging.getLogger("sarstack")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG)
-    logging.captureWarnings(capture=True)
-    logging.getLogger("py.warnings").handlers[:] = [handler]
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
+    """Tell users what concerns them, in words; keep the libraries' own worries for --verbose."""
+    ours = issubclass(kind, SarstackWarning)
+    logging.getLogger("sarstack").log(
+        logging.WARNING if ours else logging.DEBUG, "warning: %s", message
+    )
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +62,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Settings in YAML (a run.yaml replays that run); options win over it."),
         click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
                      help="What the stored numbers are; found out when not given."),
+        click.option("--bands", metavar="POL,POL", callback=_parse_bands,
+                     help="Polarisations of the bands, where the files do not say."),
         click.option("--dates", metavar="FIRST/LAST", help="For example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,
                      help="Part of the stack, in its own coordinates."),
@@ -96,6 +106,10 @@ def _parse_bbox(_context: Any, _option: Any, text: str | None) -> tuple[float, .
     return values
 
 
+def _parse_bands(_context: Any, _option: Any, text: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip().lower() for part in text.split(",")) if text else None
+
+
 def _read_config(kind: Any, stack: str | None, config: Path | None, entries: dict[str, Any]) -> Any:
     """Join the settings file and the options; without both, find sarstack.yaml here."""
     from sarstack.config import DEFAULT_FILE
@@ -122,7 +136,8 @@ def _read_config(kind: Any, stack: str | None, config: Path | None, entries: dic
 @cli.command()
 @click.argument("stack")
 @click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
-def info(stack: str, scale: str | None) -> None:
+@click.option("--bands", metavar="POL,POL", callback=_parse_bands)
+def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
     """Show what a stack holds: dates, orbits, grid, scale, nodata, looks.
 
     \b
@@ -132,7 +147,7 @@ def info(stack: str, scale: str | None) -> None:
     from sarstack.readers import index_stack
     from sarstack.readers.description import describe_stack
 
-    click.echo(describe_stack(index_stack(stack, scale=scale)).render())
+    click.echo(describe_stack(index_stack(stack, scale=scale, bands=bands)).render())
 
 
 @cli.command("build-labels")

@@ -21,6 +21,9 @@ class SelectionConfig(BaseModel):
     scale: Literal["linear", "amplitude", "db"] | None = Field(
         None, description="what the stored numbers are; found out when not given"
     )
+    bands: tuple[str, ...] | None = Field(
+        None, description="polarisations of the bands, where the files do not say, e.g. [vv, vh]"
+    )
     dates: str | None = Field(None, description="first and last date, 2021-01-01/2021-12-31")
     bbox: tuple[float, float, float, float] | None = Field(
         None, description="xmin, ymin, xmax, ymax in the coordinates of the stack"

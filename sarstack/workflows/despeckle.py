@@ -127,6 +127,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _summarise(run, workers)
                 _compute(run, workers)
             shutil.rmtree(run.folder, ignore_errors=True)
+            _draw(run)
         return _record(run, started)
 
 
@@ -359,6 +360,17 @@ def _note_image(run: Run, image: Image, record: tasks.ImageRecord) -> None:
     notes["enl_after"] = record.enl_after
     run.peak_bytes = max(run.peak_bytes, record.peak_bytes)
     LOGGER.debug("finished %s", image.output.name)
+
+
+def _draw(run: Run) -> None:
+    """Draw the image in the middle of the run, before and after."""
+    from sarstack.report import draw_quicklook
+
+    made = [image for image in run.plan.images if image.output not in run.failures]
+    if made:
+        image = made[len(made) // 2 // len(run.statistics) * len(run.statistics)]
+        picture = run.plan.output / "quicklook.png"
+        draw_quicklook(image.raster, image.output, image.polarisation, picture)
 
 
 def _record(run: Run, started: str) -> Outcome:

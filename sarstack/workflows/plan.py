@@ -133,7 +133,12 @@ def _duration(seconds: float) -> str:
 
 def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> Stack:
     """Index the stack of a run and cut it down to what the settings ask for."""
-    stack = index_stack(config.stack, scale=config.scale, skip_unreadable=skip_unreadable)
+    stack = index_stack(
+        config.stack,
+        scale=config.scale,
+        bands=list(config.bands) if config.bands else None,
+        skip_unreadable=skip_unreadable,
+    )
     dates = tuple(config.dates.split("/")) if config.dates else None
     return stack.select(dates=dates, bbox=config.bbox, polarisations=config.polarisations)
 

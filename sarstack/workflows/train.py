@@ -4,9 +4,11 @@ import logging
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from sarstack import tasks
 from sarstack.calibration import calibrate
@@ -21,9 +23,10 @@ from sarstack.networks.card import (
     shipped_model,
 )
 from sarstack.patches import Labels, StackPatches, bright_of, split_cells
-from sarstack.readers.stack import Stack
+from sarstack.readers.stack import Date, Grid, Stack
 from sarstack.runlog import show_progress
 from sarstack.speckle import SceneStatistics, combine_samples
+from sarstack.tiles import Shape, Window
 from sarstack.workflows.plan import select_stack
 
 if TYPE_CHECKING:
@@ -175,6 +178,28 @@ def finetune_index(config: FinetuneConfig, stack: Stack, output: Path) -> Adapte
         card = _card(network, stack, statistics, "tuned", result.message)
     save_model(output, network, card)
     return AdaptedModel(output, result.improved, result.message, result.history)
+
+
+@dataclass(frozen=True)
+class CubeRaster:
+    """One date and polarisation of a cube in memory or of Dask, read like a file."""
+
+    image: xr.DataArray
+    shape: Shape
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Compute one window, shape (y, x)."""
+        return np.asarray(self.image[window.slices].values, dtype=np.float32)
+
+
+def index_cube(cube: xr.Dataset) -> Stack:
+    """Make a stack of a checked cube, so that patches are drawn from it as from files."""
+    shape = Shape(cube.sizes["y"], cube.sizes["x"])
+    rasters: dict[str, Any] = {
+        str(name): tuple(CubeRaster(date, shape) for date in cube[name]) for name in cube.data_vars
+    }
+    dates = tuple(Date(time) for time in cube["time"].values)
+    return Stack("cube", Grid(shape), dates, rasters)
 
 
 def _free_output(name: str, *, overwrite: bool) -> Path:

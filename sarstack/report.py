@@ -1,0 +1,98 @@
+"""Pictures of a result: input, result and their ratio, at full resolution, on one fixed stretch."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.readers.stack import Raster
+from sarstack.tiles import Shape, Window
+
+# dB, fixed, so that two pictures can be compared.
+STRETCH_DB = {"vv": (-22.0, 0.0), "hh": (-22.0, 0.0), "vh": (-28.0, -6.0), "hv": (-28.0, -6.0)}
+CROP_PX = 512
+
+
+def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Path) -> Path:
+    """Draw the middle of an image before and after, and the ratio that was taken out.
+
+    Parameters
+    ----------
+    raster : Raster
+        The input image.
+    result : Path
+        Its despeckled COG, on the same grid.
+    polarisation : str
+        Chooses the stretch; shifted as a whole where the data are not calibrated.
+    picture : Path
+        PNG to write.
+
+    Returns
+    -------
+    Path
+        `picture`. A good ratio is speckle and nothing else: no edge, no road, no field.
+    """
+    import rasterio
+    from rasterio.windows import Window as RasterWindow
+
+    window = middle_window(raster.shape)
+    before = raster.read(window)
+    with rasterio.open(result) as file:
+        place = RasterWindow(window.x0, window.y0, window.shape.x, window.shape.y)
+        after = file.read(1, window=place)
+    low, high = choose_stretch(after, polarisation)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        panels = [
+            (f"input, {polarisation.upper()} [dB]", 10 * np.log10(before), low, high),
+            ("despeckled [dB]", 10 * np.log10(after), low, high),
+            ("ratio input / despeckled", before / after, 0.0, 2.5),
+        ]
+    return draw_panels(panels, picture, title=result.stem)
+
+
+def middle_window(shape: Shape, crop_px: int = CROP_PX) -> Window:
+    """Return the window of at most `crop_px` around the middle of a scene."""
+    height, width = min(shape.y, crop_px), min(shape.x, crop_px)
+    y0, x0 = (shape.y - height) // 2, (shape.x - width) // 2
+    return Window(y0, y0 + height, x0, x0 + width)
+
+
+def choose_stretch(intensity: NDArray[np.float32], polarisation: str) -> tuple[float, float]:
+    """Return the fixed stretch in dB, moved by steps of 10 dB to where the data are."""
+    low, high = STRETCH_DB.get(polarisation, STRETCH_DB["vv"])
+    positive = intensity[np.isfinite(intensity) & (intensity > 0)]
+    if not positive.size:
+        return low, high
+    middle = 10 * np.log10(float(np.median(positive)))
+    shift = 0.0 if low < middle < high else 10 * round((middle - (low + high) / 2) / 10)
+    return low + shift, high + shift
+
+
+def draw_panels(
+    panels: list[tuple[str, NDArray[np.floating], float, float]], picture: Path, title: str = ""
+) -> Path:
+    """Draw images side by side in grey, one screen pixel or more per pixel; nodata is blue."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    grey = colormaps["gray"].copy()
+    grey.set_bad("#27408b")
+    height, width = panels[0][1].shape
+    side = 6.0
+    # A panel leaves about a tenth of its width to the colour bar.
+    size = (side * len(panels), 0.88 * side * height / width + 0.8)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, (name, image, low, high) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        shown = axes.imshow(image, grey, vmin=low, vmax=high, interpolation="nearest")
+        axes.set_title(name, fontsize=11)
+        axes.set_axis_off()
+        figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01)
+    if title:
+        figure.suptitle(title, fontsize=9)
+    unfinished = picture.with_name(f".{picture.name}.part")
+    figure.savefig(unfinished, format="png")
+    unfinished.replace(picture)
+    return picture

@@ -1,0 +1,100 @@
+"""The accessor: any xarray object of intensities, the same pixels as the methods themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import sarstack  # noqa: F401 - registers the accessor
+from sarstack.despecklers import make_despeckler
+from sarstack.errors import UsageError
+from sarstack.labels import add_date, finish_labels
+from sarstack.networks.card import read_card
+
+
+def cube(n_dates: int = 3, shape: tuple[int, int] = (60, 70)) -> xr.Dataset:
+    rng = np.random.default_rng(0)
+    times = np.datetime64("2024-01-01", "ns") + np.arange(n_dates) * np.timedelta64(12, "D")
+    pixels = 0.1 * rng.gamma(4.4, 1 / 4.4, (n_dates, *shape)).astype(np.float32)
+    pixels[:, :5, :9] = np.nan
+    y, x = 5000.0 - 10 * np.arange(shape[0]), 300.0 + 10 * np.arange(shape[1])
+    dims = ("time", "y", "x")
+    return xr.Dataset(
+        {"vv": (dims, pixels, {"units": "1", "note": "kept"}), "vh": (dims, 0.2 * pixels)},
+        {"time": times, "y": y, "x": x, "orbit": ("time", [44] * n_dates)},
+        {"title": "kept too"},
+    )
+
+
+@pytest.mark.parametrize("method", ["lee", "quegan-yu", "despecknet"])
+def test_apply_equals_the_method_and_keeps_what_surrounds_the_pixels(method: str) -> None:
+    ds = cube()
+    before = ds.copy(deep=True)
+    result = ds.despeck.apply(method)
+    expected = make_despeckler(method).apply(ds["vv"].values)
+    np.testing.assert_allclose(result["vv"], expected, rtol=1e-5)
+    assert result["vv"].attrs["note"] == "kept"
+    assert result["vv"].attrs["speckle_filter"] == method
+    assert result.attrs["title"] == "kept too"
+    assert set(result.coords) == set(ds.coords)
+    xr.testing.assert_identical(ds, before)
+
+
+def test_lazy_in_lazy_out_with_the_same_pixels() -> None:
+    ds = cube()
+    lazy = ds.chunk(time=1, y=25, x=40).despeck.apply("lee-sigma")
+    assert lazy["vv"].chunks == ds.chunk(time=1, y=25, x=40)["vv"].chunks
+    xr.testing.assert_allclose(lazy.compute(), ds.despeck.apply("lee-sigma"), rtol=1e-5)
+
+
+def test_one_image_without_time_or_crs_keeps_its_shape_and_name() -> None:
+    image = cube()["vv"].isel(time=0, drop=True).drop_vars(["y", "x"])
+    result = image.despeck.apply("boxcar", window_px=5)
+    assert result.dims == ("y", "x")
+    assert result.name == "vv"
+    expected = make_despeckler("boxcar", window_px=5).apply(image.values[np.newaxis])[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_looks_are_measured_or_given() -> None:
+    ds = cube(shape=(300, 300))
+    known = ds.despeck.looks()
+    assert 4 < float(known["looks"].sel(polarisation="vv")) < 4.9
+    assert abs(float(known["correlation_x"].sel(polarisation="vh"))) < 0.05
+    smooth = ds["vv"].despeck.apply("lee", looks=1.0)
+    assert float(smooth.var()) < float(ds["vv"].despeck.apply("lee", looks=50.0).var())
+
+
+def test_labels_have_one_layer_per_polarisation_and_are_lazy_if_the_cube_is() -> None:
+    ds = cube(n_dates=5)
+    labels = ds.despeck.labels(looks=4.4)
+    moments = np.zeros((3, 60, 70))
+    for date in ds["vh"].values:
+        add_date(moments, date)
+    for name, expected in finish_labels(moments, looks=4.4).items():
+        np.testing.assert_allclose(labels[name].sel(polarisation="vh"), expected, rtol=1e-6)
+    assert labels["mean"].attrs["cell_methods"] == "time: mean"
+    assert "time" not in labels.coords
+    lazy = ds.chunk(time=2, y=30, x=30).despeck.labels(looks=4.4, multilook_px=3)
+    assert lazy["mean"].chunks is not None
+    xr.testing.assert_allclose(lazy.compute(), ds.despeck.labels(looks=4.4, multilook_px=3))
+
+
+def test_mistakes_are_told_in_words() -> None:
+    with pytest.raises(UsageError, match="'lees' is not known"):
+        cube().despeck.apply("lees")
+    with pytest.raises(UsageError, match="has no parameter windows_px"):
+        cube().despeck.apply("lee", windows_px=3)
+    with pytest.raises(UsageError, match="1 date"):
+        cube(n_dates=1).despeck.labels()
+
+
+def test_finetune_writes_a_model_that_apply_takes(tmp_path: Path) -> None:
+    ds = cube(n_dates=2, shape=(96, 96))[["vv"]]
+    adapted = ds.despeck.finetune(str(tmp_path / "tuned.safetensors"), steps=10, batch_size=2)
+    assert adapted.model.exists()
+    assert adapted.message
+    assert read_card(adapted.model).variant == "despecknet"
+    result = ds.despeck.apply(str(adapted.model))
+    assert np.isfinite(result["vv"].values[0, 20:, 20:]).all()
