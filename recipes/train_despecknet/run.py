@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import torch
+from calibrate import print_table
+from evaluate import evaluate, print_scores
 
+from sarstack.calibration import calibrate
 from sarstack.learning_curve import plot_curve
-from sarstack.networks.card import Calibration, make_card, save_model
+from sarstack.networks.card import make_card, save_model
 from sarstack.networks.despecknet import build_network
 from sarstack.patch_simulation import SimulatedPatches
 from sarstack.training import Progress, TrainingSettings, train
@@ -82,9 +85,6 @@ def main() -> None:
     network.to("cpu")
     plot_curve(result.history, options.folder / "curve.png")
 
-    from calibrate import calibrate
-    from evaluate import evaluate, print_scores
-
     command = (
         f"python recipes/train_despecknet/run.py FOLDER --variant {options.variant}"
         f" --steps {options.steps} --decay-steps {options.decay_steps}"
@@ -92,20 +92,21 @@ def main() -> None:
         f" --batch-size {options.batch_size} --patch-px {options.patch_px}"
         f" --detail-weight {options.detail_weight} --seed {options.seed}"
     )
-    what = {
-        "data": "simulated landscapes and correlated speckle (sarstack.reflectivity, "
-        "sarstack.simulation); no real images",
-        "licence": "Apache-2.0",
-        "command": command,
-    }
+    card = make_card(
+        network,
+        data="simulated landscapes and speckle (sarstack.patch_simulation); no real images",
+        licence="Apache-2.0",
+        command=command,
+    )
     target = options.folder / f"{options.variant}.safetensors"
-    save_model(target, network, make_card(network, calibration=Calibration(), **what))
-    table = calibrate(target)
-    save_model(target, network, make_card(network, calibration=table, **what))
+    save_model(target, network, card)  # a model at once, should the rest be interrupted
+    card = dataclasses.replace(card, calibration=calibrate(network, card))
+    print_table(card.calibration)
+    save_model(target, network, card)
     scores = evaluate(target)
     print_scores(scores)
     kept = {case: round(score["rmse_db"], 3) for case, score in scores.items()}
-    save_model(target, network, make_card(network, calibration=table, scores=kept, **what))
+    save_model(target, network, dataclasses.replace(card, scores=kept))
     print(f"model: {target}")
 
 
