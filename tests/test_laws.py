@@ -97,6 +97,16 @@ def build(name):
     return make_despeckler(name, model=untrained_model(name))
 
 
+def rounding(despeckler, block):
+    """Return what float32 may leave per pixel, beyond its relative error.
+
+    Methods that sum over pixels in linear intensity with weights of both signs (published
+    networks) round relative to the brightest pixel they see, all others to the pixel itself.
+    """
+    card = getattr(despeckler, "card", None)
+    return 4e-7 * np.nanmax(block) if card and card.domain == "linear" else 0.0
+
+
 def law(**strategies):
     """Run a check over drawn inputs for each registered despeckler (fewer for slow networks)."""
 
@@ -137,7 +147,7 @@ def test_tiles_give_the_whole_image(despeckler, seed, height, width, size):
     statistics = measure_scene(block)
     whole = despeckler.apply(block, statistics)
     tiled = despeckle_tiled(despeckler, block, statistics, size)
-    assert_allclose(tiled, whole, rtol=1e-5)
+    assert_allclose(tiled, whole, rtol=1e-5, atol=rounding(despeckler, block))
     borders = {"rows": range(0, height, size), "columns": range(0, width, size)}
     seen, expected = (border_gradient_ratio(image[0], **borders) for image in (tiled, whole))
     assert_allclose(seen, expected, rtol=1e-3)
@@ -166,8 +176,9 @@ def test_scaled_in_is_scaled_out(despeckler, seed, power_db):
     """
     block = landscape(seed, (80, 77))
     factor = np.float32(10 ** (power_db / 10))
-    ratio = despeckler.apply(factor * block) / (factor * despeckler.apply(block))
-    deviates = np.abs(ratio[np.isfinite(block)] - 1) > 1e-4
+    expected = despeckler.apply(block)
+    difference = np.abs(despeckler.apply(factor * block) / factor - expected)
+    deviates = difference > 1e-4 * np.abs(expected) + rounding(despeckler, block)
     assert deviates.mean() <= (0.002 if despeckler.name == "lee-sigma" else 0)
 
 
@@ -237,7 +248,7 @@ def test_a_hole_acts_as_a_border(despeckler, seed, cut):
     halved[:, :, cut:] = np.nan
     out = despeckler.apply(halved, statistics)
     cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :cut]), statistics)
-    assert_allclose(out[:, :, :cut], cropped, rtol=1e-5)
+    assert_allclose(out[:, :, :cut], cropped, rtol=1e-5, atol=rounding(despeckler, block))
 
 
 @law(seed=SEEDS, y=st.integers(0, 69), x=st.integers(0, 69))
@@ -251,7 +262,7 @@ def test_a_missing_pixel_is_felt_within_the_halo_only(despeckler, seed, y, x):
     far = np.ones(block.shape[1:], bool)
     reach = despeckler.halo
     far[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = False
-    assert_allclose(out[:, far], whole[:, far], rtol=1e-5)
+    assert_allclose(out[:, far], whole[:, far], rtol=1e-5, atol=rounding(despeckler, block))
     assert np.isnan(out).sum() == len(block)
 
 
