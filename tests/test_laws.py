@@ -205,13 +205,15 @@ def test_flat_speckle_keeps_its_mean(name, looks, correlation):
     if not has_weights(name):
         pytest.skip("no weights of this network are shipped")
     despeckler = build(name)
-    # The two means are of the same field, so most of their statistical error cancels.
-    block = flat_speckle(looks, correlation, 160 if is_network(despeckler) else 400)
+    # The two means are of the same field, so most of their statistical error cancels. Pixels
+    # whose window is cut by the scene's edge would be a tenth of so small a scene: left out.
+    block = flat_speckle(looks, correlation, 200 if is_network(despeckler) else 400)
+    inside = slice(despeckler.halo, -despeckler.halo)
     statistics = measure_scene(block)
     dates = range(1 if is_network(despeckler) else 2)
     out = despeckler.apply(block[: len(dates)], statistics[: len(dates)])
-    ratios = [out[k].mean(dtype=float) / block[k].mean(dtype=float) for k in dates]
-    assert np.mean(ratios) == pytest.approx(1, abs=0.01)
+    means = [image[:, inside, inside].mean(dtype=float) for image in (out, block[: len(dates)])]
+    assert means[0] / means[1] == pytest.approx(1, abs=0.01)
     quieter = out[0].var() / out[0].mean() ** 2 * looks
     assert quieter < 0.9, "speckle should be reduced"
 
