@@ -44,7 +44,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     logger = logging.getLogger("sarstack")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
 def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:

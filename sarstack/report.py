@@ -76,8 +76,7 @@ def draw_panels(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    grey = colormaps["gray"].copy()
-    grey.set_bad("#27408b")
+    grey = colormaps["gray"].with_extremes(bad="#27408b")
     height, width = panels[0][1].shape
     side = 6.0
     # A panel leaves about a tenth of its width to the colour bar.

@@ -14,7 +14,7 @@ HEARTBEAT_S = 30.0
 
 
 class Progress:
-    """Counts finished pixels, and shows how far and how fast the run is.
+    """Counts what is finished, and shows how far and how fast the run is.
 
     On a terminal a bar with the time left; elsewhere a line of the log every half minute.
 
@@ -22,42 +22,46 @@ class Progress:
     ----------
     what : str
         What is being done.
-    total_px : int
-        Pixels to do.
+    total : int
+        How much there is to do.
+    unit : str
+        Of the speed shown.
+    per_unit : float
+        How much makes one unit.
     """
 
-    def __init__(self, what: str, total_px: int) -> None:
-        self.what, self.total_px, self.done_px = what, total_px, 0
+    def __init__(self, what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.unit, self.per_unit = unit, per_unit
         self._start = self._last = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
-    def advance(self, n_px: int) -> None:
-        """Count `n_px` more finished pixels."""
-        self.done_px += n_px
+    def advance(self, amount: int) -> None:
+        """Count `amount` more as finished."""
+        self.done += amount
         now = time.monotonic()
+        rate = self.done / max(now - self._start, 1e-9)
+        speed = f"{rate / self.per_unit:.2f} {self.unit}/s"
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done_px, rate=self._rate(now))
+            self._bar.update(self._task, completed=self.done, rate=speed)
         elif now - self._last > HEARTBEAT_S:
             self._last = now
-            rate = self.done_px / (now - self._start)
-            left = (self.total_px - self.done_px) / rate if rate else float("inf")
-            share = self.done_px / max(self.total_px, 1)
-            LOGGER.info("%s: %.0f %%, %.2f Mpx/s, %.0f s left", self.what, 100 * share,
-                        rate / 1e6, left)  # fmt: skip
-
-    def _rate(self, now: float) -> str:
-        return f"{self.done_px / max(now - self._start, 1e-9) / 1e6:.2f} Mpx/s"
+            left_s = (self.total - self.done) / rate
+            share = 100 * self.done / max(self.total, 1)
+            LOGGER.info("%s: %.0f %%, %s, %.0f s left", self.what, share, speed, left_s)
 
 
 @contextmanager
-def show_progress(what: str, total_px: int) -> Iterator[Progress]:
+def show_progress(
+    what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6
+) -> Iterator[Progress]:
     """Show the progress of a job on stderr while it runs."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    progress = Progress(what, total_px)
+    progress = Progress(what, total, unit, per_unit)
     console = Console(stderr=True)
     if not console.is_terminal:
         yield progress
@@ -70,7 +74,7 @@ def show_progress(what: str, total_px: int) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console, transient=True) as bar:
-        progress._bar, progress._task = bar, bar.add_task(what, total=total_px, rate="")
+        progress._bar, progress._task = bar, bar.add_task(what, total=total, rate="")
         yield progress
 
 

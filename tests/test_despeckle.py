@@ -112,7 +112,7 @@ def test_a_second_run_redoes_nothing_and_other_settings_are_refused(
     assert again.outputs == first.outputs
     assert [path.stat().st_mtime_ns for path in again.outputs] == stamps
     with pytest.raises(ResumeMismatchError, match="other settings"):
-        despeckle(config_for(stack, tmp_path / "out", parameters={"window_px": 9}))
+        despeckle(config_for(stack, tmp_path / "out", parameters={"window_px": 5}))
     changed = despeckle(config_for(stack, tmp_path / "out", looks=3.0), overwrite=True)
     with rasterio.open(changed.outputs[0]) as raster:
         assert raster.tags()["ENL_BEFORE"] == "3.00"
@@ -291,8 +291,8 @@ def test_resuming_with_another_method_setting_is_refused(
     wait_for(lambda: n_shards(output) >= 4)
     run.kill()
     run.communicate()
-    other = run_cli(*command, "--set", "window_px=9")
+    other = run_cli(*command, "--set", "window_px=5")
     _, errors = other.communicate(timeout=60)
     assert other.returncode == 5
-    assert "window_px: 7 then, 9 now" in errors or "other settings" in errors
+    assert "window_px: 9 then, 5 now" in errors
     assert "Traceback" not in errors

@@ -95,10 +95,11 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     statistics = _measure(stack, config.looks)
     patches, held_out = _patches(config, config.variant, stack, labels, statistics)
     torch.manual_seed(config.seed)
+    card = None
     if config.start == "scratch":
         network = build_network(config.variant)
     else:
-        network, _ = load_model(_model_path(config.start, config.variant))
+        network, card = load_model(_model_path(config.start, config.variant))
     settings = TrainingSettings(
         steps=config.steps, learning_rate=config.learning_rate, xi=config.xi,
         warmup_steps=min(100, config.steps // 10), decay_steps=config.steps // 3,
@@ -109,7 +110,7 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     before = validate(network.to(settings.device), validation, settings)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     folder = output.with_name(f"{output.stem}.training")
-    with show_progress("training", config.steps) as shown:
+    with show_progress("training", config.steps, "step", 1) as shown:
         result = train(
             network, patches, validation, settings, folder, progress=lambda p: _show(shown, p)
         )
@@ -118,12 +119,15 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     improved = config.start == "scratch" or result.best_loss < before["validation_loss"]
     if not improved:
         network.load_state_dict(start)
+    network.to("cpu")
     message = (
         f"held-out distance from the label {before['rmse_db']:.2f} dB before, "
         f"{best['rmse_db']:.2f} dB at step {result.best_step}"
         + ("" if improved else "; nothing was better than the start, which is kept")
     )
-    save_model(output, network.to("cpu"), _card(network, stack, statistics, "trained", message))
+    if improved or card is None:
+        card = _card(network, stack, statistics, "trained", message)
+    save_model(output, network, card)
     return AdaptedModel(output, improved, message, result.history)
 
 
@@ -274,14 +278,19 @@ def _card(
     """Describe an adapted network, with the bias it has now."""
     known = [k for dates in statistics.values() for k in dates.values()]
     shared = [c for k in known for c in k.correlation]
+    looks = (min(k.looks for k in known), max(k.looks for k in known))
+    correlation = (max(0.0, min(shared)), max(0.0, *shared))
     card = make_card(
         network,
         polarisations=stack.polarisations,
-        looks=(min(k.looks for k in known), max(k.looks for k in known)),
-        correlation=(min(shared), max(shared)),
+        looks=looks,
+        correlation=correlation,
         data=f"{verb} on {len(stack.dates)} dates of {Path(stack.path).name}: {message}",
         licence="as the data it was trained on",
         command=" ".join(["sarstack", *sys.argv[1:]]),
     )
     LOGGER.info("measuring the flat-field bias of the network")
-    return replace(card, calibration=calibrate(network, card))
+    around = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 4)
+    shares = np.linspace(max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15), 3)
+    table = calibrate(network, card, tuple(around.tolist()), tuple(shares.tolist()))
+    return replace(card, calibration=table)

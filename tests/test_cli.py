@@ -1,0 +1,162 @@
+"""The command line as a user meets it: what it prints, and the code it exits with."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from simulated_stack import SimulatedStack, assert_same_files
+
+from sarstack.cli import run
+from sarstack.errors import EXIT_CODES
+
+MakeStack = Callable[..., SimulatedStack]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_whole_job_in_three_commands(
+    make_stack: MakeStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = make_stack()
+    assert run(["info", str(stack.folder)]) == 0
+    table = capsys.readouterr().out
+    for word in ("2021-01-13T05:12:34", "EPSG:32631", "VV", "linear", "looks"):
+        assert word in table
+    assert run(["build-labels", str(stack.folder), "-o", "labels.zarr"]) == 0
+    assert capsys.readouterr().out.strip().endswith("labels.zarr")
+    assert run(["despeckle", str(stack.folder), "-o", "out", "--method", "lee"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.split()) == len(stack.files), "stdout is the list of results"
+    assert "peak memory per worker" in printed.err
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    make_stack: MakeStack, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stack = make_stack()
+    before = sorted(tmp_path.rglob("*"))
+    assert run(["despeckle", str(stack.folder), "--method", "quegan-yu", "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    for word in ("3 (vv, vh), 6 images", "90 x 120", "halo", "to read", "to write", "MB per worker",
+                 "about"):  # fmt: skip
+        assert word in plan
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_stack_the_folders_sarstack_yaml_is_run(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack()
+    settings = {"stack": str(stack.folder), "output": "a", "method": "boxcar", "tile_px": 256}
+    Path("sarstack.yaml").write_text(yaml.safe_dump(settings))
+    assert run(["-q", "despeckle"]) == 0
+    assert run(["-q", "despeckle", "--config", "a/run.yaml", "-o", "b"]) == 0
+    assert_same_files(tmp_path / "a", tmp_path / "b")
+
+
+def test_without_a_stack_or_a_file_the_remedy_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["despeckle"]) == 2
+    assert "sarstack despeckle FOLDER" in capsys.readouterr().err
+
+
+def test_cluster_does_not_swallow_the_stack(
+    make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    seen = []
+    monkeypatch.setattr(
+        "sarstack.workflows.plan.plan_despeckle",
+        lambda config, **_: seen.append((config.stack, config.cluster)) or _Plan(),
+    )
+    assert run(["despeckle", "--dry-run", "--cluster", str(stack.folder)]) == 0
+    assert run(["despeckle", "--dry-run", str(stack.folder), "--cluster"]) == 0
+    assert run(["despeckle", "--dry-run", str(stack.folder), "--cluster", "tcp://h:1"]) == 0
+    assert seen == [
+        (str(stack.folder), "local"), (str(stack.folder), "local"), (str(stack.folder), "tcp://h:1"),
+    ]  # fmt: skip
+
+
+class _Plan:
+    def render(self, n_workers: int) -> str:
+        return f"{n_workers}"
+
+
+MISTAKES = [
+    (["despeckle", "no-such-folder"], 3, "no-such-folder"),
+    (["despeckle", "STACK", "--method", "lees"], 2, "'lees' is not known"),
+    (["despeckle", "STACK", "--method", "lee", "--set", "window_px=4"], 2, "window_px"),
+    (["despeckle", "STACK", "--method", "lee", "--set", "window=5"], 2, "no parameter window"),
+    (["despeckle", "STACK", "--method", "gone.safetensors"], 5, "gone.safetensors"),
+    (["despeckle", "STACK", "--tile-px", "300"], 5, "multiple of 256"),
+    (["despeckle", "STACK", "--bbox", "1,2,3"], 2, "four numbers"),
+    (["despeckle", "STACK", "--pol", "hh"], 2, "hh"),
+    (["despeckle", "STACK", "--dates", "2030-01-01/2031-01-01"], 2, "date"),
+    (["despeckle", "STACK", "--scale", "db"], 4, "db"),
+    (["despeckle", "--config", "none.yaml"], 5, "none.yaml"),
+    (["train", "STACK", "--labels", "none.zarr"], 2, "build-labels"),
+    (["train", "STACK"], 5, "labels"),
+    (["finetune", "STACK", "-o", "model.pt"], 2, ".safetensors"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), MISTAKES)
+def test_a_mistake_is_told_without_a_traceback(
+    make_stack: MakeStack,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    stack = make_stack()
+    arguments = [str(stack.folder) if a == "STACK" else a for a in arguments]
+    assert run(arguments) == code
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "Traceback" not in printed
+    assert code in EXIT_CODES
+
+
+def test_missing_dates_have_an_exit_code_of_their_own(
+    make_stack: MakeStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = make_stack()
+    stack.files[1].write_text("not an image")
+    assert run(["despeckle", str(stack.folder), "-o", "out", "--method", "lee"]) == 6
+    printed = capsys.readouterr()
+    assert stack.files[1].name in printed.err
+    assert len(printed.out.split()) == len(stack.files) - 1
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("info", "build-labels", "train", "finetune", "despeckle"):
+        assert run([command, "--help"]) == 0
+        printed = capsys.readouterr().out
+        assert f"sarstack {command} stack/" in printed
+    assert run(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(meaning[:40] in printed for meaning in EXIT_CODES.values())
+
+
+def test_help_and_import_load_nothing_heavy() -> None:
+    code = (
+        "import sys, sarstack, sarstack.cli; sarstack.cli.run(['--help']); "
+        "heavy = {'torch', 'rasterio', 'matplotlib', 'distributed', 'rioxarray', 'zarr'}; "
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip().endswith("loaded: []")
+
+
+def test_methods_and_versions_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods"]) == 0
+    assert "lee-sigma" in capsys.readouterr().out
+    assert run(["versions"]) == 0
+    assert "GDAL" in capsys.readouterr().out

@@ -1,0 +1,129 @@
+"""Adapting a network to a stack: targets without the input, never for the worse."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_stack import SimulatedStack, read_tif
+
+from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
+from sarstack.errors import ResumeMismatchError, StackError, UsageError
+from sarstack.labels import multilook
+from sarstack.networks.card import load_model, read_card, shipped_model
+from sarstack.patches import Labels, StackPatches, split_cells
+from sarstack.readers import index_stack
+from sarstack.workflows.build_labels import build_labels
+from sarstack.workflows.train import finetune_on_stack, train_on_stack
+
+MakeStack = Callable[..., SimulatedStack]
+
+
+def labels_for(stack: SimulatedStack, folder: Path, **settings: object) -> Path:
+    path = folder / "labels.zarr"
+    return build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(path), **settings))
+
+
+@pytest.mark.parametrize("multilook_px", [1, 3])
+def test_the_target_is_the_mean_of_the_other_dates(
+    make_stack: MakeStack, tmp_path: Path, multilook_px: int
+) -> None:
+    simulated = make_stack(shape=(64, 64), n_dates=5, polarisations=("vv",))
+    path = labels_for(simulated, tmp_path, multilook_px=multilook_px)
+    stack = index_stack(str(simulated.folder))
+    labels = Labels.open(path, stack)
+    training, _ = split_cells(stack, labels, 16)
+    patches = StackPatches(stack, labels, training, 1, 0, {})
+    cube = np.stack([multilook(read_tif(f), multilook_px) for f in simulated.files])
+    polarisation, window = training[0]
+    for date in range(5):
+        raster = stack.rasters[polarisation][date]
+        intensity, target, weight = patches._read(raster, polarisation, date, window)
+        others = np.delete(cube, date, axis=0)[(slice(None), *window.slices)]
+        n = np.isfinite(others).sum(0)
+        expected = np.nansum(others.astype(np.float64), 0) / np.where(n, n, np.nan)
+        np.testing.assert_allclose(target[weight > 0], expected[weight > 0], rtol=1e-4)
+        np.testing.assert_array_equal(intensity, read_tif(simulated.files[date])[window.slices])
+
+
+def test_batches_repeat_and_held_out_places_are_never_trained_on(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    simulated = make_stack(shape=(128, 128), n_dates=4)
+    stack = index_stack(str(simulated.folder))
+    labels = Labels.open(labels_for(simulated, tmp_path), stack)
+    training, held_out = split_cells(stack, labels, 32)
+    assert training
+    assert held_out
+    assert not {window for _, window in training} & {window for _, window in held_out}
+    patches = StackPatches(stack, labels, training, 3, 7, {})
+    first, again = patches.batch(11), patches.batch(11)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.shape == (3, 1, 32, 32)
+    assert not np.array_equal(first.intensity, patches.batch(12).intensity)
+
+
+def test_changing_pixels_are_out_of_the_loss(make_stack: MakeStack, tmp_path: Path) -> None:
+    simulated = make_stack(shape=(64, 64), n_dates=6, polarisations=("vv",))
+    stack = index_stack(str(simulated.folder))
+    labels = Labels.open(labels_for(simulated, tmp_path), stack)
+    training, _ = split_cells(stack, labels, 16)
+    batch = StackPatches(stack, labels, training, 8, 0, {}).batch(0)
+    assert 0.8 < batch.weight.mean() <= 1
+    assert np.isfinite(batch.target[batch.weight > 0]).all()
+
+
+def test_training_writes_a_model_with_a_card_and_a_curve(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    simulated = make_stack(shape=(96, 96), n_dates=4)
+    labels = labels_for(simulated, tmp_path)
+    config = TrainConfig.make(
+        stack=str(simulated.folder), labels=str(labels), output=str(tmp_path / "m.safetensors"),
+        steps=20, batch_size=2, patch_px=32,
+    )  # fmt: skip
+    adapted = train_on_stack(config)
+    card = read_card(adapted.model)
+    assert card.variant == "despecknet"
+    assert "dB" in adapted.message
+    folder = tmp_path / "m.training"
+    assert {"curve.csv", "curve.png"} <= {p.name for p in folder.iterdir()}
+    if adapted.improved:
+        assert card.polarisations == ("vv", "vh")
+        assert 3 < card.looks[0] < 6
+    else:
+        _same_weights(adapted.model, shipped_model("despecknet"))
+    with pytest.raises(ResumeMismatchError, match="exists already"):
+        train_on_stack(config)
+
+
+def _same_weights(first: Path, second: Path) -> None:
+    a, b = (load_model(path)[0].state_dict() for path in (first, second))
+    assert all(np.array_equal(a[key].numpy(), b[key].numpy()) for key in b)
+
+
+def test_tuning_never_returns_something_worse(make_stack: MakeStack, tmp_path: Path) -> None:
+    simulated = make_stack(shape=(128, 128), n_dates=3)
+    config = FinetuneConfig.make(
+        stack=str(simulated.folder), output=str(tmp_path / "t.safetensors"), steps=20, batch_size=2,
+        learning_rate=1e-3,
+    )  # fmt: skip
+    adapted = finetune_on_stack(config)
+    assert adapted.message
+    if adapted.improved:
+        assert adapted.history[0]["distance"] > min(row["distance"] for row in adapted.history)
+    else:
+        _same_weights(adapted.model, shipped_model("despecknet"))
+
+
+def test_labels_of_another_stack_are_refused(make_stack: MakeStack, tmp_path: Path) -> None:
+    labels = labels_for(make_stack(shape=(64, 64), name="one"), tmp_path)
+    other = index_stack(str(make_stack(shape=(64, 70), name="two").folder))
+    with pytest.raises(StackError, match="64 x 64"):
+        Labels.open(labels, other)
+    with pytest.raises(UsageError, match="build-labels"):
+        Labels.open(tmp_path / "none.zarr", other)
+    few = index_stack(str(make_stack(shape=(64, 64), n_dates=2, name="few").folder))
+    with pytest.raises(UsageError, match="2 dates"):
+        split_cells(few, Labels.open(labels, few), 16)
