@@ -181,6 +181,7 @@ def build_labels_command(
 @click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
               help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
 @click.option("--finetune", is_flag=True, help="Tune the network on the stack first.")
+@click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @stack_options
 def despeckle_command(

@@ -112,6 +112,7 @@ class DespeckleConfig(StackConfig):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the method, e.g. {window_px: 9}"
     )
+    stac: bool = Field(default=False, description="write STAC items beside the results")
     finetune: bool = Field(default=False, description="tune the network on the stack first")
 
 

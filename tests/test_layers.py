@@ -11,9 +11,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["cli", "accessor", "__init__", "__main__"],
     ["workflows"],
-    ["patches", "tasks", "scratch", "cog", "report", "config", "runlog", "cluster", "readers"],
+    ["patches", "tasks", "scratch", "cog", "report", "stac", "config", "runlog", "cluster", "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
-     "patch_simulation"],
+     "patch_simulation", "losses", "checkpoint", "learning_curve", "ratio_probe"],
     ["cube", "labels", "masking", "tiles"],
     ["speckle", "gamma", "radiometry", "metrics", "simulation", "reflectivity", "checks"],
     ["errors", "conventions"],

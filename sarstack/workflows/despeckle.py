@@ -128,6 +128,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _compute(run, workers)
             shutil.rmtree(run.folder, ignore_errors=True)
             _draw(run)
+        if config.stac:
+            _write_stac(run)
         return _record(run, started)
 
 
@@ -371,6 +373,30 @@ def _draw(run: Run) -> None:
         image = made[len(made) // 2 // len(run.statistics) * len(run.statistics)]
         picture = run.plan.output / "quicklook.png"
         draw_quicklook(image.raster, image.output, image.polarisation, picture)
+
+
+def _write_stac(run: Run) -> None:
+    """Describe all finished images of the plan, those of earlier runs included."""
+    import rasterio
+
+    from sarstack.stac import Product, write_catalogue
+
+    plan = run.plan
+    if not plan.stack.grid.is_georeferenced or plan.stack.grid.gcps:
+        LOGGER.warning("no STAC items: the images are not georeferenced by an affine")
+        return
+    products = []
+    for layer, date in enumerate(plan.stack.dates):
+        done = {i.polarisation: i.output for i in (*plan.finished, *plan.images)
+                if i.layer == layer and i.output not in run.failures}  # fmt: skip
+        if done and str(date.time) != "NaT":
+            with rasterio.open(next(iter(done.values()))) as image:
+                looks = float(image.tags()["ENL_BEFORE"])
+            products.append(Product(date, done, looks))
+    if products:
+        name = f"{Path(plan.stack.path).stem}-{plan.despeckler.name}"
+        settings = settings_of(plan.config, plan.despeckler)
+        write_catalogue(plan.output / "stac", name, plan.stack.grid, products, settings)
 
 
 def _record(run: Run, started: str) -> Outcome:
