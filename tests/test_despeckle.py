@@ -118,6 +118,30 @@ def test_a_second_run_redoes_nothing_and_other_settings_are_refused(
         assert raster.tags()["ENL_BEFORE"] == "3.00"
 
 
+def test_an_interrupted_run_continues_when_some_images_are_finished(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    despeckle(config_for(stack, tmp_path / "whole"))
+    real = module.tasks.finish_image
+
+    def stop_after_the_first(source, *rest):
+        if list((tmp_path / "out").glob("*.tif")):
+            raise KeyboardInterrupt
+        return real(source, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.tasks, "finish_image", stop_after_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            despeckle(config_for(stack, tmp_path / "out", workers=1))
+    finished = list((tmp_path / "out").glob("*.tif"))
+    assert len(finished) == 1
+    stamp = finished[0].stat().st_mtime_ns
+    despeckle(config_for(stack, tmp_path / "out"))
+    assert finished[0].stat().st_mtime_ns == stamp
+    assert_same_files(tmp_path / "whole", tmp_path / "out")
+
+
 def test_one_unreadable_date_does_not_stop_the_others(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:

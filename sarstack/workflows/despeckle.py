@@ -143,9 +143,11 @@ def _announce(plan: Plan) -> None:
 def _open_scratch(run: Run, *, overwrite: bool) -> None:
     """Create the store of unfinished tiles, or enter the one of an interrupted run."""
     plan = run.plan
+    images = sorted(image.fingerprint for image in (*plan.images, *plan.finished))
     settings = settings_of(plan.config, plan.despeckler) | {
         "tile_px": plan.config.tile_px,
-        "images": fingerprint(*(i.fingerprint for i in (*plan.images, *plan.finished))),
+        # Sorted: which of them are finished already must not matter.
+        "images": f"{len(images)} images, {fingerprint(*images)}",
     }
     manifest = run.folder / "manifest.json"
     found = _read_json(manifest)
