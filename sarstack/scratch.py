@@ -51,8 +51,13 @@ def create_array(path: str, n_layers: int, scene: Shape, tile_px: int, depth: in
     )
 
 
-@lru_cache(maxsize=32)
 def _open(path: str) -> Any:
+    """Open an array once per process, anew if a later run has created it anew."""
+    return _open_as_created(path, Path(path, "zarr.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _open_as_created(path: str, _created_ns: int) -> Any:
     import zarr
 
     return zarr.open_array(path, mode="r+")

@@ -18,7 +18,8 @@ from simulated_stack import SimulatedStack, assert_same_files, read_tif
 
 from sarstack.config import DespeckleConfig
 from sarstack.despecklers import make_despeckler
-from sarstack.errors import ClusterError, ResumeMismatchError, SomeDatesFailedError
+from sarstack.errors import ClusterError, ResumeMismatchError, SomeDatesFailedError, UsageError
+from sarstack.networks.card import model_sha256
 from sarstack.workflows import despeckle as module
 from sarstack.workflows.despeckle import SCRATCH, despeckle
 from sarstack.workflows.plan import plan_despeckle
@@ -140,6 +141,31 @@ def test_an_interrupted_run_continues_when_some_images_are_finished(
     despeckle(config_for(stack, tmp_path / "out"))
     assert finished[0].stat().st_mtime_ns == stamp
     assert_same_files(tmp_path / "whole", tmp_path / "out")
+
+
+def test_a_new_tile_size_in_the_same_process_and_folder_is_not_confused(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """Workers live longer than runs: what they remember of a scratch store must not."""
+    stack = make_stack(shape=(300, 600), n_dates=1, polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "a", tile_px=512))
+    despeckle(config_for(stack, tmp_path / "a", tile_px=256), overwrite=True)
+    despeckle(config_for(stack, tmp_path / "b", tile_px=512))
+    assert_same_files(tmp_path / "a", tmp_path / "b")
+
+
+def test_finetune_first_uses_the_tuned_model_and_replays_without_tuning(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(shape=(96, 96), n_dates=2, polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "out", method="despecknet", finetune=True))
+    model = tmp_path / "out" / "finetuned.safetensors"
+    saved = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+    assert (saved["method"], saved["finetune"]) == (str(model), False)
+    with rasterio.open(next((tmp_path / "out").glob("*.tif"))) as raster:
+        assert raster.tags()["SPECKLE_MODEL_SHA256"] == model_sha256(model)
+    with pytest.raises(UsageError, match="not a network"):
+        despeckle(config_for(stack, tmp_path / "lee", method="lee", finetune=True))
 
 
 def test_one_unreadable_date_does_not_stop_the_others(

@@ -4,84 +4,31 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sarstack import __version__, scratch, tasks
+from sarstack import scratch, tasks
 from sarstack.cluster import Task, Workers, open_workers, run_tasks
 from sarstack.config import DespeckleConfig
-from sarstack.errors import ResumeMismatchError, SomeDatesFailedError
+from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.runlog import log_to, now_utc, show_progress, write_json
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, tile_grid
 from sarstack.workflows.plan import (
-    FINGERPRINT_TAG,
     Image,
     Plan,
     check_space,
+    default_output,
     fingerprint,
     plan_despeckle,
     settings_of,
 )
+from sarstack.workflows.record import draw_middle, write_record, write_stac
+from sarstack.workflows.run import Outcome, Run, make_tags
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
-
-
-@dataclass
-class Run:
-    """A run while it goes: what is known of its images, and what failed."""
-
-    plan: Plan
-    folder: Path
-    statistics: dict[str, dict[int, SceneStatistics]] = field(default_factory=dict)
-    failures: dict[Path, str] = field(default_factory=dict)
-    images: dict[Path, dict[str, Any]] = field(default_factory=dict)
-    peak_bytes: int = 0
-
-    def fail(self, image: Image, reason: object) -> None:
-        """Give one image up; the others go on."""
-        if image.output not in self.failures:
-            LOGGER.warning("%s: %s", image.raster.stem, reason)
-        self.failures.setdefault(image.output, str(reason))
-
-    def todo(self, polarisation: str | None = None) -> list[Image]:
-        """List the images that have not failed."""
-        return [
-            image
-            for image in self.plan.images
-            if image.output not in self.failures and polarisation in (None, image.polarisation)
-        ]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished run made.
-
-    Attributes
-    ----------
-    outputs : tuple of Path
-        All COGs of the plan, those of earlier runs included.
-    failures : dict of str
-        Reasons of images that could not be made, by name.
-    peak_bytes : int
-        Largest memory any worker process had.
-    """
-
-    folder: Path
-    outputs: tuple[Path, ...]
-    failures: dict[str, str]
-    peak_bytes: int
-
-    def raise_failures(self) -> None:
-        """Raise if some images are missing (after all others were made)."""
-        if self.failures:
-            raise SomeDatesFailedError(
-                f"{len(self.failures)} image(s) could not be made; all others are finished",
-                where=[f"{name}: {reason}" for name, reason in self.failures.items()],
-                do="mend or remove these files, and run the same command again",
-            )
 
 
 def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
@@ -109,6 +56,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
     their names, finished tiles in a scratch store beside them. One image that fails
     does not stop the others; see :meth:`Outcome.raise_failures`.
     """
+    if config.finetune:
+        config = _finetune_first(config, overwrite=overwrite)
     plan = plan_despeckle(config, overwrite=overwrite)
     plan.output.mkdir(parents=True, exist_ok=True)
     run = Run(plan, plan.output / SCRATCH)
@@ -127,10 +76,41 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _summarise(run, workers)
                 _compute(run, workers)
             shutil.rmtree(run.folder, ignore_errors=True)
-            _draw(run)
+            draw_middle(run)
         if config.stac:
-            _write_stac(run)
-        return _record(run, started)
+            write_stac(run)
+        return write_record(run, started)
+
+
+def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConfig:
+    """Tune the network on the stack, and return the settings that use it.
+
+    The model lies beside the results; a resumed run takes it as it is.
+    """
+    from sarstack.config import FinetuneConfig
+    from sarstack.networks.card import KNOWN_VARIANTS, shipped_model
+    from sarstack.workflows.train import finetune_on_stack
+
+    start = config.method
+    if start in KNOWN_VARIANTS:
+        start = str(shipped_model(start))
+    elif not start.endswith(".safetensors"):
+        raise UsageError(
+            f"method {config.method!r} cannot be tuned: it is not a network",
+            expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
+            do="leave out --finetune, or choose a network",
+        )
+    output = Path(config.output) if config.output else default_output(config.stack)
+    output.mkdir(parents=True, exist_ok=True)
+    model = output.absolute() / "finetuned.safetensors"
+    if overwrite or not model.exists():
+        shared = FinetuneConfig.model_fields.keys() & DespeckleConfig.model_fields.keys()
+        entries = config.model_dump(include=shared - {"output"})
+        tuning = FinetuneConfig.make(**entries, model=start, output=str(model))
+        LOGGER.info("%s", finetune_on_stack(tuning, overwrite=overwrite).message)
+    return config.model_copy(
+        update={"method": str(model), "finetune": False, "output": str(output)}
+    )
 
 
 def _announce(plan: Plan) -> None:
@@ -169,9 +149,9 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
         LOGGER.info("continuing an interrupted run")
     n_dates, scene = len(plan.stack.dates), plan.stack.grid.shape
     for polarisation in {image.polarisation for image in plan.images}:
-        scratch.create_array(_pixels(run, polarisation), n_dates, scene, plan.config.tile_px)
+        scratch.create_array(run.pixels(polarisation), n_dates, scene, plan.config.tile_px)
         if depth := plan.despeckler.n_summary:
-            path = _summary(run, polarisation)
+            path = run.summary(polarisation)
             scratch.create_array(path, depth, scene, plan.config.tile_px, depth)
 
 
@@ -179,14 +159,6 @@ def _read_json(path: Path) -> Any:
     import json
 
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _pixels(run: Run, polarisation: str) -> str:
-    return str(run.folder / polarisation)
-
-
-def _summary(run: Run, polarisation: str) -> str:
-    return str(run.folder / f"{polarisation}-summary")
 
 
 def _measure(run: Run, workers: Workers) -> None:
@@ -239,7 +211,7 @@ def _summarise(run: Run, workers: Workers) -> None:
             rasters = plan.stack.rasters[polarisation]
             known = run.statistics[polarisation]
             images = tuple((r, known[i]) for i, r in enumerate(rasters) if r and i in known)
-            path = _summary(run, polarisation)
+            path = run.summary(polarisation)
             for tile in tile_grid(scene, plan.config.tile_px):
                 if not scratch.has_tile(path, 0, tile):
                     arguments = (plan.despeckler, images, scene, tile, path)
@@ -264,7 +236,7 @@ def _compute(run: Run, workers: Workers) -> None:
 
     def jobs() -> Iterator[Task]:
         for image in run.todo():
-            path = _pixels(run, image.polarisation)
+            path = run.pixels(image.polarisation)
             tiles = [
                 t for t in tile_grid(scene, tile_px) if not scratch.has_tile(path, image.layer, t)
             ]
@@ -287,9 +259,9 @@ def _compute(run: Run, workers: Workers) -> None:
                 if isinstance(outcome, Exception):
                     run.fail(image, outcome)
                 elif tile is None:
-                    _note_image(run, image, outcome)
+                    run.note_image(image, outcome)
                 else:
-                    _note_tile(run, image, outcome)
+                    run.note_tile(image, outcome)
                     progress.advance(tile.window.shape.y * tile.window.shape.x)
                     left[image.output] -= 1
                     if not left[image.output]:
@@ -303,129 +275,16 @@ def _compute(run: Run, workers: Workers) -> None:
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
     plan = run.plan
     known = run.statistics[image.polarisation][image.layer]
-    summary = _summary(run, image.polarisation) if plan.despeckler.n_summary else ""
+    summary = run.summary(image.polarisation) if plan.despeckler.n_summary else ""
     arguments = (plan.despeckler, image.raster, known, plan.stack.grid.shape, tile, image.layer,
-                 _pixels(run, image.polarisation), summary)  # fmt: skip
+                 run.pixels(image.polarisation), summary)  # fmt: skip
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 
 def _finish_task(run: Run, image: Image) -> Task:
     plan = run.plan
     description = f"{plan.stack.calibration} {image.polarisation}".strip()
-    source = _pixels(run, image.polarisation)
+    source = run.pixels(image.polarisation)
     arguments = (source, image.layer, plan.stack.grid, plan.config.tile_px, str(image.output),
-                 description, _tags(run, image))  # fmt: skip
+                 description, make_tags(run, image))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))
-
-
-def _tags(run: Run, image: Image) -> dict[str, str]:
-    """Say in the file where it comes from (names as in users' tools)."""
-    plan = run.plan
-    date = plan.stack.dates[image.layer]
-    known = run.statistics[image.polarisation][image.layer]
-    time = "" if str(date.time) == "NaT" else f"{date.time.astype('datetime64[s]')}Z"
-    tags = {
-        "ACQUISITION_DATETIME": time,
-        "PLATFORM": date.platform,
-        "ORBIT_DIRECTION": date.orbit_direction,
-        "RELATIVE_ORBIT": "" if date.relative_orbit is None else str(date.relative_orbit),
-        "POLARIZATION": image.polarisation.upper(),
-        "CALIBRATION": plan.stack.calibration,
-        "BACKSCATTER_SCALE": "linear",
-        "SPECKLE_FILTER": plan.despeckler.name,
-        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.settings().items()},
-        "HALO_PX": str(plan.despeckler.halo),
-        "TILE_SIZE_PX": str(plan.config.tile_px),
-        "INPUT_FILE": Path(image.raster.path).name,
-        "ENL_BEFORE": f"{known.looks:.2f}",
-        "ENL_SOURCE": known.looks_source,
-        "SPECKLE_CORRELATION": f"{known.correlation[0]:.2f} {known.correlation[1]:.2f}",
-        "PROCESSING_DATETIME": now_utc(),
-        "SARSTACK_VERSION": __version__,
-        "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
-        FINGERPRINT_TAG: image.fingerprint,
-    }
-    return {name: value for name, value in tags.items() if value}
-
-
-def _note_tile(run: Run, image: Image, record: tasks.TileRecord) -> None:
-    notes = run.images.setdefault(
-        image.output, {"valid_px": 0, "sum_before": 0.0, "sum_after": 0.0, "seconds": 0.0}
-    )
-    notes["valid_px"] += record.n_valid
-    notes["sum_before"] += record.sum_before
-    notes["sum_after"] += record.sum_after
-    notes["seconds"] += record.seconds
-    run.peak_bytes = max(run.peak_bytes, record.peak_bytes)
-
-
-def _note_image(run: Run, image: Image, record: tasks.ImageRecord) -> None:
-    notes = run.images.setdefault(image.output, {})
-    notes["enl_after"] = record.enl_after
-    run.peak_bytes = max(run.peak_bytes, record.peak_bytes)
-    LOGGER.debug("finished %s", image.output.name)
-
-
-def _draw(run: Run) -> None:
-    """Draw the image in the middle of the run, before and after."""
-    from sarstack.report import draw_quicklook
-
-    made = [image for image in run.plan.images if image.output not in run.failures]
-    if made:
-        image = made[len(made) // 2 // len(run.statistics) * len(run.statistics)]
-        picture = run.plan.output / "quicklook.png"
-        draw_quicklook(image.raster, image.output, image.polarisation, picture)
-
-
-def _write_stac(run: Run) -> None:
-    """Describe all finished images of the plan, those of earlier runs included."""
-    import rasterio
-
-    from sarstack.stac import Product, write_catalogue
-
-    plan = run.plan
-    if not plan.stack.grid.is_georeferenced or plan.stack.grid.gcps:
-        LOGGER.warning("no STAC items: the images are not georeferenced by an affine")
-        return
-    products = []
-    for layer, date in enumerate(plan.stack.dates):
-        done = {i.polarisation: i.output for i in (*plan.finished, *plan.images)
-                if i.layer == layer and i.output not in run.failures}  # fmt: skip
-        if done and str(date.time) != "NaT":
-            with rasterio.open(next(iter(done.values()))) as image:
-                looks = float(image.tags()["ENL_BEFORE"])
-            products.append(Product(date, done, looks))
-    if products:
-        name = f"{Path(plan.stack.path).stem}-{plan.despeckler.name}"
-        settings = settings_of(plan.config, plan.despeckler)
-        write_catalogue(plan.output / "stac", name, plan.stack.grid, products, settings)
-
-
-def _record(run: Run, started: str) -> Outcome:
-    """Write run.json and sum the run up."""
-    plan = run.plan
-    failures = {image.raster.path: str(run.failures[image.output])
-                for image in plan.images if image.output in run.failures}  # fmt: skip
-    failures |= dict(plan.stack.skipped)
-    done = [i.output for i in (*plan.finished, *plan.images) if i.output not in run.failures]
-    for path, notes in run.images.items():
-        if notes.get("sum_before"):
-            notes["mean_ratio"] = notes.pop("sum_after") / notes.pop("sum_before")
-        notes["output"] = path.name
-    record = {
-        "sarstack": __version__,
-        "started": started,
-        "ended": now_utc(),
-        "settings": settings_of(plan.config, plan.despeckler),
-        "looks": {
-            polarisation: next((known.looks for known in dates.values()), None)
-            for polarisation, dates in run.statistics.items()
-        },
-        "images": list(run.images.values()),
-        "finished_before": [image.output.name for image in plan.finished],
-        "failures": failures,
-        "peak_memory_bytes": run.peak_bytes,
-        "estimated_memory_bytes": plan.memory_bytes,
-    }
-    write_json(plan.output / "run.json", record)
-    return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes)

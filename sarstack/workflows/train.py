@@ -290,7 +290,7 @@ def _card(
         command=" ".join(["sarstack", *sys.argv[1:]]),
     )
     LOGGER.info("measuring the flat-field bias of the network")
-    around = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 4)
-    shares = np.linspace(max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15), 3)
+    around = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
+    shares = np.linspace(max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15), 2)
     table = calibrate(network, card, tuple(around.tolist()), tuple(shares.tolist()))
     return replace(card, calibration=table)

@@ -1,0 +1,121 @@
+"""A despeckling run while it goes: its images, what is known of them, what failed."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sarstack import __version__
+from sarstack.errors import SomeDatesFailedError
+from sarstack.runlog import now_utc
+from sarstack.speckle import SceneStatistics
+from sarstack.tasks import ImageRecord, TileRecord
+from sarstack.workflows.plan import FINGERPRINT_TAG, Image, Plan
+
+LOGGER = logging.getLogger("sarstack")
+
+
+@dataclass
+class Run:
+    """A run while it goes: what is known of its images, and what failed."""
+
+    plan: Plan
+    folder: Path
+    statistics: dict[str, dict[int, SceneStatistics]] = field(default_factory=dict)
+    failures: dict[Path, str] = field(default_factory=dict)
+    images: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    peak_bytes: int = 0
+
+    def fail(self, image: Image, reason: object) -> None:
+        """Give one image up; the others go on."""
+        if image.output not in self.failures:
+            LOGGER.warning("%s: %s", image.raster.stem, reason)
+        self.failures.setdefault(image.output, str(reason))
+
+    def todo(self) -> list[Image]:
+        """List the images that have not failed."""
+        return [image for image in self.plan.images if image.output not in self.failures]
+
+    def pixels(self, polarisation: str) -> str:
+        """Return the scratch array of a polarisation's unfinished images."""
+        return str(self.folder / polarisation)
+
+    def summary(self, polarisation: str) -> str:
+        """Return the scratch array of a polarisation's temporal summary."""
+        return str(self.folder / f"{polarisation}-summary")
+
+    def note_tile(self, image: Image, record: TileRecord) -> None:
+        """Remember a finished tile."""
+        notes = self.images.setdefault(
+            image.output, {"valid_px": 0, "sum_before": 0.0, "sum_after": 0.0, "seconds": 0.0}
+        )
+        notes["valid_px"] += record.n_valid
+        notes["sum_before"] += record.sum_before
+        notes["sum_after"] += record.sum_after
+        notes["seconds"] += record.seconds
+        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
+
+    def note_image(self, image: Image, record: ImageRecord) -> None:
+        """Remember a finished image."""
+        self.images.setdefault(image.output, {})["enl_after"] = record.enl_after
+        self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
+        LOGGER.debug("finished %s", image.output.name)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run made.
+
+    Attributes
+    ----------
+    outputs : tuple of Path
+        All COGs of the plan, those of earlier runs included.
+    failures : dict of str
+        Reasons of images that could not be made, by name.
+    peak_bytes : int
+        Largest memory any worker process had.
+    """
+
+    folder: Path
+    outputs: tuple[Path, ...]
+    failures: dict[str, str]
+    peak_bytes: int
+
+    def raise_failures(self) -> None:
+        """Raise if some images are missing (after all others were made)."""
+        if self.failures:
+            raise SomeDatesFailedError(
+                f"{len(self.failures)} image(s) could not be made; all others are finished",
+                where=[f"{name}: {reason}" for name, reason in self.failures.items()],
+                do="mend or remove these files, and run the same command again",
+            )
+
+
+def make_tags(run: Run, image: Image) -> dict[str, str]:
+    """Say in the file where it comes from (names as in users' tools)."""
+    plan = run.plan
+    date = plan.stack.dates[image.layer]
+    known = run.statistics[image.polarisation][image.layer]
+    time = "" if str(date.time) == "NaT" else f"{date.time.astype('datetime64[s]')}Z"
+    tags = {
+        "ACQUISITION_DATETIME": time,
+        "PLATFORM": date.platform,
+        "ORBIT_DIRECTION": date.orbit_direction,
+        "RELATIVE_ORBIT": "" if date.relative_orbit is None else str(date.relative_orbit),
+        "POLARIZATION": image.polarisation.upper(),
+        "CALIBRATION": plan.stack.calibration,
+        "BACKSCATTER_SCALE": "linear",
+        "SPECKLE_FILTER": plan.despeckler.name,
+        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.settings().items()},
+        "HALO_PX": str(plan.despeckler.halo),
+        "TILE_SIZE_PX": str(plan.config.tile_px),
+        "INPUT_FILE": Path(image.raster.path).name,
+        "ENL_BEFORE": f"{known.looks:.2f}",
+        "ENL_SOURCE": known.looks_source,
+        "SPECKLE_CORRELATION": f"{known.correlation[0]:.2f} {known.correlation[1]:.2f}",
+        "PROCESSING_DATETIME": now_utc(),
+        "SARSTACK_VERSION": __version__,
+        "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
+        FINGERPRINT_TAG: image.fingerprint,
+    }
+    return {name: value for name, value in tags.items() if value}
