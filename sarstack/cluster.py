@@ -123,26 +123,18 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
 @contextmanager
 def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     """Start one worker process per GPU, or per core, each with one thread."""
-    from distributed import LocalCluster
+    from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = visible_gpus()
-    if gpus:
-        try:
-            from dask_cuda import LocalCUDACluster
-        except ImportError as missing:
-            raise ClusterError(
-                f"this machine has {len(gpus)} GPUs but dask-cuda is not installed",
-                do="pip install 'sarstack[gpu]', or hide the GPUs with CUDA_VISIBLE_DEVICES=",
-            ) from missing
-        with LocalCUDACluster(n_workers=n_workers, threads_per_worker=1) as cluster:
-            yield cluster
-        return
-    with LocalCluster(
-        n_workers=n_workers or n_cores(),
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",
-    ) as cluster:
+    # Each process sees its own card as the first one, set before it can import torch.
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
+    count = n_workers or len(environments)
+    workers = {
+        i: {"cls": Nanny, "options": {"nthreads": 1, "env": environments[i % len(environments)]}}
+        for i in range(count)
+    }
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
+    with SpecCluster(workers=workers, scheduler=scheduler) as cluster:
         yield cluster
 
 
@@ -155,7 +147,7 @@ def visible_gpus() -> list[str]:
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         return [device for device in listed.split(",") if device.strip()]
-    return sorted(p.name for p in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
 
 
 @contextmanager

@@ -170,6 +170,8 @@ def median_local_looks(sample: NDArray[Any], size_px: int = 8) -> float:
     """
     windows = np.asarray(sample, np.float64)
     y, x = (n - n % size_px for n in windows.shape[-2:])
+    if not y or not x:
+        return float("nan")
     squares = windows[..., :y, :x].reshape(-1, y // size_px, size_px, x // size_px, size_px)
     mean, variance = squares.mean((2, 4)), squares.var((2, 4), ddof=1)
     usable = np.isfinite(mean) & (variance > 0)

@@ -17,9 +17,6 @@ from sarstack.inference import choose_device, despeckle_image, load_network
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 
-# What torch and oneDNN add to a process, measured.
-_TORCH_BYTES = 250 * 2**20
-
 
 class _NetworkDespeckler(Despeckler):
     """A despeckler whose weights lie in a model file; the object holds path and hash only.
@@ -36,6 +33,9 @@ class _NetworkDespeckler(Despeckler):
     ModelCardError
         If the file is missing, damaged, has no card, or is of another variant.
     """
+
+    # torch and oneDNN, measured.
+    library_bytes: ClassVar[int] = 250 * 2**20
 
     def __init__(self, model: str | Path | None = None, *, device: str | None = None) -> None:
         # None stays None: each worker finds the shipped file in its own installation.
@@ -62,8 +62,8 @@ class _NetworkDespeckler(Despeckler):
         load_network(self.path, self.sha256, choose_device(self.device))
 
     def memory_bytes(self, n_px: int) -> int:
-        """Return the size of the libraries and of three layers' activations."""
-        return _TORCH_BYTES + 3 * 4 * self.card.width * n_px
+        """Return the size of three layers' activations."""
+        return 3 * 4 * self.card.width * n_px
 
     def settings(self) -> dict[str, str]:
         """Return the name and the hash of the weights."""

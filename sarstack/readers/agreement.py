@@ -150,7 +150,7 @@ def settle_polarisations(images: Sequence[Image], findings: Findings) -> list[Im
     findings.warn(
         "no polarisation in names or tags: the images are called vv",
         where=[image.name for image in silent],
-        do="rename the files (..._vh.tif), or open with bands=['vh']",
+        do="rename the files (..._vh.tif), or say it: --bands vh, in Python bands=['vh']",
     )
     return [replace(i, facts=replace(i.facts, polarisation="vv")) for i in images]
 

@@ -204,5 +204,5 @@ def name_bands(path: str, names: Sequence[str], bands: Sequence[str] | None) -> 
         f"{path} has {len(names)} bands, and their names do not tell what they are",
         expected="band descriptions such as VV and VH, or 'VV 2021-03-04'",
         where=[f"band {i} is called {n!r}" for i, n in enumerate(names, 1)],
-        do="name them: open_stack(path, bands=['VV', 'VH']), or set the band descriptions",
+        do="name them: --bands VV,VH (in Python bands=['VV', 'VH']), or set the band descriptions",
     )

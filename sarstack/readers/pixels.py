@@ -156,5 +156,8 @@ def is_classic_netcdf(path: str) -> bool:
         return file.read(3) == b"CDF"
 
 
-def _first_line(err: Exception) -> str:
+def _first_line(err: BaseException) -> str:
+    """Return what happened: rasterio only says that something did, and GDAL is its cause."""
+    while err.__cause__ is not None:
+        err = err.__cause__
     return (str(err) or type(err).__name__).splitlines()[0]

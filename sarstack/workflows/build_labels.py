@@ -22,6 +22,8 @@ from sarstack.workflows.plan import check_space, fingerprint, identity, select_s
 
 LOGGER = logging.getLogger("sarstack")
 INNER_CHUNK_PX = 512
+# Dates whose sample windows are read to estimate the looks of the stack.
+SAMPLED_DATES = 6
 
 
 def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
@@ -145,10 +147,14 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
 
 
 def _measure_looks(config: LabelsConfig, stack: Stack, workers: Workers) -> dict[str, float]:
-    """Estimate the looks of each polarisation after the multilook, over all dates."""
+    """Estimate the looks of each polarisation after the multilook, from evenly spread dates."""
+    if config.looks is not None:
+        return dict.fromkeys(stack.polarisations, config.looks)
     looks = {}
     for polarisation in stack.polarisations:
         rasters = _rasters(stack, polarisation)
+        chosen = np.linspace(0, len(rasters) - 1, min(len(rasters), SAMPLED_DATES))
+        rasters = [rasters[i] for i in np.unique(chosen.round().astype(int))]
         jobs = (
             Task(tasks.sample_image, (raster, stack.grid.shape, config.multilook_px), raster)
             for raster in rasters
@@ -157,7 +163,7 @@ def _measure_looks(config: LabelsConfig, stack: Stack, workers: Workers) -> dict
                     for task, outcome in run_tasks(workers, jobs)}  # fmt: skip
         _raise_failures(outcomes.values())
         samples = [outcomes[raster.path + str(raster.index)] for raster in rasters]
-        looks[polarisation] = combine_samples(samples, looks=config.looks)[0].looks
+        looks[polarisation] = combine_samples(samples)[0].looks
     return looks
 
 

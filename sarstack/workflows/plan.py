@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sarstack import __version__
+from sarstack.cluster import n_cores
 from sarstack.config import DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
@@ -19,8 +20,9 @@ from sarstack.readers.stack import Raster, Stack
 from sarstack.tiles import n_tiles
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
-# A Python process with the libraries of a worker, measured.
-BASE_BYTES = 420 * 2**20
+# A Python process with the libraries of a worker, and GDAL making a COG in it; measured.
+BASE_BYTES = 270 * 2**20
+COG_BYTES = 128 * 2**20
 BYTES_PER_PX = 4
 
 
@@ -79,15 +81,19 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Peak memory of one worker process that computes one tile at a time.
+        """Peak memory of one worker process.
 
-        Libraries, the tile with its halo (read, result, shard), the temporal summary,
-        what the method needs for one cell, and GDAL's cache while a COG is made.
+        Libraries, GDAL's cache while a COG is made, and for each thread: the tile with
+        its halo (read, result, shard), the temporal summary, and what the method needs
+        for one cell. A worker of a cluster has one thread; without a cluster one
+        process has them all.
         """
         size, halo = self.config.tile_px, self.despeckler.halo
         tile = (size + 2 * halo) ** 2 * BYTES_PER_PX
         cell = self.despeckler.memory_bytes((CELL_PX + 2 * halo) ** 2)
-        return BASE_BYTES + (5 + 3 * self.despeckler.n_summary) * tile + cell + 128 * 2**20
+        n_threads = 1 if self.config.cluster else self.config.workers or n_cores()
+        thread = (5 + 3 * self.despeckler.n_summary) * tile + cell + COG_BYTES
+        return BASE_BYTES + self.despeckler.library_bytes + n_threads * thread
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
@@ -119,7 +125,8 @@ class Plan:
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
             "to read": f"{self.bytes_to_read / 1e9:.2f} GB",
             "to write": f"at most {self.bytes_to_write / 1e9:.2f} GB in {self.output}",
-            "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} workers",
+            "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} "
+            + ("workers" if self.config.cluster else "threads in one process"),
             "time": f"about {_duration(self.estimate_seconds(n_workers))}, reading not counted",
         }
         return "\n".join(f"{name:>12}: {value}" for name, value in rows.items())

@@ -1,0 +1,73 @@
+"""Workers: threads, local processes, a running scheduler; a bounded number of tasks in flight."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from sarstack import cluster
+from sarstack.cluster import Task, open_workers, run_tasks
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def tell_environment() -> tuple[int, str]:
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+
+
+def test_tasks_are_taken_one_by_one_and_failures_are_outcomes() -> None:
+    taken = []
+
+    def fail_at_three(x: int) -> int:
+        if x == 3:
+            raise ValueError("three")
+        return square(x)
+
+    def tasks():
+        for x in range(50):
+            taken.append(x)
+            yield Task(fail_at_three, (x,), x)
+
+    found = {}
+    with open_workers(None, 2) as workers:
+        for task, outcome in run_tasks(workers, tasks(), queue=2):
+            found[task.key] = outcome
+            assert len(taken) - len(found) <= 4 + 1, "no more than the queue is ahead"
+    assert isinstance(found.pop(3), ValueError)
+    assert found == {x: x * x for x in range(50) if x != 3}
+
+
+def test_stopping_early_cancels_what_has_not_started() -> None:
+    started, gate = [], threading.Event()
+
+    def slow(x: int) -> None:
+        started.append(x)
+        gate.wait(0.2)
+
+    with open_workers(None, 1) as workers:
+        outcomes = run_tasks(workers, (Task(slow, (x,), x) for x in range(20)), queue=5)
+        next(outcomes)
+        outcomes.close()
+    n = len(started)
+    assert n < 5
+    time.sleep(0.3)
+    assert len(started) == n
+
+
+@pytest.mark.slow
+def test_one_process_per_gpu_sees_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with open_workers("local") as workers:
+        assert workers.n_workers == 2
+        assert workers.dashboard.startswith("http")
+        jobs = [Task(tell_environment, (), x) for x in range(20)]
+        found = {outcome for _, outcome in run_tasks(workers, jobs)}
+    assert {card for _, card in found} <= {"2", "5"}
+    assert os.getpid() not in {pid for pid, _ in found}
+
+
+def test_cores_respect_the_affinity_of_the_process() -> None:
+    assert cluster.n_cores() == len(os.sched_getaffinity(0))
