@@ -121,3 +121,4 @@ def test_amplitude_taken_for_intensity_shows_four_times_the_looks():
     assert median_local_looks(scene) == pytest.approx(LOOKS, rel=0.15)
     assert median_local_looks(np.sqrt(scene)) > 3.5 * LOOKS
     assert np.isnan(median_local_looks(np.full((64, 64), np.nan)))
+    assert np.isnan(median_local_looks(scene[:5, :7])), "no square fits"

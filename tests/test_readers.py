@@ -312,12 +312,20 @@ def test_damage_inside_a_file_is_found_while_sampling_and_can_be_left_out(plain)
         offset = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
     content[offset : offset + 4000] = bytes(4000)
     path.write_bytes(bytes(content))
-    with pytest.raises(StackReadError, match=r"a_20210304_vv\.tif"):
+    with pytest.raises(StackReadError, match=r"a_20210304_vv\.tif") as refusal:
         index_stack(folder)
+    assert "See previous exception" not in str(refusal.value), "GDAL's own reason is told"
     with pytest.warns(SarstackWarning, match="left out"):
         stack = index_stack(folder, skip_unreadable=True)
     assert len(stack.skipped) == 1
     np.testing.assert_array_equal(whole(stack, "vh", 2), truth["vh", 2])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 60), (60, 3)])
+def test_images_too_small_for_a_local_estimate_open(tmp_path, shape):
+    truth = speckle(shape=shape)
+    write_tif(tmp_path / "a_20210104_vv.tif", truth)
+    np.testing.assert_array_equal(whole(index_stack(tmp_path)), truth)
 
 
 def test_when_nothing_can_be_read_leaving_out_is_no_way(tmp_path):
