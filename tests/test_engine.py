@@ -1,5 +1,7 @@
 """The lazy twin of the tile kernel: any chunking, the same pixels, computed only when asked."""
 
+import pickle
+
 import dask
 import dask.array as da
 import numpy as np
@@ -103,3 +105,9 @@ def test_chunks_are_released_while_statistics_wait_for_all_dates() -> None:
         despeckle_array(array, make_despeckler("lee")).compute()
     real = [b for b in loads if len(b) == 3]
     assert len(real) == 8, "each chunk once for the statistics and once for the result"
+
+
+@pytest.mark.parametrize("name", ["despecknet", "lee-sigma", "quegan-yu"])
+def test_what_travels_with_a_task_is_small(name: str) -> None:
+    """A task carries the path and the hash of a model, never the weights."""
+    assert len(pickle.dumps(make_despeckler(name))) < 10_000
