@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import SarstackError
-from sarstack.readers.stack import Grid
+from sarstack.readers.grid import Grid
 from sarstack.tiles import Shape, Window
 
 BLOCK_PX = 512

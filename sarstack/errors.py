@@ -56,6 +56,11 @@ class SarstackError(Exception):
             lines.append(f"  do this: {self.do}")
         return "\n".join(lines)
 
+    def summary(self) -> str:
+        """Return what and where on one line, for a list of failures."""
+        place = f", {', '.join(self.where[:3])}" if self.where else ""
+        return self.what + place
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword parts when the error crosses a process boundary."""
         return _rebuild, (type(self), self.what, self.expected, self.where, self.do)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
 from sarstack.labels import mean_without, multilook
-from sarstack.readers.stack import Raster, Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
 from sarstack.training import Batch

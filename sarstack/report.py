@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.stack import Raster
+from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window
 
 # dB, fixed, so that two pictures can be compared.

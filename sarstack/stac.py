@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack.errors import MissingDependencyError
-from sarstack.readers.stack import Date, Grid
+from sarstack.readers.grid import Grid
+from sarstack.readers.stack import Date
 
 if TYPE_CHECKING:
     import pystac

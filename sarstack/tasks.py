@@ -20,9 +20,10 @@ from sarstack import scratch
 from sarstack.cog import write_cog, write_db_view
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
-from sarstack.errors import StackReadError
+from sarstack.errors import SarstackError, StackReadError
 from sarstack.labels import LABELS, add_date, finish_labels, multilook
-from sarstack.readers.stack import Grid, Raster
+from sarstack.readers.grid import Grid
+from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
 from sarstack.tiles import Shape, Tile, Window, sample_windows, tile_grid
 
@@ -63,8 +64,14 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1):
-        yield
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1):
+            yield
+    except SarstackError as failure:
+        # GDAL's own exceptions cannot be pickled: with one as its cause, the error would
+        # come home from a worker as nothing but a text.
+        failure.__cause__ = failure.__context__ = None
+        raise
 
 
 def peak_memory_bytes() -> int:

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
 from sarstack.cog import write_cog, write_db_view
-from sarstack.readers.stack import Grid, GroundControlPoint
+from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.tiles import Shape, tile_grid
 
 WKT = CRS.from_epsg(32631).to_wkt()

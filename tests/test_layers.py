@@ -1,6 +1,7 @@
 """The house keeps its layers: imports point downwards, rooms have names, files stay small."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["cli", "accessor", "__init__", "__main__"],
     ["workflows"],
-    ["patches", "tasks", "scratch", "cog", "report", "stac", "config", "runlog", "cluster", "readers"],
+    ["patches", "tasks", "scratch", "cog", "report", "stac", "config", "runlog", "cluster",
+     "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
      "patch_simulation", "losses", "checkpoint", "learning_curve", "ratio_probe"],
     ["cube", "labels", "masking", "tiles"],
@@ -43,6 +45,26 @@ def test_imports_point_downwards(path: Path) -> None:
     assert room in RANK, f"{room} has no place in the house: add it to its layer"
     upwards = {other for other in imports_of(path) if RANK[other] < RANK[room]}
     assert not upwards, f"{room} imports from above: {sorted(upwards)}"
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Name every sarstack module a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sarstack"):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_circle_between_files() -> None:
+    """`__init__` files gather names for users: arrows out of them are not followed."""
+    graph = {}
+    for path in FILES:
+        if path.name != "__init__.py":
+            name = ".".join(["sarstack", *path.relative_to(PACKAGE).with_suffix("").parts])
+            graph[name] = modules_imported(path)
+    known = {name: {other for other in graph[name] if other in graph} for name in graph}
+    tuple(graphlib.TopologicalSorter(known).static_order())
 
 
 def test_rooms_have_names_and_files_stay_small() -> None:

@@ -28,7 +28,9 @@ from sarstack.errors import (
 )
 from sarstack.readers import index_stack, open_stack
 from sarstack.readers.description import describe_stack
-from sarstack.readers.stack import Grid
+from sarstack.readers.grid import Grid
+from sarstack.readers.lazy import build_cube
+from sarstack.readers.selection import select_part
 from sarstack.tiles import Shape, Window
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -488,12 +490,12 @@ def test_ground_control_points_stay_with_the_stack(tmp_path):
         out.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
     stack = index_stack(path)
     assert len(stack.grid.gcps) == 6
-    cube = stack.to_cube()
+    cube = build_cube(stack)
     assert cube.rio.crs.to_epsg() == 4326
     read = [(p.row, p.col, p.x, p.y, p.z) for p in cube.rio.get_gcps()]
     assert read == [(p.row, p.col, p.x, p.y, p.z) for p in points]
     with pytest.raises(UsageError, match="ground control points"):
-        stack.select(bbox=(10, 49, 11, 50))
+        select_part(stack, bbox=(10, 49, 11, 50))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -571,14 +573,14 @@ def test_a_selection_keeps_every_pixel_in_its_place(plain):
     folder, truth = plain
     stack = index_stack(folder)
     box = (500103.0, 4999500.0, 500400.0, 4999750.0)
-    part = stack.select(bbox=box, dates=("2021-01-10", None), polarisations=["VH"])
+    part = select_part(stack, bbox=box, dates=("2021-01-10", None), polarisations=["VH"])
     assert part.polarisations == ("vh",)
     assert [str(d.time)[:10] for d in part.dates] == ["2021-01-16", "2021-01-28"]
     assert part.grid.bounds == (500100, 4999500, 500400, 4999750)
     np.testing.assert_array_equal(whole(part, "vh", 0), truth["vh", 1][25:50, 10:40])
-    again = part.select(bbox=part.grid.bounds, max_dates=1)
+    again = select_part(part, bbox=part.grid.bounds, max_dates=1)
     assert again.grid == part.grid
-    cube, chosen = stack.to_cube().compute(), part.to_cube(chunk_px=7).compute()
+    cube, chosen = build_cube(stack).compute(), build_cube(part, chunk_px=7).compute()
     expected = cube.vh.sel(x=chosen.x, y=chosen.y, time=chosen.time)
     np.testing.assert_array_equal(chosen.vh, expected)
 
@@ -620,7 +622,7 @@ def test_a_box_keeps_exactly_the_pixels_it_touches(x, y, width, height, up):
     ],
 )
 def test_a_day_means_all_of_it(plain, dates, left):
-    assert index_stack(plain[0]).select(dates=dates).n_dates == left
+    assert select_part(index_stack(plain[0]), dates=dates).n_dates == left
 
 
 @pytest.mark.parametrize(
@@ -636,7 +638,7 @@ def test_a_day_means_all_of_it(plain, dates, left):
 )
 def test_a_selection_of_nothing_is_told(plain, choice, words):
     with pytest.raises(UsageError, match=words):
-        index_stack(plain[0]).select(**choice)
+        select_part(index_stack(plain[0]), **choice)
 
 
 def test_the_description_tells_the_truth(tmp_path):

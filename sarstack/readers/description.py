@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackReadError
-from sarstack.readers.stack import Raster, Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
 from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle
 from sarstack.tiles import Shape, Window, sample_windows
 

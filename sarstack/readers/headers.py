@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sarstack.errors import SarstackError
+from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.readers.images import Image, describe_image, name_bands, refuse_complex, unreadable
-from sarstack.readers.pixels import open_gdal
-from sarstack.readers.stack import Grid, GroundControlPoint, Raster
+from sarstack.readers.raster import Raster, open_gdal
 from sarstack.tiles import Shape
 
 

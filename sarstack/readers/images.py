@@ -10,6 +10,7 @@ import numpy as np
 
 from sarstack.conventions import Scale
 from sarstack.errors import StackError, StackReadError
+from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
     NOT_A_TIME,
     NameFacts,
@@ -18,7 +19,7 @@ from sarstack.readers.names import (
     parse_name,
     parse_time,
 )
-from sarstack.readers.stack import Grid, Raster
+from sarstack.readers.raster import Raster
 
 # Tags that name the acquisition time; TIFFTAG_DATETIME is left out, it is processing time.
 _TIME_TAGS = (

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from sarstack.conventions import AUXILIARY_NAME, IMAGE_SUFFIXES
+from sarstack.conventions import AUXILIARY_NAME, IMAGE_SUFFIXES, Scale
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.readers.agreement import (
     check_same_grid,
@@ -19,8 +19,9 @@ from sarstack.readers.agreement import (
 from sarstack.readers.findings import Findings
 from sarstack.readers.headers import read_headers
 from sarstack.readers.images import Image
+from sarstack.readers.raster import Raster
 from sarstack.readers.scales import parse_scale, settle_scale
-from sarstack.readers.stack import Raster, Scale, Stack
+from sarstack.readers.stack import Stack
 from sarstack.readers.stores import is_zarr
 
 _UNREADABLE = " cannot be read"

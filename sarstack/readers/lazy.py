@@ -13,7 +13,9 @@ from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from sarstack.conventions import CF_CONVENTIONS, intensity_attributes
-from sarstack.readers.stack import Grid, Raster, Stack
+from sarstack.readers.grid import Grid
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
 from sarstack.tiles import Shape, Window
 
 

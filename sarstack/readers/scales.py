@@ -12,7 +12,7 @@ from sarstack.radiometry import guess_scale, median_local_looks, scale_conflict
 from sarstack.readers.findings import Findings
 from sarstack.readers.images import Image
 from sarstack.readers.names import find_scale_word
-from sarstack.readers.pixels import read_numbers
+from sarstack.readers.raster import read_numbers
 from sarstack.tiles import Shape, Window
 
 _SAMPLE_PX = 64

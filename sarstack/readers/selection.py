@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sarstack.errors import UsageError
-from sarstack.readers.stack import Date, Raster, Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Date, Stack
 
 
 def select_part(

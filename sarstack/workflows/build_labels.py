@@ -14,7 +14,8 @@ from sarstack.cluster import Task, Workers, open_workers, run_tasks
 from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels import ATTRIBUTES, DTYPES, LABELS
-from sarstack.readers.stack import Raster, Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
 from sarstack.runlog import now_utc, show_progress
 from sarstack.speckle import combine_samples
 from sarstack.tiles import Tile, tile_grid
@@ -108,7 +109,9 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
     import dask.array as da
     import zarr
 
-    template = stack.to_cube(config.tile_px)
+    from sarstack.readers.lazy import build_cube
+
+    template = build_cube(stack, config.tile_px)
     shape = (len(stack.polarisations), *stack.grid.shape)
     size = config.tile_px
     chunks = (1, size, size)
@@ -180,7 +183,7 @@ def _raise_failures(outcomes: Any) -> None:
         raise next(f for f in failures if not isinstance(f, StackReadError))
     raise StackReadError(
         f"{len(unreadable)} image(s) of the stack cannot be read",
-        where=[line for failure in unreadable for line in failure.where or [failure.what]],
+        where=[failure.summary() for failure in unreadable],
         do="mend or remove these files: labels need every date they are said to have",
     )
 

@@ -16,7 +16,9 @@ from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
 from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError
 from sarstack.readers import index_stack
-from sarstack.readers.stack import Raster, Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.selection import select_part
+from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
@@ -147,7 +149,7 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
         skip_unreadable=skip_unreadable,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
-    return stack.select(dates=dates, bbox=config.bbox, polarisations=config.polarisations)
+    return select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
 
 
 def default_output(stack_path: str) -> Path:

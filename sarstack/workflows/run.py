@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sarstack import __version__
-from sarstack.errors import SomeDatesFailedError
+from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.runlog import now_utc
 from sarstack.speckle import SceneStatistics
 from sarstack.tasks import ImageRecord, TileRecord
@@ -26,11 +26,13 @@ class Run:
     images: dict[Path, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0
 
-    def fail(self, image: Image, reason: object) -> None:
+    def fail(self, image: Image, reason: Exception | str) -> None:
         """Give one image up; the others go on."""
+        text = reason.summary() if isinstance(reason, SarstackError) else str(reason)
+        text = text.removeprefix(f"{image.raster.path} ") or type(reason).__name__
         if image.output not in self.failures:
-            LOGGER.warning("%s: %s", image.raster.stem, reason)
-        self.failures.setdefault(image.output, str(reason))
+            LOGGER.warning("%s: %s", Path(image.raster.path).name, text)
+        self.failures.setdefault(image.output, text)
 
     def todo(self) -> list[Image]:
         """List the images that have not failed."""

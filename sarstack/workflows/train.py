@@ -23,7 +23,8 @@ from sarstack.networks.card import (
     shipped_model,
 )
 from sarstack.patches import Labels, StackPatches, bright_of, split_cells
-from sarstack.readers.stack import Date, Grid, Stack
+from sarstack.readers.grid import Grid
+from sarstack.readers.stack import Date, Stack
 from sarstack.runlog import show_progress
 from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window

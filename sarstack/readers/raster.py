@@ -1,48 +1,90 @@
-"""Pixels of one window of one image, as linear intensity.
+"""One image on disk, and its pixels as linear intensity.
 
 Every call opens the file, reads and closes it: nothing is shared between threads, and
 nothing but a path travels to a worker.
 """
 
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.conventions import NODATA_NUMBERS
+from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.errors import StackReadError
 from sarstack.radiometry import to_intensity
-from sarstack.readers.stack import Raster
-from sarstack.tiles import Window
+from sarstack.tiles import Shape, Window
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
 _LOWEST_NUMBER = -1e30
 
 
-def read_window(raster: Raster, window: Window) -> NDArray[np.float32]:
-    """Read one window of an image as linear intensity.
+@dataclass(frozen=True)
+class Raster:
+    """The pixels of one date and polarisation on disk.
 
-    Parameters
+    Attributes
     ----------
-    raster : Raster
-        Where the image lies and what its numbers mean.
-    window : Window
-        In pixels of the stack (of `raster` after its crop).
-
-    Returns
-    -------
-    ndarray, shape (y, x), float32
-        Linear power. NaN where the file has nodata of any kind: its tag, -9999, -99,
-        -32768, NaN, an infinity, or zero in linear and amplitude data.
-
-    Raises
-    ------
-    StackReadError
-        If the file is gone, truncated or damaged; names the file.
+    path : str
+        File, store or URL, readable by every worker.
+    stem : str
+        First part of the name of what is made from this image.
+    driver : {"gdal", "zarr", "netcdf", "npy"}
+        How the pixels are read.
+    band : int
+        Band of a GDAL raster, from 1.
+    variable : str
+        Variable of a Zarr store or netCDF file.
+    index : int or None
+        Position along the time axis of that variable.
+    scale : {"linear", "amplitude", "db"}
+        What the stored numbers are.
+    nodata : tuple of float
+        Stored numbers that mean "no data", besides NaN.
+    origin : tuple of int
+        Row and column in the file of the stack's first pixel (not zero after a crop).
+    shape : Shape
+        Size of the part that belongs to the stack.
+    gain, offset : float
+        ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
     """
-    return to_intensity(read_numbers(raster, window), raster.scale)
+
+    path: str
+    stem: str
+    driver: Literal["gdal", "zarr", "netcdf", "npy"] = "gdal"
+    band: int = 1
+    variable: str = ""
+    index: int | None = None
+    scale: Scale = "linear"
+    nodata: tuple[float, ...] = ()
+    origin: tuple[int, int] = (0, 0)
+    shape: Shape = field(default=Shape(0, 0))
+    gain: float = 1.0
+    offset: float = 0.0
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Read one window as linear intensity.
+
+        Parameters
+        ----------
+        window : Window
+            In pixels of the stack.
+
+        Returns
+        -------
+        ndarray, shape (y, x), float32
+            Linear power. NaN where the file has nodata of any kind: its tag, -9999, -99,
+            -32768, NaN, an infinity, or zero in linear and amplitude data. Negative where
+            thermal noise was subtracted.
+
+        Raises
+        ------
+        StackReadError
+            If the file is gone, truncated or damaged; names the file.
+        """
+        return to_intensity(read_numbers(self, window), self.scale)
 
 
 def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:

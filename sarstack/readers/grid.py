@@ -1,0 +1,148 @@
+"""Where the pixels of a stack lie on the ground."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import UsageError
+from sarstack.tiles import Shape, Window
+
+Transform = tuple[float, float, float, float, float, float]
+IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class GroundControlPoint:
+    """A pixel whose position on the ground is known (swath data without an affine)."""
+
+    row: float
+    column: float
+    x: float
+    y: float
+    z: float = 0.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a stack lie.
+
+    Attributes
+    ----------
+    shape : Shape
+        Rows and columns.
+    crs_wkt : str
+        Coordinate reference system as WKT, empty when there is none.
+    transform : tuple of 6 float
+        Affine coefficients a, b, c, d, e, f (identity when not georeferenced).
+    gcps : tuple of GroundControlPoint
+        Present instead of an affine for radar-geometry products.
+    """
+
+    shape: Shape
+    crs_wkt: str = ""
+    transform: Transform = IDENTITY
+    gcps: tuple[GroundControlPoint, ...] = ()
+
+    @property
+    def affine(self) -> Any:
+        """The transform as ``affine.Affine`` (pixel corner to ground)."""
+        from affine import Affine
+
+        return Affine(*self.transform)
+
+    @property
+    def crs(self) -> Any:
+        """The CRS as ``rasterio.crs.CRS``, None when there is none."""
+        from rasterio.crs import CRS
+
+        return CRS.from_wkt(self.crs_wkt) if self.crs_wkt else None
+
+    @property
+    def crs_name(self) -> str:
+        """Short name of the CRS, ``EPSG:32632`` where there is a code."""
+        if not self.crs_wkt:
+            return "none"
+        code, name = self.crs.to_epsg(), self.crs_wkt.split('"')[1]
+        return f"EPSG:{code}" if code else f"{name} (no EPSG code)"
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Whether pixels have a place on the ground, by affine or by ground control points."""
+        return bool(self.gcps) or bool(self.crs_wkt) or self.transform != IDENTITY
+
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel in units of the CRS, positive."""
+        a, b, _, d, e, _ = self.transform
+        return float(np.hypot(b, e)), float(np.hypot(a, d))
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(xmin, ymin, xmax, ymax)`` of the corners, in units of the CRS."""
+        a, b, c, d, e, f = self.transform
+        corners = [(y, x) for y in (0, self.shape.y) for x in (0, self.shape.x)]
+        xs = [a * x + b * y + c for y, x in corners]
+        ys = [d * x + e * y + f for y, x in corners]
+        return min(xs), min(ys), max(xs), max(ys)
+
+    def coordinates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return pixel centres along y and along x, in units of the CRS.
+
+        Row and column centres in pixels when the grid is rotated or has only ground
+        control points: no single number per row exists then.
+        """
+        a, b, c, d, e, f = self.transform
+        if b or d:
+            a, c, e, f = 1.0, 0.0, 1.0, 0.0
+        rows, columns = (np.arange(n, dtype=np.float64) + 0.5 for n in self.shape)
+        return np.asarray(rows * e + f), np.asarray(columns * a + c)
+
+    def find_window(self, bbox: tuple[float, float, float, float]) -> Window:
+        """Return the window of pixels that a rectangle touches, clipped to the grid.
+
+        Parameters
+        ----------
+        bbox : tuple of 4 float
+            ``(xmin, ymin, xmax, ymax)`` in units of the CRS (pixels without a CRS).
+
+        Raises
+        ------
+        UsageError
+            If the rectangle is empty, lies outside, or the grid has only ground control points.
+        """
+        xmin, ymin, xmax, ymax = (float(v) for v in bbox)
+        if self.gcps:
+            raise UsageError(
+                f"bbox = {tuple(bbox)} cannot be used: the images have only ground control points",
+                do="leave out the bbox, or geocode the images first",
+            )
+        a, b, c, d, e, f, *_ = ~self.affine
+        corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
+        columns = [a * x + b * y + c for x, y in corners]
+        rows = [d * x + e * y + f for x, y in corners]
+        # A millionth of a pixel forgives the rounding of coordinates written as decimals.
+        window = Window(
+            max(int(np.floor(min(rows) + 1e-6)), 0),
+            min(int(np.ceil(max(rows) - 1e-6)), self.shape.y),
+            max(int(np.floor(min(columns) + 1e-6)), 0),
+            min(int(np.ceil(max(columns) - 1e-6)), self.shape.x),
+        )
+        if xmin >= xmax or ymin >= ymax or min(window.shape) <= 0:
+            raise UsageError(
+                f"bbox = {tuple(bbox)} holds no pixel of the stack",
+                expected=f"xmin ymin xmax ymax within {self.bounds} ({self.crs_name})",
+                do="give the bbox in the coordinates of the images, smallest values first",
+            )
+        return window
+
+    def crop(self, window: Window) -> "Grid":
+        """Return the grid of a window of this grid; pixels stay where they are."""
+        a, b, c, d, e, f = self.transform
+        y0, x0 = window.y0, window.x0
+        gcps = tuple(
+            GroundControlPoint(p.row - y0, p.column - x0, p.x, p.y, p.z) for p in self.gcps
+        )
+        moved = (a, b, c + a * x0 + b * y0, d, e, f + d * x0 + e * y0)
+        return Grid(window.shape, self.crs_wkt, self.transform if self.gcps else moved, gcps)
