@@ -6,7 +6,7 @@ loop that keeps a bounded number of tasks in flight.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sarstack import __version__
 from sarstack.errors import ClusterError
 
 LOCAL = "local"
@@ -35,11 +36,48 @@ class Workers:
         Tasks that run at the same time.
     dashboard : str
         Link to the Dask dashboard, empty without one.
+    client : distributed.Client or None
+        None for threads.
     """
 
     executor: Executor
     n_workers: int
     dashboard: str = ""
+    client: Any = None
+
+    def check_paths(self, paths: Sequence[str]) -> None:
+        """Make sure that every worker has this sarstack and sees these paths.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Files and folders the tasks will read and write; URLs are not looked at.
+
+        Raises
+        ------
+        ClusterError
+            Before any work, with the workers concerned.
+        """
+        if self.client is None:
+            return
+        wanted = [path for path in paths if "://" not in path and not path.startswith("/vsi")]
+        problems = self.client.run(_find_problems, wanted, __version__)
+        wrong = [f"{worker}: {text}" for worker, text in problems.items() if text]
+        if wrong:
+            raise ClusterError(
+                f"{len(wrong)} of {len(problems)} workers cannot do the work",
+                expected=f"sarstack {__version__} and a shared file system on every worker",
+                where=wrong,
+                do="start the workers in the same environment, with the folders mounted alike",
+            )
+
+
+def _find_problems(paths: list[str], version: str) -> str:
+    """Run on a worker: say what it lacks, in a word."""
+    if version != __version__:
+        return f"has sarstack {__version__}"
+    unseen = [path for path in paths if not Path(path).exists()]
+    return f"does not see {unseen[0]}" if unseen else ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +120,7 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
             known = client.scheduler_info(n_workers=-1)["workers"]
             n_threads = sum(worker["nthreads"] for worker in known.values())
             executor = client.get_executor(pure=False, retries=2)
-            yield Workers(executor, n_threads, client.dashboard_link or "")
+            yield Workers(executor, n_threads, client.dashboard_link or "", client)
 
 
 def n_cores() -> int:

@@ -14,13 +14,15 @@ import pytest
 import rasterio
 import yaml
 from rio_cogeo.cogeo import cog_validate
-from simulated_stack import SimulatedStack, assert_same_files, read_tif
+from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_tif
 
-from sarstack.config import DespeckleConfig
+from sarstack.cluster import open_workers
+from sarstack.config import DespeckleConfig, LabelsConfig
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ClusterError, ResumeMismatchError, SomeDatesFailedError, UsageError
 from sarstack.networks.card import model_sha256
 from sarstack.workflows import despeckle as module
+from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import SCRATCH, despeckle
 from sarstack.workflows.plan import plan_despeckle
 
@@ -187,6 +189,61 @@ def test_one_unreadable_date_does_not_stop_the_others(
     assert len(mended.outputs) == len(stack.files) - 1
 
 
+def damage_unsampled_block(file: Path) -> None:
+    """Damage pixels that no sample window of a scene of 64 x 2000 touches, nor the header."""
+    write_tif(file, read_tif(file), tiled=True, blockxsize=64, blockysize=64)
+    with rasterio.open(file) as raster:
+        offset = int(raster.get_tag_item("BLOCK_OFFSET_4_0", "TIFF", bidx=1))
+        size = int(raster.get_tag_item("BLOCK_SIZE_4_0", "TIFF", bidx=1))
+    content = bytearray(file.read_bytes())
+    content[offset + 50 : offset + size] = bytes(size - 50)
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("cluster", [None, pytest.param("local", marks=pytest.mark.slow)])
+def test_damage_met_half_way_is_told_in_one_line(
+    make_stack: MakeStack, tmp_path: Path, cluster: str | None
+) -> None:
+    stack = make_stack(shape=(64, 2000), n_dates=2, polarisations=("vv",))
+    damage_unsampled_block(stack.files[1])
+    config = config_for(stack, tmp_path / "out", method="boxcar", cluster=cluster, workers=1)
+    outcome = despeckle(config)
+    assert [path.name for path in outcome.outputs] == [f"{stack.files[0].stem}_boxcar.tif"]
+    (reason,) = outcome.failures.values()
+    assert reason.startswith("cannot be read (ZIPDecode")
+    assert "rows 0 to 64, columns 0 to" in reason
+    assert "\n" not in reason
+    with pytest.raises(StackReadError, match=stack.files[1].name) as refusal:
+        labels = {"stack": str(stack.folder), "output": str(tmp_path / "l.zarr")}
+        build_labels(LabelsConfig.make(**labels, cluster=cluster, workers=1))
+    assert "image(s) of the stack cannot be read" in str(refusal.value)
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/below"])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    make_stack: MakeStack, tmp_path: Path, place: str
+) -> None:
+    stack = make_stack(n_dates=2)
+    (tmp_path / "a-file").write_text("not a folder")
+    output = tmp_path / place
+    with pytest.raises(UsageError, match=f"cannot be written into {output}"):
+        despeckle(config_for(stack, output))
+    with pytest.raises(UsageError, match="cannot be written"):
+        build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(output / "l.zarr")))
+
+
+def test_results_do_not_lie_among_the_images(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(n_dates=2)
+    with pytest.raises(UsageError, match="among the images"):
+        despeckle(config_for(stack, stack.folder))
+    assert not list(stack.folder.glob("*lee-sigma*"))
+    monkeypatch.chdir(stack.folder)
+    config = DespeckleConfig.make(stack=".", method="boxcar", polarisations=["vv"])
+    assert despeckle(config).folder == stack.folder / "stack-despeckled"
+
+
 def test_a_tile_that_fails_fails_its_image_only(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +318,20 @@ def test_cluster_processes_give_the_same_bits_as_threads(
     despeckle(config_for(stack, tmp_path / "threads", method=method, tile_px=256))
     despeckle(config_for(stack, tmp_path / "local", method=method, tile_px=512, cluster="local"))
     assert_same_files(tmp_path / "threads", tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_see_the_files_are_told_before_any_work(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    """A model by relative path exists for the client, not for workers started elsewhere."""
+    stack = make_stack()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with running_cluster(elsewhere, n_workers=1) as (address, _), open_workers(address) as workers:
+        workers.check_paths([str(stack.folder), "https://example.org/image.tif"])
+        with pytest.raises(ClusterError, match=r"does not see no/such/folder"):
+            workers.check_paths(["no/such/folder"])
 
 
 @pytest.mark.slow

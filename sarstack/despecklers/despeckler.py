@@ -85,6 +85,10 @@ class Despeckler(ABC):
     def warm_up(self) -> None:  # noqa: B027 - most methods have nothing to load
         """Load, once per process, what the first call would have to load (a model)."""
 
+    def files(self) -> list[str]:
+        """Return paths that every worker must see, besides the images (a user's model)."""
+        return []
+
     def memory_bytes(self, n_px: int) -> int:
         """Return about how much memory one call needs for an input of `n_px` pixels."""
         return 16 * 8 * n_px

@@ -39,7 +39,8 @@ class _NetworkDespeckler(Despeckler):
 
     def __init__(self, model: str | Path | None = None, *, device: str | None = None) -> None:
         # None stays None: each worker finds the shipped file in its own installation.
-        self.model = None if model is None else str(model)
+        # Absolute: workers may have been started in another folder.
+        self.model = None if model is None else str(Path(model).absolute())
         self.device = device
         self.card: ModelCard = read_card(self.path)
         if self.card.variant != self.name:
@@ -60,6 +61,10 @@ class _NetworkDespeckler(Despeckler):
     def warm_up(self) -> None:
         """Load the network into this process."""
         load_network(self.path, self.sha256, choose_device(self.device))
+
+    def files(self) -> list[str]:
+        """Return the model's path if it is a user's; each worker has the shipped ones."""
+        return [self.model] if self.model else []
 
     def memory_bytes(self, n_px: int) -> int:
         """Return the size of three layers' activations."""
