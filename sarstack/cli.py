@@ -211,8 +211,9 @@ def despeckle_command(
     for path in outcome.outputs:
         click.echo(path)
     logging.getLogger("sarstack").info(
-        "%d images in %s; peak memory per worker %.0f MB",
-        len(outcome.outputs), outcome.folder, outcome.peak_bytes / 1e6,
+        "%d images in %s%s",
+        len(outcome.outputs), outcome.folder,
+        f"; peak memory per worker {outcome.peak_bytes / 1e6:.0f} MB" if outcome.peak_bytes else "",
     )  # fmt: skip
     outcome.raise_failures()
 

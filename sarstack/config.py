@@ -78,10 +78,16 @@ class SelectionConfig(BaseModel):
         try:
             config = cls(**entries)
         except ValidationError as failure:
-            problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failure.errors()]
+            problems = [
+                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+                for e in failure.errors()
+            ]
+            # The list of all names helps only who has misspelt one.
+            unknown = any(e["type"] == "extra_forbidden" for e in failure.errors())
+            names = f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}"
             raise ConfigError(
                 f"{len(problems)} setting(s) cannot be used: " + "; ".join(problems),
-                expected=f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}",
+                expected=names if unknown else "",
                 do=f"see `sarstack {cls.command()} --help`",
             ) from failure
         return config

@@ -19,7 +19,13 @@ from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_t
 from sarstack.cluster import open_workers
 from sarstack.config import DespeckleConfig, LabelsConfig
 from sarstack.despecklers import make_despeckler
-from sarstack.errors import ClusterError, ResumeMismatchError, SomeDatesFailedError, UsageError
+from sarstack.errors import (
+    ClusterError,
+    ResumeMismatchError,
+    SomeDatesFailedError,
+    StackReadError,
+    UsageError,
+)
 from sarstack.networks.card import model_sha256
 from sarstack.workflows import despeckle as module
 from sarstack.workflows.build_labels import build_labels
@@ -213,8 +219,8 @@ def test_damage_met_half_way_is_told_in_one_line(
     assert reason.startswith("cannot be read (ZIPDecode")
     assert "rows 0 to 64, columns 0 to" in reason
     assert "\n" not in reason
+    labels = {"stack": str(stack.folder), "output": str(tmp_path / "l.zarr")}
     with pytest.raises(StackReadError, match=stack.files[1].name) as refusal:
-        labels = {"stack": str(stack.folder), "output": str(tmp_path / "l.zarr")}
         build_labels(LabelsConfig.make(**labels, cluster=cluster, workers=1))
     assert "image(s) of the stack cannot be read" in str(refusal.value)
 

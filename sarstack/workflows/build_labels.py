@@ -19,7 +19,13 @@ from sarstack.readers.stack import Stack
 from sarstack.runlog import now_utc, show_progress
 from sarstack.speckle import combine_samples
 from sarstack.tiles import Tile, tile_grid
-from sarstack.workflows.plan import check_space, fingerprint, identity, select_stack
+from sarstack.workflows.plan import (
+    check_space,
+    fingerprint,
+    identity,
+    make_folder,
+    select_stack,
+)
 
 LOGGER = logging.getLogger("sarstack")
 INNER_CHUNK_PX = 512
@@ -66,12 +72,14 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
         raise UsageError(f"multilook_px = {config.multilook_px} is even", expected="1, 3, 5, ...",
                          do="choose an odd width, so that the label is not shifted")  # fmt: skip
     shape = stack.grid.shape
-    check_space(output.parent, 15 * shape.y * shape.x * len(stack.polarisations))
+    check_space(make_folder(output.parent), 15 * shape.y * shape.x * len(stack.polarisations))
     unfinished = output.with_name(f"{output.name}.unfinished")
     _open_store(unfinished, config, stack, overwrite=overwrite)
     with open_workers(config.cluster, config.workers) as workers:
         if workers.dashboard:
             LOGGER.info("dashboard: %s", workers.dashboard)
+        paths = [r.path for r in _rasters(stack, stack.polarisations[0])][:1]
+        workers.check_paths([*paths, str(unfinished)])
         looks = _measure_looks(config, stack, workers)
         _compute(config, stack, workers, unfinished, looks)
     _finish(unfinished, looks)

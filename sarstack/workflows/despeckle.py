@@ -21,6 +21,7 @@ from sarstack.workflows.plan import (
     check_space,
     default_output,
     fingerprint,
+    make_folder,
     plan_despeckle,
     settings_of,
 )
@@ -59,7 +60,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
     if config.finetune:
         config = _finetune_first(config, overwrite=overwrite)
     plan = plan_despeckle(config, overwrite=overwrite)
-    plan.output.mkdir(parents=True, exist_ok=True)
+    make_folder(plan.output)
     run = Run(plan, plan.output / SCRATCH)
     started = now_utc()
     with log_to(plan.output / "log.txt"):
@@ -72,6 +73,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
             with open_workers(config.cluster, config.workers) as workers:
                 if workers.dashboard:
                     LOGGER.info("dashboard: %s", workers.dashboard)
+                first = plan.images[0].raster.path
+                workers.check_paths([first, str(plan.output), *plan.despeckler.files()])
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)
@@ -101,7 +104,7 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
             do="leave out --finetune, or choose a network",
         )
     output = Path(config.output) if config.output else default_output(config.stack)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     model = output.absolute() / "finetuned.safetensors"
     if overwrite or not model.exists():
         shared = FinetuneConfig.model_fields.keys() & DespeckleConfig.model_fields.keys()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from sarstack.cluster import n_cores
 from sarstack.config import DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
-from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError
+from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError, UsageError
 from sarstack.readers import index_stack
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
@@ -153,8 +154,10 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
 
 
 def default_output(stack_path: str) -> Path:
-    """Return the folder beside which results go when none is named."""
-    return Path.cwd() / f"{Path(stack_path).stem.replace('*', '_')}-despeckled"
+    """Return the folder into which results go when none is named."""
+    # Absolute: '.' and '..' have no name.
+    stem = Path(os.path.abspath(stack_path)).stem  # noqa: PTH100 (a link keeps its name)
+    return Path.cwd() / f"{stem.replace('*', '_')}-despeckled"
 
 
 def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
@@ -170,10 +173,46 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
     stack = select_stack(config, skip_unreadable=True)
     despeckler = make_despeckler(config.method, **config.parameters)
     output = Path(config.output) if config.output else default_output(config.stack)
+    _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
     finished = () if overwrite else _find_finished(images)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)
+
+
+def _refuse_input_folder(stack: Stack, output: Path) -> None:
+    """Refuse to write among the images of a folder: the next run would take results for input."""
+    if Path(stack.path).is_file():
+        return
+    folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
+               if r is not None and r.driver != "zarr"}  # fmt: skip
+    if output.resolve() in {folder.resolve() for folder in folders}:
+        raise UsageError(
+            f"the results would lie among the images of the stack, in {output}",
+            expected="another folder, so that results are never taken for input",
+            do=f"choose another one, for instance -o {output / 'despeckled'}",
+        )
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder for results, and return it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made or may not be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as failure:
+        raise UsageError(
+            f"results cannot be written into {path}: {failure.strerror}",
+            expected="a folder that exists or can be made, with permission to write",
+            do="choose another place with -o",
+        ) from failure
+    return path
 
 
 def _list_images(

@@ -28,7 +28,7 @@ from sarstack.readers.stack import Date, Stack
 from sarstack.runlog import show_progress
 from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window
-from sarstack.workflows.plan import select_stack
+from sarstack.workflows.plan import make_folder, select_stack
 
 if TYPE_CHECKING:
     from sarstack.networks.despecknet import DeSpeckNet
@@ -216,6 +216,7 @@ def _free_output(name: str, *, overwrite: bool) -> Path:
         raise ResumeMismatchError(
             "the model exists already", where=str(output), do="name another -o, or --overwrite"
         )
+    make_folder(output.parent)
     return output
 
 
