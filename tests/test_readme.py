@@ -1,0 +1,66 @@
+"""What the README tells a newcomer to type works to the letter."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from simulated_stack import SimulatedStack
+
+from sarstack.cli import cli, run
+from sarstack.networks.card import shipped_model
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TYPED = [line for line in README.splitlines() if line.startswith("    sarstack ")]
+COMMANDS = [shlex.split(line.split("#")[0])[1:] for line in TYPED]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+MakeStack = Callable[..., SimulatedStack]
+
+
+@pytest.fixture
+def _newcomers_folder(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_stack(shape=(96, 128), n_dates=4)
+    shutil.copy(shipped_model("despecknet"), tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_readme_has_commands_and_python() -> None:
+    assert {c[0] for c in COMMANDS} >= {"info", "build-labels", "train", "despeckle"}
+    assert PYTHON
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_newcomers_folder")
+def test_the_commands_of_the_readme_run() -> None:
+    for number, command in enumerate(COMMANDS):
+        if command[0] == "train":
+            command = [*command, "--steps", "2", "--overwrite"]
+        if command[0] == "despeckle":
+            command = [f"out{number}" if word == "out/" else word for word in command]
+        assert run(["-q", *command]) == 0, command
+
+
+@pytest.mark.usefixtures("_newcomers_folder")
+def test_the_python_of_the_readme_runs() -> None:
+    mpl.use("agg")
+    for block in PYTHON:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_every_option_the_readme_names_exists() -> None:
+    known = {o for c in cli.commands.values() for p in c.params for o in p.opts} | {"--help"}
+    known |= {option for p in cli.params for option in p.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"conda[^\n]*", "", README)))
+    assert named <= known, named - known
+
+
+def test_every_file_the_readme_links_to_is_there() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (root / target).exists(), target
