@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from sarstack import __version__
+from sarstack.bench_cli import bench
 from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning, UsageError
 
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
@@ -45,6 +46,9 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+cli.add_command(bench)
 
 
 def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:

@@ -15,6 +15,7 @@ from scipy.ndimage import maximum_filter
 
 from sarstack.errors import UsageError
 from sarstack.gamma import moment_looks
+from sarstack.masking import box_mean
 
 Image = NDArray[np.floating]
 
@@ -100,6 +101,68 @@ def ratio_statistics(noisy: Image, despeckled: Image) -> RatioStatistics:
     logs = np.log(ratio[ratio > 0])
     spread = float(logs.var(ddof=1)) if logs.size > 1 else float("nan")
     return RatioStatistics(float(ratio.mean()), float(ratio.var(ddof=1)), spread)
+
+
+def contrast_kept(
+    despeckled: Image, truth: Image, inside: NDArray[np.bool_], beside: NDArray[np.bool_]
+) -> float:
+    """Return the share of a contrast that is left, both contrasts in dB.
+
+    Parameters
+    ----------
+    despeckled, truth : ndarray, shape (y, x), floating
+        Linear intensity.
+    inside, beside : ndarray, shape (y, x), bool
+        Pixels of the object (a river, a road) and of the ground next to it.
+
+    Returns
+    -------
+    float
+        1 if the object is as dark or bright against its surroundings as in truth, 0 if it
+        is gone; NaN if the truth has no contrast or either place no valid pixel.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left, full = (
+            np.log(_finite_mean(image[inside]) / _finite_mean(image[beside]))
+            for image in (despeckled, truth)
+        )
+    return float(left / full) if full else float("nan")
+
+
+def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px: int = 15) -> float:
+    """Return how much of the scene is left in the ratio image noisy / despeckled.
+
+    The correlation of the log ratio with the detail of the scene: the logarithm of the
+    reference less its mean in a window.
+
+    Parameters
+    ----------
+    noisy, despeckled : ndarray, shape (y, x), floating
+        Linear intensity.
+    reference : ndarray, shape (y, x), floating
+        The truth, or the mean of other dates: its speckle must not be that of `noisy`, or
+        speckle itself would count as detail.
+    width_px : int
+        Odd width of the window.
+
+    Returns
+    -------
+    float
+        0 if what was taken out is speckle alone; positive if detail was taken with it (bright
+        things are bright in the ratio), negative if detail was sharpened. NaN if the ratio or
+        the scene does not vary.
+    """
+    _common(noisy, despeckled)
+    _common(noisy, reference)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = [np.log(np.where(image > 0, image, np.nan).astype(np.float64))
+                for image in (noisy, despeckled, reference)]  # fmt: skip
+    valid = np.isfinite(logs[0] + logs[1] + logs[2])
+    detail = (logs[2] - box_mean(logs[2], valid, width_px))[valid]
+    ratio = (logs[0] - logs[1])[valid]
+    if valid.sum() < 2 or np.ptp(ratio) < 1e-12 or np.ptp(detail) < 1e-12:
+        return float("nan")
+    return float(np.corrcoef(ratio, detail)[0, 1])
 
 
 def border_gradient_ratio(
@@ -193,6 +256,6 @@ def _log_ratio(first: Image, second: Image) -> NDArray[np.float64]:
     return np.asarray(np.log(a[positive] / b[positive]))
 
 
-def _finite_mean(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
+def _finite_mean(values: Image) -> float:
+    finite = values[np.isfinite(values)].astype(np.float64)
     return float(finite.mean()) if finite.size else float("nan")

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "sarstack"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Top to bottom; a file may import from its own layer and from those below.
 LAYERS = [
-    ["cli", "accessor", "__init__", "__main__"],
-    ["workflows"],
+    ["cli", "bench_cli", "accessor", "__init__", "__main__"],
+    ["workflows", "benchmark"],
     ["patches", "tasks", "scratch", "cog", "report", "stac", "config", "runlog", "cluster",
      "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",

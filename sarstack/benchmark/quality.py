@@ -1,0 +1,185 @@
+"""The job behind ``sarstack bench quality``: suites and stacks in, tables and pictures out."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sarstack.benchmark.leave_one_out import RealStack, mean_of_others, read_stack, score_stack
+from sarstack.benchmark.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
+from sarstack.benchmark.suites import SUITES, Suite, find_suite, make_cases
+from sarstack.benchmark.tables import (
+    Table,
+    draw_crops,
+    draw_table,
+    explain_columns,
+    render_text,
+    write_csv,
+    write_rows,
+)
+from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
+from sarstack.errors import ModelCardError
+
+LOGGER = logging.getLogger("sarstack")
+
+INPUT = "input"
+# Each picture of eight panels takes seconds and megabytes: those that tell most.
+PICTURED = ("lines", "points", "fields", "town")
+CROP_PX = 256
+
+Methods = dict[str, Despeckler | None]
+
+
+def choose_methods(names: Sequence[str] = ()) -> Methods:
+    """Build the despecklers by name, the input itself first; all registered ones by default.
+
+    Raises
+    ------
+    UsageError, ModelCardError
+        If a method that was named cannot be built. Without names, one whose model is not
+        installed is left out and told.
+    """
+    chosen: Methods = {INPUT: None}
+    for name in names or despeckler_names():
+        try:
+            despeckler = make_despeckler(name)
+        except ModelCardError as missing:
+            if names:
+                raise
+            LOGGER.warning("without %s: %s", name, missing.what)
+            continue
+        despeckler.warm_up()
+        chosen[Path(name).stem if name.endswith(".safetensors") else name] = despeckler
+    return chosen
+
+
+def bench_quality(
+    output: Path,
+    *,
+    suites: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    stacks: Sequence[str] = (),
+    scale: str | None = None,
+    size_px: int = 256,
+    n_scenes: int = 6,
+    tell: Callable[[str], object] = LOGGER.info,
+) -> list[Table]:
+    """Score methods on simulated suites and real stacks.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the tables (CSV, PNG, ``tables.txt``) and crops; made if absent.
+    suites : sequence of str
+        Names in :data:`sarstack.benchmark.suites.SUITES`; all by default, none if only
+        `stacks` are given.
+    methods : sequence of str
+        Registered names or ``.safetensors`` models; all registered ones by default.
+    stacks : sequence of str
+        Paths of real stacks of four dates or more.
+    scale : str, optional
+        ``linear``, ``amplitude`` or ``db``, for stacks that do not tell.
+    size_px, n_scenes : int
+        Side and number of simulated landscapes, see :func:`make_cases`.
+    tell : callable
+        Called with the text of each table when it is ready.
+
+    Returns
+    -------
+    list of Table
+
+    Raises
+    ------
+    UsageError, ModelCardError, StackError
+        Before any work if a name, size or stack cannot be used.
+    """
+    chosen_suites = [find_suite(name) for name in suites or ([] if stacks else SUITES)]
+    chosen = choose_methods(methods)
+    read = [stack for path in stacks for stack in read_stack(path, scale)]
+    output.mkdir(parents=True, exist_ok=True)
+    tables, rows = [], []
+    for suite in chosen_suites:
+        table, scenes = bench_suite(suite, chosen, size_px, n_scenes, output)
+        rows += scenes
+        tables.append(_tell_table(table, output, tell))
+    for stack in read:
+        tables.append(_tell_table(bench_stack(stack, chosen, output), output, tell))
+    if rows:
+        write_rows(rows, output / "scenes.csv")
+    meanings = explain_columns(tables)
+    tell(meanings)
+    text = "\n\n".join([*(render_text(table) for table in tables), meanings])
+    (output / "tables.txt").write_text(text + "\n", encoding="utf-8")
+    return tables
+
+
+def _tell_table(table: Table, output: Path, tell: Callable[[str], object]) -> Table:
+    write_csv(table, output / f"{table.name}.csv")
+    draw_table(table, output / f"{table.name}.png")
+    tell(render_text(table) + "\n")
+    return table
+
+
+def bench_suite(
+    suite: Suite, methods: Methods, size_px: int, n_scenes: int, output: Path | None = None
+) -> tuple[Table, list[dict[str, str | float]]]:
+    """Score methods on one suite; crops go to `output`.
+
+    Returns
+    -------
+    table : Table
+        Pooled over scenes.
+    rows : list of dict
+        A row for each scene and method.
+    """
+    found: dict[str, list[Scores]] = {name: [] for name in methods}
+    costs: Scores = {}
+    rows: list[dict[str, str | float]] = []
+    for case in make_cases(suite, size_px, n_scenes):
+        LOGGER.debug("%s, %s", suite.name, case.scene.name)
+        costs = costs or {
+            name: measure_cost(despeckler.apply, case.noisy)
+            for name, despeckler in methods.items()
+            if despeckler is not None
+        }
+        results = {}
+        for name, despeckler in methods.items():
+            results[name] = case.noisy if despeckler is None else despeckler.apply(case.noisy)
+            scores = score_case(case, results[name])
+            found[name].append(scores)
+            rows.append({"suite": suite.name, "scene": case.scene.name, "method": name, **scores})
+        if output and (case.scene.name in PICTURED or suite.n_dates > 1):
+            _draw(case.noisy, case.truth, results, output / f"{suite.name}-{case.scene.name}.png")
+    pooled = {
+        name: {**pool_scores(scores), "cpu_s_per_mpx": costs.get(name, NAN)}
+        for name, scores in found.items()
+    }
+    return Table(suite.name, suite.title, pooled), rows
+
+
+def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) -> Table:
+    """Score methods on a real stack by leaving dates out; crops go to `output`."""
+    rows, results = {}, {}
+    for name, despeckler in methods.items():
+        results[name], rows[name] = score_stack(stack, despeckler)
+    if output:
+        others = mean_of_others(stack.intensity)
+        _draw(stack.intensity, others, results, output / f"{stack.name}-crop.png")
+    n_dates, height, width = stack.intensity.shape
+    title = f"{stack.name}: {n_dates} dates of {height} x {width}, {stack.looks:.1f} looks"
+    return Table(stack.name, title, rows)
+
+
+def _draw(noisy: Cube, reference: Cube, results: dict[str, Cube], path: Path) -> None:
+    """Draw the middle of the middle date."""
+    date = len(noisy) // 2
+    rows, columns = (
+        slice((n - min(n, CROP_PX)) // 2, (n + min(n, CROP_PX)) // 2) for n in noisy.shape[1:]
+    )
+
+    def crop(cube: Cube) -> Cube:
+        return np.asarray(cube[date, rows, columns])
+
+    made = {name: crop(cube) for name, cube in results.items() if name != INPUT}
+    draw_crops(crop(noisy), crop(reference), made, path, path.stem)
