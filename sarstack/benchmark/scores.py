@@ -32,7 +32,10 @@ def _worst(values: NDArray[np.float64]) -> float:
 
 def _harmonic_mean(values: NDArray[np.float64]) -> float:
     # Looks are inverse variances: variances are what can be averaged.
-    return float(1 / np.mean(1 / values)) if (values > 0).all() else NAN
+    if not (values > 0).all():
+        return NAN
+    mean = float(np.mean(1 / values))
+    return 1 / mean if mean else float("inf")
 
 
 class Score(NamedTuple):

@@ -1,0 +1,220 @@
+"""The benchmark judges rightly: known results get the scores that theory gives them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import polygamma
+
+from sarstack import metrics
+from sarstack.benchmark import leave_one_out, quality, tables
+from sarstack.benchmark.scenes import LINE_WIDTHS_PX, make_scenes
+from sarstack.benchmark.scores import score_case
+from sarstack.benchmark.suites import SUITES, make_cases
+from sarstack.cli import run
+from sarstack.despecklers import despeckler_names, make_despeckler
+from sarstack.errors import UsageError
+
+SIZE_PX = 96
+STACKS = Path(__file__).parents[2] / "shared" / "data" / "stacks"
+SINGLE = [name for name, suite in SUITES.items() if suite.n_dates == 1]
+
+
+def cases_of(suite, n_scenes=1):
+    return {c.scene.name: c for c in make_cases(SUITES[suite], SIZE_PX, n_scenes)}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_truth_has_no_error(suite):
+    for case in cases_of(suite).values():
+        scores = score_case(case, case.truth)
+        assert scores["rmse_db"] == 0
+        assert scores["bias_db"] == pytest.approx(0, abs=1e-9)
+        assert scores["psnr_db"] == np.inf
+        for name, ideal in (("point_loss_db", 0), ("line_kept", 1), ("thin_line_kept", 1)):
+            assert np.isnan(scores[name]) or scores[name] == pytest.approx(ideal, abs=1e-9)
+        # What is taken out is speckle: of the right strength, and it does not look like the scene.
+        assert scores["ratio_variance"] == pytest.approx(1, abs=0.15)
+        assert np.isnan(scores["ratio_structure"]) or abs(scores["ratio_structure"]) < 0.1
+
+
+@pytest.mark.parametrize("suite", SINGLE)
+def test_the_input_has_the_error_of_its_speckle(suite):
+    """RMSE^2 of gamma speckle = psi1(L) + (psi(L) - ln L)^2, in dB."""
+    looks = SUITES[suite].simulator.looks
+    error = polygamma(1, looks) + (polygamma(0, looks) - np.log(looks)) ** 2
+    case = cases_of(suite, 0)["flat"]
+    scores = score_case(case, case.noisy)
+    assert scores["rmse_db"] == pytest.approx(10 / np.log(10) * np.sqrt(error), rel=0.04)
+    assert scores["enl"] == pytest.approx(looks, rel=0.15)
+    assert scores["flat_bias_db"] == 0
+    assert scores["ratio_variance"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_gain_is_found_as_bias_everywhere():
+    scores = score_case(cases_of("rtc", 0)["flat"], 2 * cases_of("rtc", 0)["flat"].noisy)
+    plain = score_case(cases_of("rtc", 0)["flat"], cases_of("rtc", 0)["flat"].noisy)
+    doubled_db = 10 * np.log10(2)
+    assert scores["bias_db"] - plain["bias_db"] == pytest.approx(doubled_db, abs=1e-5)
+    assert scores["flat_bias_db"] == pytest.approx(doubled_db, abs=1e-5)
+    assert scores["ratio_mean"] == pytest.approx(0.5, abs=1e-5)
+
+
+def test_boxcar_beats_the_input_and_pays_with_lines_and_points():
+    methods = quality.choose_methods(["boxcar"])
+    table, rows = quality.bench_suite(SUITES["grd"], methods, SIZE_PX, 1)
+    given, smooth = table.rows["input"], table.rows["boxcar"]
+    assert smooth["rmse_db"] < 0.8 * given["rmse_db"]
+    assert smooth["enl"] > 4 * given["enl"]
+    assert smooth["thin_line_kept"] < smooth["line_kept"] < 0.8 < given["line_kept"]
+    assert smooth["point_loss_db"] > 3 > abs(given["point_loss_db"])
+    assert smooth["ratio_structure"] > 0.1
+    assert abs(smooth["flat_bias_db"]) < 0.3
+    assert len(rows) == 2 * 6
+
+
+def test_suites_are_the_same_every_time_and_share_their_scenes():
+    again = [cases_of("grd"), cases_of("grd"), cases_of("rtc")]
+    for name, case in again[0].items():
+        np.testing.assert_array_equal(case.noisy, again[1][name].noisy)
+        np.testing.assert_array_equal(
+            case.scene.reflectivity.diffuse, again[2][name].scene.reflectivity.diffuse
+        )
+
+
+def test_lines_have_their_widths_and_points_their_places():
+    scenes = {scene.name: scene for scene in make_scenes(256, 0)}
+    for line in scenes["lines"].lines:
+        assert line.inside.sum() / 256 == pytest.approx(line.width_px, rel=0.03)
+        assert not (line.inside & line.beside).any()
+    assert {line.width_px for line in scenes["lines"].lines} == set(LINE_WIDTHS_PX)
+    strongest = np.argwhere(scenes["points"].reflectivity.points)
+    assert sorted(map(tuple, strongest)) == sorted(scenes["points"].points)
+    for field in scenes["flat"].flats:
+        assert np.ptp(scenes["flat"].reflectivity.diffuse[field]) == 0
+
+
+def test_changed_pixels_are_scored_apart():
+    (case,) = make_cases(SUITES["grd-stack"], SIZE_PX, 1)
+    assert 0 < case.changed.mean() < 0.5
+    wrong = np.where(case.changed, 2 * case.truth, case.truth).astype(np.float32)
+    scores = score_case(case, wrong)
+    assert scores["rmse_changed_db"] == pytest.approx(10 * np.log10(2), abs=1e-5)
+    assert scores["rmse_unchanged_db"] == 0
+
+
+def test_leaving_dates_out_finds_the_speckle_and_nothing_of_the_scene():
+    """Spread^2 of the input = psi1(L) of the date + psi1(L M) of the mean of M others."""
+    rng, looks, n_dates = np.random.default_rng(8), 4.0, 8
+    land = np.exp(rng.normal(-2, 1, (100, 100)))
+    block = (land * rng.gamma(looks, 1 / looks, (n_dates, 100, 100))).astype(np.float32)
+    block[:, :20, :30] = np.nan
+    block[2] *= 3  # a date brighter as a whole is not punished
+    stack = leave_one_out.RealStack("made", block, looks)
+    _, scores = leave_one_out.score_stack(stack, None)
+    others, half = 1 / (looks * (n_dates - 1)), 1 / (looks * n_dates / 2)
+    speckle = float(polygamma(1, looks))
+    assert scores["spread"] == pytest.approx(np.sqrt(speckle + others), rel=0.05)
+    assert scores["spread_half"] == pytest.approx(np.sqrt(speckle + half), rel=0.05)
+
+
+def test_a_method_of_many_dates_never_sees_its_reference():
+    rng = np.random.default_rng(9)
+    block = rng.gamma(4, 0.25, (6, 64, 64)).astype(np.float32)
+    quegan_yu = make_despeckler("quegan-yu")
+    stack = leave_one_out.RealStack("made", block, 4.0)
+    despeckled, scores = leave_one_out.score_stack(stack, quegan_yu)
+    assert np.isnan(scores["spread"])
+    changed = block.copy()
+    changed[1::2] *= rng.uniform(0.5, 2, (3, 64, 64)).astype(np.float32)
+    again, _ = leave_one_out.score_stack(leave_one_out.RealStack("made", changed, 4.0), quegan_yu)
+    # Looks are measured on the half only, too: not a bit may come from the other one.
+    np.testing.assert_array_equal(again[::2], despeckled[::2])
+
+
+def test_contrast_and_ratio_structure_have_their_ideal_values():
+    rng = np.random.default_rng(10)
+    truth = np.ones((60, 60))
+    truth[:, 30] = 4
+    line = truth > 1
+    noisy = truth * rng.gamma(5, 0.2, truth.shape)
+    assert metrics.contrast_kept(np.sqrt(truth), truth, line, ~line) == pytest.approx(0.5)
+    assert np.isnan(metrics.contrast_kept(truth, np.ones_like(truth), line, ~line))
+    assert abs(metrics.ratio_structure(noisy, truth, truth)) < 0.05
+    assert metrics.ratio_structure(truth, np.ones_like(truth), truth) > 0.9
+    assert np.isnan(metrics.ratio_structure(noisy, noisy, truth))
+
+
+def test_every_registered_method_takes_part():
+    assert list(quality.choose_methods()) == ["input", *despeckler_names()]
+
+
+@pytest.mark.parametrize(
+    "names", [["boxcar", "lee"], pytest.param(None, marks=pytest.mark.slow, id="all")]
+)
+def test_command_scores_methods_and_writes_tables(names, tmp_path, capsys):
+    arguments = f"bench quality -o {tmp_path} --suite rtc --size-px {SIZE_PX} --scenes 0"
+    chosen = [part for name in names or [] for part in ("--method", name)]
+    names = names or despeckler_names()
+    assert run([*arguments.split(), *chosen]) == 0
+    with (tmp_path / "rtc.csv").open() as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["input", *names]
+    assert all(0 < float(row["rmse_db"]) < 30 for row in rows.values())
+    assert all(float(rows[name]["cpu_s_per_mpx"]) > 0 for name in names)
+    for name in ("rtc.png", "rtc-lines.png", "rtc-points.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "scenes.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 5 * len(rows)
+    shown = capsys.readouterr().out
+    assert "RMSE dB" in shown
+    assert set(names) <= {line.split(" ")[0] for line in shown.splitlines()}
+    assert "RMSE dB" in (tmp_path / "tables.txt").read_text()
+
+
+def test_real_stacks_are_scored():
+    folder = STACKS / "opera-rtc-21date" / "T137-292321-IW2"
+    if not folder.exists():
+        pytest.skip("no shared data here")
+    methods = quality.choose_methods(["lee", "quegan-yu"])
+    stacks = leave_one_out.read_stack(str(folder))
+    assert [stack.name for stack in stacks] == ["T137-292321-IW2-vv", "T137-292321-IW2-vh"]
+    for stack in stacks:
+        table = quality.bench_stack(stack, methods)
+        assert table.rows["lee"]["spread"] < 0.85 * table.rows["input"]["spread"]
+        assert table.rows["quegan-yu"]["spread_half"] < table.rows["lee"]["spread_half"]
+
+
+def test_command_scores_stacks_alone_with_their_crops(tmp_path):
+    rng = np.random.default_rng(11)
+    for date in range(4):
+        speckled = rng.gamma(4, 0.025, (60, 70)).astype(np.float32)
+        np.save(tmp_path / f"site_2021010{date + 1}_vv.npy", speckled)
+    arguments = f"bench quality -o {tmp_path}/out --method lee --stack {tmp_path}"
+    assert run([*arguments.split(), "--scale", "linear"]) == 0
+    name = f"{tmp_path.name}-vv"
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {f"{name}.csv", f"{name}.png", f"{name}-crop.png", "tables.txt"}
+
+
+def test_what_cannot_be_done_is_said_first(tmp_path):
+    with pytest.raises(UsageError, match="grd"):
+        quality.bench_quality(tmp_path / "none", suites=["gdr"])
+    with pytest.raises(UsageError, match="boxcar"):
+        quality.choose_methods(["boxcat"])
+    with pytest.raises(UsageError, match="size_px"):
+        next(make_scenes(40, 0))
+    np.save(tmp_path / "a_20210101_vv.npy", np.full((50, 50), 0.1, np.float32))
+    with pytest.raises(UsageError, match="1 dates"):
+        leave_one_out.read_stack(str(tmp_path / "a_20210101_vv.npy"), "linear")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_score_without_meaning_is_a_dash_and_no_zero_is_negative():
+    table = tables.Table("t", "T", {"a": {"rmse_db": 1.0, "bias_db": -0.0001},
+                                    "b": {"rmse_db": np.nan, "bias_db": 0.5}})  # fmt: skip
+    text = tables.render_text(table)
+    assert text.splitlines()[2].split() == ["a", "1.000", "0.000"]
+    assert text.splitlines()[3].split() == ["b", "-", "0.500"]
+    assert tables.find_best(table) == {(0, 0)}
