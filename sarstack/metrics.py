@@ -129,6 +129,31 @@ def contrast_kept(
     return float(left / full) if full else float("nan")
 
 
+def change_kept(despeckled: Image, truth: Image, usual: Image) -> float:
+    """Return the share of what changed on a date that is left, in dB.
+
+    Parameters
+    ----------
+    despeckled, truth, usual : ndarray, any shape, floating
+        Linear intensity of changed pixels: the result, what it should be, and what it would
+        be without the change.
+
+    Returns
+    -------
+    float
+        Slope of ``ln(despeckled / usual)`` over ``ln(truth / usual)``: 1 if changes are kept,
+        0 if the result shows what other dates show. NaN if nothing changes.
+    """
+    _common(despeckled, truth)
+    _common(truth, usual)
+    positive = (despeckled > 0) & (truth > 0) & (usual > 0)  # false where NaN
+    base = np.log(usual[positive].astype(np.float64))
+    left, full = (np.log(image[positive]) - base for image in (despeckled, truth))
+    if full.size < 2 or np.ptp(full) < 1e-12:
+        return float("nan")
+    return float(np.cov(left, full)[0, 1] / full.var(ddof=1))
+
+
 def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px: int = 15) -> float:
     """Return how much of the scene is left in the ratio image noisy / despeckled.
 

@@ -9,12 +9,14 @@ from scipy.special import polygamma
 
 from sarstack import metrics
 from sarstack.benchmark import leave_one_out, quality, tables
+from sarstack.benchmark.changes import draw_gains, simulate_changes
 from sarstack.benchmark.scenes import LINE_WIDTHS_PX, make_scenes
 from sarstack.benchmark.scores import score_case
 from sarstack.benchmark.suites import SUITES, make_cases
 from sarstack.cli import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
+from sarstack.simulation import SpeckleSimulator
 
 SIZE_PX = 96
 STACKS = Path(__file__).parents[2] / "shared" / "data" / "stacks"
@@ -102,6 +104,25 @@ def test_changed_pixels_are_scored_apart():
     scores = score_case(case, wrong)
     assert scores["rmse_changed_db"] == pytest.approx(10 * np.log10(2), abs=1e-5)
     assert scores["rmse_unchanged_db"] == 0
+    assert score_case(case, case.truth)["change_kept"] == pytest.approx(1)
+    # A method that shows the usual state everywhere is right only where nothing happened.
+    blind = score_case(case, case.usual)
+    assert blind["change_kept"] == pytest.approx(0, abs=1e-6)
+    assert blind["rmse_unchanged_db"] < 0.5 < 3 < blind["rmse_changed_db"]
+
+
+def test_things_happen_on_some_dates_and_the_usual_state_is_that_of_most():
+    gain_db = draw_gains(10, 128, np.random.default_rng(3))
+    happens = np.abs(gain_db) > 0
+    assert 0.005 < happens.mean() < 0.3
+    assert happens.any(axis=(1, 2)).all()
+    assert gain_db.min() < -5  # floods
+    assert gain_db.max() > 10  # ships
+    stack = simulate_changes(10, 128, "fields", SpeckleSimulator(4.5), np.random.default_rng(3))
+    away = np.abs(stack.truth / stack.usual - 1)
+    assert 0.005 < stack.changed.mean() < 0.3
+    # The drift of a whole date is part of its usual state, so nearly all else agrees exactly.
+    assert np.quantile(away[~stack.changed], 0.9) < 1e-4
 
 
 def test_leaving_dates_out_finds_the_speckle_and_nothing_of_the_scene():

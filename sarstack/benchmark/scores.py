@@ -64,6 +64,7 @@ SCORES: dict[str, Score] = {
     "rmse_changed_db": Score("changed dB", "the same where a date differs from the others", 3,
                              _root_mean_square),
     "rmse_unchanged_db": Score("unchanged dB", "the same elsewhere", 3, _root_mean_square),
+    "change_kept": Score("change kept", "share of the changes, in dB, that is left; 1", 2),
     "spread": Score("spread", "of ln(result / mean of all other dates)", 4, _root_mean_square),
     "spread_half": Score("spread/2", "the same with half of the dates seen and the other half as "
                          "reference", 4, _root_mean_square),
@@ -137,12 +138,14 @@ def score_case(case: Case, despeckled: Cube) -> Scores:
 
 
 def _split_by_change(case: Case, despeckled: Cube) -> Scores:
-    if case.changed is None:
-        return {"rmse_changed_db": NAN, "rmse_unchanged_db": NAN}
+    if case.changed is None or case.usual is None:
+        return {"rmse_changed_db": NAN, "rmse_unchanged_db": NAN, "change_kept": NAN}
     changed, rest = case.changed, ~case.changed
+    usual = case.usual[changed]
     return {
         "rmse_changed_db": metrics.rmse_db(despeckled[changed], case.truth[changed]),
         "rmse_unchanged_db": metrics.rmse_db(despeckled[rest], case.truth[rest]),
+        "change_kept": metrics.change_kept(despeckled[changed], case.truth[changed], usual),
     }
 
 

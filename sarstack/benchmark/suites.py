@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.benchmark.changes import simulate_changes
 from sarstack.benchmark.scenes import SEED, Scene, make_scenes
 from sarstack.errors import UsageError
 from sarstack.reflectivity import LANDS, Reflectivity
-from sarstack.simulation import SpeckleSimulator, simulate_stack
+from sarstack.simulation import SpeckleSimulator
 
 FloatCube = NDArray[np.float32]
 
@@ -49,14 +50,17 @@ class Case:
         Linear power; `truth` is the exact expectation of `noisy`.
     looks : float
         Of the speckle.
+    usual : ndarray, shape (time, y, x), float32, optional
+        What each date would be if it did not differ from the others; None for single dates.
     changed : ndarray, shape (time, y, x), bool, optional
-        Where a date differs from the others; None for single dates.
+        Where it differs.
     """
 
     scene: Scene
     noisy: FloatCube
     truth: FloatCube
     looks: float
+    usual: FloatCube | None = None
     changed: NDArray[np.bool_] | None = None
 
 
@@ -123,8 +127,9 @@ def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:
         # Every third kind first: fields and town differ most.
         kind = kinds[(3 * index + index // 2) % len(kinds)]
         rng = np.random.default_rng([SEED, suite.seed, index])
-        stack = simulate_stack(suite.n_dates, shape, rng, suite.simulator, kind=kind)
+        stack = simulate_changes(suite.n_dates, size_px, kind, suite.simulator, rng)
         # The landscape itself is not needed: truth says what there is to say.
         land = Reflectivity(stack.truth[0], np.zeros(shape, np.complex64))
         scene = Scene(f"{kind}-{index + 1}", land)
-        yield Case(scene, stack.intensity, stack.truth, suite.simulator.looks, stack.changed)
+        looks = suite.simulator.looks
+        yield Case(scene, stack.noisy, stack.truth, looks, stack.usual, stack.changed)

@@ -1,0 +1,124 @@
+"""Stacks in which things happen: mown fields, floods, new buildings, ships that come and go.
+
+A method that looks at other dates must not carry any of it from one date to another.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.reflectivity import Reflectivity, simulate_reflectivity
+from sarstack.simulation import SpeckleSimulator
+
+FloatCube = NDArray[np.float32]
+Gain = NDArray[np.float64]
+
+# Per 256 x 256 pixels.
+N_FIELDS, N_FLOODS, N_BUILDINGS, N_SHIPS = 5, 2, 6, 12
+DRIFT_DB = 0.3
+CHANGED_DB = 1.0
+
+
+class ChangingStack(NamedTuple):
+    """A stack whose truth and whose changes are known.
+
+    Attributes
+    ----------
+    noisy, truth : ndarray, shape (time, y, x), float32
+        Linear power, observed and expected.
+    usual : ndarray, shape (time, y, x), float32
+        What each date would be if nothing had changed: the median date, as bright as it.
+    """
+
+    noisy: FloatCube
+    truth: FloatCube
+    usual: FloatCube
+
+    @property
+    def changed(self) -> NDArray[np.bool_]:
+        """Where truth differs from the usual by more than 1 dB, point response included."""
+        return np.abs(10 * np.log10(self.truth / self.usual)) > CHANGED_DB
+
+
+def simulate_changes(
+    n_dates: int, size_px: int, kind: str, simulator: SpeckleSimulator, rng: np.random.Generator
+) -> ChangingStack:
+    """Simulate one landscape on many dates while things happen in it.
+
+    Parameters
+    ----------
+    n_dates : int
+        Three or more, so that there is a usual state.
+    size_px : int
+        Side of the scene.
+    kind : str
+        Land cover, see :func:`sarstack.reflectivity.simulate_reflectivity`.
+    simulator : SpeckleSimulator
+    rng : numpy.random.Generator
+        Source of all randomness.
+
+    Returns
+    -------
+    ChangingStack
+    """
+    land = simulate_reflectivity((size_px, size_px), rng, kind)
+    gain_db = draw_gains(n_dates, size_px, rng)
+    drift = 10 ** (rng.normal(0, DRIFT_DB, (n_dates, 1, 1)) / 10)
+    gain = (10 ** (gain_db / 10) * drift).astype(np.float32)
+    scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
+    truth = np.stack([simulator.expect(scene) for scene in scenes])
+    noisy = np.stack([simulator.observe(scene, rng) for scene in scenes])
+    usual = np.median(truth / drift, axis=0) * drift
+    return ChangingStack(noisy, truth, usual.astype(np.float32))
+
+
+def draw_gains(n_dates: int, size_px: int, rng: np.random.Generator) -> Gain:
+    """Draw what happens, as change of brightness in dB, shape (time, y, x).
+
+    A mown field is 2 to 5 dB darker or brighter from one date on; a flood 6 to 12 dB
+    darker on one or two dates; a building, a bright wall and its shadow, stands from one date
+    on; a ship is 12 to 25 dB brighter on one date, one to five pixels long.
+    """
+    gain_db = np.zeros((n_dates, size_px, size_px))
+    share = (size_px / 256) ** 2
+    events = [(_mow, N_FIELDS), (_flood, N_FLOODS), (_build, N_BUILDINGS), (_sail, N_SHIPS)]
+    for happen, count in events:
+        for _ in range(max(round(count * share), 1)):
+            happen(gain_db, rng)
+    return gain_db
+
+
+def _mow(gain_db: Gain, rng: np.random.Generator) -> None:
+    height, width = rng.integers(12, 40, 2)
+    y, x = rng.integers(0, gain_db.shape[1], 2)
+    first = int(rng.integers(1, len(gain_db)))
+    change_db = rng.choice([-1.0, 1.0]) * rng.uniform(2, 5)
+    gain_db[first:, y : y + height, x : x + width] += change_db
+
+
+def _flood(gain_db: Gain, rng: np.random.Generator) -> None:
+    """Cover a low place: a disc whose shore bends."""
+    side = gain_db.shape[1]
+    rows, columns = np.ogrid[:side, :side]
+    y, x = rng.integers(0, side, 2)
+    angle = np.arctan2(rows - y, columns - x)
+    bends = sum(rng.uniform(0, 0.4 / n) * np.cos(n * angle + rng.uniform(0, 7)) for n in (2, 3, 5))
+    under = np.hypot(rows - y, columns - x) < rng.uniform(12, 30) * (1 + bends)
+    first = int(rng.integers(0, len(gain_db)))
+    gain_db[first : first + int(rng.integers(1, 3)), under] -= rng.uniform(6, 12)
+
+
+def _build(gain_db: Gain, rng: np.random.Generator) -> None:
+    height, width = rng.integers(4, 13, 2)
+    y, x = rng.integers(0, gain_db.shape[1] - 16, 2)
+    first = int(rng.integers(1, len(gain_db)))
+    gain_db[first:, y : y + height, x : x + 2] += rng.uniform(8, 18)
+    gain_db[first:, y : y + height, x + 2 : x + 2 + width // 2] -= rng.uniform(3, 8)
+
+
+def _sail(gain_db: Gain, rng: np.random.Generator) -> None:
+    height, width = rng.integers(1, 6), rng.integers(1, 3)
+    y, x = rng.integers(0, gain_db.shape[1] - 5, 2)
+    date = int(rng.integers(0, len(gain_db)))
+    gain_db[date, y : y + height, x : x + width] += rng.uniform(12, 25)
