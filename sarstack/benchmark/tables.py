@@ -153,5 +153,5 @@ def draw_crops(
         in_db = {name: 10 * np.log10(image) for name, image in shown.items()}
     finite = in_db["reference"][np.isfinite(in_db["reference"])]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (-25.0, 0.0)
-    panels = [(f"{name} [dB]", image, low - 2, high + 2) for name, image in in_db.items()]
+    panels = [(f"{name} [dB]", image, low - 4, high + 4) for name, image in in_db.items()]
     return draw_panels(panels, path, title=title)
