@@ -167,12 +167,13 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
+    quiet = {"nthreads": 1, "silence_logs": logging.ERROR}
     workers = {
-        i: {"cls": Nanny, "options": {"nthreads": 1, "env": environments[i % len(environments)]}}
+        i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}
         for i in range(count)
     }
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
-    with SpecCluster(workers=workers, scheduler=scheduler) as cluster:
+    with SpecCluster(workers, scheduler, silence_logs=logging.ERROR) as cluster:
         yield cluster
 
 
