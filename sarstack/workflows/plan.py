@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -15,13 +16,20 @@ from sarstack.cluster import n_cores
 from sarstack.config import DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
-from sarstack.errors import NotEnoughSpaceError, ResumeMismatchError, StackError, UsageError
+from sarstack.errors import (
+    NotEnoughSpaceError,
+    ResumeMismatchError,
+    StackError,
+    StackReadError,
+    UsageError,
+)
 from sarstack.readers import index_stack
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
 
+LOGGER = logging.getLogger("sarstack")
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 # A Python process with the libraries of a worker, and GDAL making a COG in it; measured.
 BASE_BYTES = 270 * 2**20
@@ -118,7 +126,7 @@ class Plan:
         """Return the plan as text for `--dry-run`."""
         shape = self.stack.grid.shape
         dates = sorted({image.layer for image in self.images})
-        method = ", ".join(f"{k} {v}" for k, v in self.despeckler.settings().items())
+        method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.settings().items())
         rows = {
             "stack": self.stack.path,
             "method": f"{self.despeckler.name} ({method})",
@@ -126,13 +134,17 @@ class Plan:
             f"{len(self.images)} images; {len(self.finished)} finished before",
             "size": f"{shape.y} x {shape.x} px each",
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
-            "to read": f"{self.bytes_to_read / 1e9:.2f} GB",
-            "to write": f"at most {self.bytes_to_write / 1e9:.2f} GB in {self.output}",
+            "to read": f"{_size(self.bytes_to_read)}, halo included",
+            "to write": f"at most {_size(self.bytes_to_write)} into {self.output}",
             "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} "
             + ("workers" if self.config.cluster else "threads in one process"),
             "time": f"about {_duration(self.estimate_seconds(n_workers))}, reading not counted",
         }
         return "\n".join(f"{name:>12}: {value}" for name, value in rows.items())
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
 
 
 def _duration(seconds: float) -> str:
@@ -269,17 +281,16 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
 
 
 def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
-    import rasterio
-
-    from sarstack.cog import without_georeference_warning
-
     finished: list[Image] = []
     others: list[Image] = []
     for image in images:
         if not image.output.exists():
             continue
-        with without_georeference_warning(), rasterio.open(image.output) as raster:
-            same = raster.tags().get(FINGERPRINT_TAG) == image.fingerprint
+        try:
+            same = _read_fingerprint(image.output) == image.fingerprint
+        except StackReadError as damage:
+            LOGGER.warning("%s; it is made again", damage.what)
+            continue
         (finished if same else others).append(image)
     if others:
         raise ResumeMismatchError(
@@ -289,6 +300,17 @@ def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
             do="choose another folder with -o, or --overwrite to make them again",
         )
     return tuple(finished)
+
+
+def _read_fingerprint(result: Path) -> str | None:
+    """Read the mark of a finished image; an error if the file was cut off or damaged since."""
+    from sarstack.readers.headers import read_headers
+    from sarstack.readers.raster import open_gdal
+
+    read_headers(str(result))
+    with open_gdal(str(result)) as raster:
+        mark: str | None = raster.tags().get(FINGERPRINT_TAG)
+    return mark
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
