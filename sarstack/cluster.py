@@ -194,6 +194,12 @@ def _connect(address: str) -> Iterator[Any]:
     from distributed import Client
 
     is_file = "://" not in address and Path(address).suffix == ".json"
+    if is_file and not Path(address).is_file():
+        # The client would wait for it without end.
+        raise ClusterError(
+            f"cluster = {address!r}: there is no such scheduler file",
+            do=f"start the scheduler with `dask scheduler --scheduler-file {address}`",
+        )
     arguments = {"scheduler_file": address} if is_file else {"address": address}
     try:
         client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)

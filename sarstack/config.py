@@ -10,6 +10,7 @@ from sarstack.errors import ConfigError
 
 DEFAULT_FILE = "sarstack.yaml"
 Rule = Literal["cv", "paper"]
+_PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "must be given"}
 
 
 class SelectionConfig(BaseModel):
@@ -79,7 +80,8 @@ class SelectionConfig(BaseModel):
             config = cls(**entries)
         except ValidationError as failure:
             problems = [
-                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+                f"{'.'.join(map(str, e['loc']))}: "
+                + _PLAIN_WORDS.get(e["type"], e["msg"]).removeprefix("Value error, ")
                 for e in failure.errors()
             ]
             # The list of all names helps only who has misspelt one.

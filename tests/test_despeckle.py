@@ -27,6 +27,7 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.networks.card import model_sha256
+from sarstack.runlog import claim_folder
 from sarstack.workflows import despeckle as module
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import SCRATCH, despeckle
@@ -238,6 +239,43 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
         build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(output / "l.zarr")))
 
 
+def test_a_second_run_into_a_folder_in_use_is_refused(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(n_dates=2)
+    (tmp_path / "out").mkdir()
+    with (
+        claim_folder(tmp_path / "out"),
+        pytest.raises(UsageError, match="another run is writing"),
+    ):
+        despeckle(config_for(stack, tmp_path / "out"))
+    despeckle(config_for(stack, tmp_path / "out"))
+
+
+def test_results_damaged_since_are_made_again(make_stack: MakeStack, tmp_path: Path) -> None:
+    stack = make_stack(n_dates=2)
+    config = config_for(stack, tmp_path / "out")
+    results = despeckle(config).outputs
+    despeckle(config_for(stack, tmp_path / "whole"))
+    results[0].write_bytes(b"")
+    results[1].write_bytes(results[1].read_bytes()[:-500])
+    assert len(plan_despeckle(config).images) == 2
+    despeckle(config)
+    assert_same_files(tmp_path / "whole", tmp_path / "out")
+
+
+def test_a_run_replays_from_another_folder(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(n_dates=2)
+    monkeypatch.chdir(tmp_path)
+    despeckle(DespeckleConfig.make(stack=stack.folder.name, output="out", method="boxcar"))
+    monkeypatch.chdir(stack.folder)
+    replay = DespeckleConfig.read(tmp_path / "out" / "run.yaml", output=str(tmp_path / "again"))
+    despeckle(replay)
+    assert_same_files(tmp_path / "out", tmp_path / "again")
+
+
 def test_results_do_not_lie_among_the_images(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +312,8 @@ def test_a_cluster_that_is_not_there_is_said_before_any_work(
     stack = make_stack()
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9 "):
         despeckle(config_for(stack, tmp_path / "out", cluster="tcp://127.0.0.1:9"))
+    with pytest.raises(ClusterError, match="no such scheduler file"):
+        despeckle(config_for(stack, tmp_path / "out", cluster="nowhere.json"))
     assert not list((tmp_path / "out").glob("*.tif"))
 
 

@@ -75,12 +75,17 @@ def index_stack(
     """
     wanted = parse_scale(scale)
     findings = Findings(str(path))
-    files = find_files(str(path))
+    files = [absolute_path(file) for file in find_files(str(path))]
     images = _read_all_headers(files, bands, findings)
     skipped = _skip_unreadable(findings) if skip_unreadable else ()
     stack = _assemble(str(path), images, wanted, findings, skipped, skip_unreadable=skip_unreadable)
     findings.report()
     return stack
+
+
+def absolute_path(path: str) -> str:
+    """Return a path as workers and later runs find it, who may start in another folder."""
+    return path if "://" in path or path.startswith("/vsi") else str(Path(path).absolute())
 
 
 def find_files(path: str) -> list[str]:

@@ -16,7 +16,7 @@ from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.runlog import now_utc, show_progress
+from sarstack.runlog import claim_folder, now_utc, show_progress
 from sarstack.speckle import combine_samples
 from sarstack.tiles import Tile, tile_grid
 from sarstack.workflows.plan import (
@@ -75,7 +75,10 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     check_space(make_folder(output.parent), 15 * shape.y * shape.x * len(stack.polarisations))
     unfinished = output.with_name(f"{output.name}.unfinished")
     _open_store(unfinished, config, stack, overwrite=overwrite)
-    with open_workers(config.cluster, config.workers) as workers:
+    with (
+        claim_folder(unfinished),
+        open_workers(config.cluster, config.workers) as workers,
+    ):
         if workers.dashboard:
             LOGGER.info("dashboard: %s", workers.dashboard)
         paths = [r.path for r in _rasters(stack, stack.polarisations[0])][:1]

@@ -12,7 +12,8 @@ from sarstack import scratch, tasks
 from sarstack.cluster import Task, Workers, open_workers, run_tasks
 from sarstack.config import DespeckleConfig
 from sarstack.errors import ResumeMismatchError, UsageError
-from sarstack.runlog import log_to, now_utc, show_progress, write_json
+from sarstack.readers.index import absolute_path
+from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, tile_grid
 from sarstack.workflows.plan import (
@@ -63,10 +64,9 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
     make_folder(plan.output)
     run = Run(plan, plan.output / SCRATCH)
     started = now_utc()
-    with log_to(plan.output / "log.txt"):
+    with claim_folder(plan.output), log_to(plan.output / "log.txt"):
         _announce(plan)
-        settings = config.model_copy(update={"output": str(plan.output)})
-        (plan.output / "run.yaml").write_text(settings.to_yaml(), encoding="utf-8")
+        (plan.output / "run.yaml").write_text(_effective(plan).to_yaml(), encoding="utf-8")
         if plan.images:
             check_space(plan.output, 2 * plan.bytes_to_write)
             _open_scratch(run, overwrite=overwrite)
@@ -83,6 +83,16 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         if config.stac:
             write_stac(run)
         return write_record(run, started)
+
+
+def _effective(plan: Plan) -> DespeckleConfig:
+    """Return the settings with all paths absolute, to be replayed from any folder."""
+    config = plan.config
+    method = config.method
+    if method.endswith(".safetensors"):
+        method = absolute_path(method)
+    paths = {"stack": absolute_path(config.stack), "method": method, "output": str(plan.output)}
+    return config.model_copy(update=paths)
 
 
 def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConfig:
