@@ -1,5 +1,6 @@
 """The commands under ``sarstack bench``: measure what this installation is worth."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,63 +12,64 @@ def bench() -> None:
     """Measure quality on scenes whose truth is known, and on your own stacks."""
 
 
+def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is looked at."""
+    options = [
+        click.option("--suite", "suites", multiple=True, metavar="NAME",
+                     help="grd, rtc, single-look-white, single-look or grd-stack; may be repeated. "
+                     "Default: all, or none where --stack is given."),
+        click.option("--stack", "stacks", multiple=True, metavar="PATH",
+                     help="A stack of 4 dates or more: each date is judged by the others. "
+                     "May be repeated."),
+        click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
+                     help="What the numbers of a stack are, where it does not tell."),
+        click.option("--size-px", type=click.IntRange(min=96), default=256, show_default=True,
+                     help="Side of the simulated scenes."),
+        click.option("--scenes", "n_scenes", type=click.IntRange(min=0), default=6,
+                     show_default=True,
+                     help="Simulated landscapes in a suite, beside the canonical scenes."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @bench.command(epilog="\b\nExample:\n  sarstack bench quality -o quality/ --stack stack/")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("quality"),
-    show_default=True,
-    help="Folder of tables (CSV, PNG, text) and pictures.",
-)
-@click.option(
-    "--suite",
-    "suites",
-    multiple=True,
-    metavar="NAME",
-    help="grd, rtc, single-look-white, single-look or grd-stack; may be repeated. "
-    "Default: all, or none where --stack is given.",
-)
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="NAME",
-    help="A method of `sarstack methods` or a .safetensors model; may be repeated. "
-    "Default: all methods.",
-)
-@click.option(
-    "--stack",
-    "stacks",
-    multiple=True,
-    metavar="PATH",
-    help="A stack of 4 dates or more: each date is judged by the others. May be repeated.",
-)
-@click.option(
-    "--scale",
-    type=click.Choice(["linear", "amplitude", "db"]),
-    help="What the numbers of a stack are, where it does not tell.",
-)
-@click.option(
-    "--size-px",
-    type=click.IntRange(min=96),
-    default=256,
-    show_default=True,
-    help="Side of the simulated scenes.",
-)
-@click.option(
-    "--scenes",
-    "n_scenes",
-    type=click.IntRange(min=0),
-    default=6,
-    show_default=True,
-    help="Simulated landscapes in a suite, beside the canonical scenes.",
-)
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("quality"), show_default=True,
+              help="Folder of tables (CSV, PNG, text) and pictures.")  # fmt: skip
+@click.option("--method", "methods", multiple=True, metavar="NAME",
+              help="A method of `sarstack methods` or a .safetensors model; may be repeated. "
+              "Default: all methods.")  # fmt: skip
+@click.option("--results", multiple=True, metavar="FOLDER",
+              type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="What another program made of `sarstack bench cases`; the folder's name is "
+              "shown. May be repeated.")  # fmt: skip
+@case_options
 def quality(**options: Any) -> None:
     """Score every method against exact truth, and by leaving out dates of real stacks.
 
     Everything simulated follows from fixed seeds: the same scenes wherever it runs.
-    """  # fmt: skip
+    """
     from sarstack.benchmark.quality import bench_quality
 
     bench_quality(tell=click.echo, **options)
+
+
+@bench.command(epilog="\b\nExample:\n  sarstack bench cases -o cases/ --suite grd")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("cases"), show_default=True,
+              help="Folder of one .npy per image, and looks.json.")  # fmt: skip
+@case_options
+def cases(**options: Any) -> None:
+    """Write the images of the benchmark for a program that is not part of sarstack.
+
+    Its results, linear power under the same file names in another folder, are scored by
+    `sarstack bench quality --results FOLDER` with the same options.
+    """
+    from sarstack.benchmark.quality import choose_suites
+    from sarstack.benchmark.recorded import export_cases
+
+    options["suites"] = choose_suites(options["suites"], options["stacks"])
+    n_images = export_cases(**options)
+    click.echo(f"{n_images} images in {options['output']}")

@@ -1,6 +1,7 @@
 """The benchmark judges rightly: known results get the scores that theory gives them."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,31 @@ def test_command_scores_stacks_alone_with_their_crops(tmp_path):
     name = f"{tmp_path.name}-vv"
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {f"{name}.csv", f"{name}.png", f"{name}-crop.png", "tables.txt"}
+
+
+def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
+    """The other program here is our own boxcar, so its row must be that of the method."""
+    cases, results = tmp_path / "cases", tmp_path / "theirs"
+    options = f"--suite grd --size-px {SIZE_PX} --scenes 0".split()
+    assert run(["bench", "cases", "-o", str(cases), *options]) == 0
+    looks_of = json.loads((cases / "looks.json").read_text())
+    assert len(looks_of) == 5
+    assert set(looks_of.values()) == {4.5}
+    results.mkdir()
+    for name in looks_of:
+        image = np.load(cases / f"{name}.npy")
+        np.save(results / f"{name}.npy", make_despeckler("boxcar").apply(image[None])[0])
+    (results / "costs.json").write_text(json.dumps(dict.fromkeys(looks_of, 7.0)))
+    command = f"bench quality -o {tmp_path}/q --method boxcar --results {results}".split()
+    assert run([*command, *options]) == 0
+    with (tmp_path / "q" / "grd.csv").open() as file:
+        rows = {row.pop("method"): row for row in csv.DictReader(file)}
+    assert float(rows["theirs"].pop("cpu_s_per_mpx")) == 7
+    rows["boxcar"].pop("cpu_s_per_mpx")
+    assert rows["theirs"] == rows["boxcar"]
+    next(results.glob("*.npy")).unlink()
+    assert run([*command, *options]) == 2
+    assert "has no result" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said_first(tmp_path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.scores import NAN, SCORES, Cube, Scores, measure_cost, pool, score_ratio
+from sarstack.benchmark.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
 from sarstack.metrics import bias_db
@@ -120,7 +120,6 @@ def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, 
         "spread_half": pool(by_half, SCORES["spread_half"].pool),
         "bias_db": bias_db(despeckled, noisy),
         **score_ratio(noisy, despeckled, other_half, stack.looks),
-        "cpu_s_per_mpx": measure_cost(despeckler.apply, noisy) if despeckler else NAN,
     }
 
 

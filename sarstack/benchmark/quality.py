@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.benchmark.leave_one_out import RealStack, mean_of_others, read_stack, score_stack
+from sarstack.benchmark.recorded import Recorded
 from sarstack.benchmark.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
 from sarstack.benchmark.suites import SUITES, Suite, find_suite, make_cases
 from sarstack.benchmark.tables import (
@@ -54,11 +55,17 @@ def choose_methods(names: Sequence[str] = ()) -> Methods:
     return chosen
 
 
+def choose_suites(suites: Sequence[str], stacks: Sequence[str]) -> Sequence[str]:
+    """Return the suites asked for; all of them if neither a suite nor a stack is."""
+    return suites or ([] if stacks else list(SUITES))
+
+
 def bench_quality(
     output: Path,
     *,
     suites: Sequence[str] = (),
     methods: Sequence[str] = (),
+    results: Sequence[Path] = (),
     stacks: Sequence[str] = (),
     scale: str | None = None,
     size_px: int = 256,
@@ -76,6 +83,8 @@ def bench_quality(
         `stacks` are given.
     methods : sequence of str
         Registered names or ``.safetensors`` models; all registered ones by default.
+    results : sequence of Path
+        Folders of results of other programs, see :mod:`sarstack.benchmark.recorded`.
     stacks : sequence of str
         Paths of real stacks of four dates or more.
     scale : str, optional
@@ -94,8 +103,8 @@ def bench_quality(
     UsageError, ModelCardError, StackError
         Before any work if a name, size or stack cannot be used.
     """
-    chosen_suites = [find_suite(name) for name in suites or ([] if stacks else SUITES)]
-    chosen = choose_methods(methods)
+    chosen_suites = [find_suite(name) for name in choose_suites(suites, stacks)]
+    chosen = choose_methods(methods) | {folder.name: Recorded(folder) for folder in results}
     read = [stack for path in stacks for stack in read_stack(path, scale)]
     output.mkdir(parents=True, exist_ok=True)
     tables, rows = [], []
@@ -138,11 +147,7 @@ def bench_suite(
     rows: list[dict[str, str | float]] = []
     for case in make_cases(suite, size_px, n_scenes):
         LOGGER.debug("%s, %s", suite.name, case.scene.name)
-        costs = costs or {
-            name: measure_cost(despeckler.apply, case.noisy)
-            for name, despeckler in methods.items()
-            if despeckler is not None
-        }
+        costs = costs or {name: cost_of(m, case.noisy) for name, m in methods.items()}
         results = {}
         for name, despeckler in methods.items():
             results[name] = case.noisy if despeckler is None else despeckler.apply(case.noisy)
@@ -160,15 +165,24 @@ def bench_suite(
 
 def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) -> Table:
     """Score methods on a real stack by leaving dates out; crops go to `output`."""
-    rows, results = {}, {}
+    rows: dict[str, Scores] = {}
+    results: dict[str, Cube] = {}
     for name, despeckler in methods.items():
-        results[name], rows[name] = score_stack(stack, despeckler)
+        results[name], scores = score_stack(stack, despeckler)
+        rows[name] = {**scores, "cpu_s_per_mpx": cost_of(despeckler, stack.intensity)}
     if output:
         others = mean_of_others(stack.intensity)
         _draw(stack.intensity, others, results, output / f"{stack.name}-crop.png")
     n_dates, height, width = stack.intensity.shape
     title = f"{stack.name}: {n_dates} dates of {height} x {width}, {stack.looks:.1f} looks"
     return Table(stack.name, title, rows)
+
+
+def cost_of(method: Despeckler | None, noisy: Cube) -> float:
+    """Return CPU seconds per megapixel of a method; what it says itself if it is recorded."""
+    if method is None:
+        return NAN
+    return method.cost if isinstance(method, Recorded) else measure_cost(method.apply, noisy)
 
 
 def _draw(noisy: Cube, reference: Cube, results: dict[str, Cube], path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Programs that cannot be called from here: their images out, their results in.
+
+Each date of each case is one ``.npy``, named after its content. Another program, in its own
+environment, writes its results under the same names; they are then scored like any method.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.benchmark.leave_one_out import read_stack
+from sarstack.benchmark.scores import NAN
+from sarstack.benchmark.suites import find_suite, make_cases
+from sarstack.despecklers import Despeckler
+from sarstack.errors import StackReadError, UsageError
+from sarstack.speckle import SceneStatistics
+
+LOOKS_FILE = "looks.json"
+COSTS_FILE = "costs.json"
+
+
+def image_key(image: NDArray[np.float32]) -> str:
+    """Return the name of an image: a hash of its pixels and shape."""
+    pixels = np.ascontiguousarray(image, dtype="<f4")
+    return hashlib.sha256(repr(image.shape).encode() + pixels.tobytes()).hexdigest()[:20]
+
+
+def export_cases(
+    output: Path,
+    *,
+    suites: Sequence[str] = (),
+    stacks: Sequence[str] = (),
+    scale: str | None = None,
+    size_px: int = 256,
+    n_scenes: int = 6,
+) -> int:
+    """Write every image of the benchmark for other programs.
+
+    Parameters
+    ----------
+    output : Path
+        Folder for ``NAME.npy`` (shape (y, x), float32, linear power, NaN = nodata) and
+        ``looks.json`` (number of looks by name).
+    suites, stacks, scale, size_px, n_scenes
+        As for :func:`sarstack.benchmark.quality.bench_quality`, of which the same are needed
+        afterwards.
+
+    Returns
+    -------
+    int
+        Number of images.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    looks_of = {}
+    for image, looks in _images(suites, stacks, scale, size_px, n_scenes):
+        key = image_key(image)
+        looks_of[key] = looks
+        np.save(output / f"{key}.npy", image)
+    (output / LOOKS_FILE).write_text(json.dumps(looks_of, indent=1), encoding="utf-8")
+    return len(looks_of)
+
+
+def _images(
+    suites: Sequence[str], stacks: Sequence[str], scale: str | None, size_px: int, n_scenes: int
+) -> Iterator[tuple[NDArray[np.float32], float]]:
+    for name in suites:
+        for case in make_cases(find_suite(name), size_px, n_scenes):
+            yield from ((date, case.looks) for date in case.noisy)
+    for path in stacks:
+        for stack in read_stack(path, scale):
+            yield from ((date, stack.looks) for date in stack.intensity)
+
+
+class Recorded(Despeckler):
+    """Results that another program wrote, shown as if they were computed here.
+
+    Parameters
+    ----------
+    folder : Path
+        ``NAME.npy`` for each image of :func:`export_cases`, in linear power; optionally
+        ``costs.json`` with CPU seconds per megapixel by name.
+
+    Raises
+    ------
+    StackReadError
+        If the folder holds no result.
+    """
+
+    name: ClassVar[str] = "recorded"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.halo = folder, 0
+        if not next(folder.glob("*.npy"), None):
+            raise StackReadError(
+                f"no results in {folder}",
+                expected="the .npy files another program made of `sarstack bench cases`",
+                do="run that program first",
+            )
+        known = folder / COSTS_FILE
+        costs = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+        self.cost = float(np.median(list(costs.values()))) if costs else NAN
+
+    def despeckle(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,  # noqa: ARG002 - the other program knew what it knew
+        summary: NDArray[np.float32] | None = None,  # noqa: ARG002
+    ) -> NDArray[np.float32]:
+        """Return the result for this very image; see :meth:`Despeckler.despeckle`."""
+        path = self.folder / f"{image_key(intensity)}.npy"
+        if not path.exists():
+            raise UsageError(
+                "an image of the benchmark has no result",
+                expected=f"a file {path.name}",
+                where=str(self.folder),
+                do="export cases with the same --suite, --stack, --size-px and --scenes, "
+                "and run the other program on all of them",
+            )
+        result = np.load(path, allow_pickle=False)
+        if result.shape != intensity.shape:
+            raise UsageError(
+                f"the result has shape {result.shape}",
+                expected=f"that of its image, {intensity.shape}",
+                where=str(path),
+            )
+        return np.asarray(result, dtype=np.float32)
