@@ -208,6 +208,13 @@ def test_real_stacks_are_scored():
         assert table.rows["quegan-yu"]["spread_half"] < table.rows["lee"]["spread_half"]
 
 
+def test_stacks_are_pooled_with_equal_weight():
+    rows = [{"spread": 0.3, "spread_half": np.nan}, {"spread": 0.4, "spread_half": 0.5}]
+    both = quality.pool_tables([tables.Table(str(i), "", {"a": row}) for i, row in enumerate(rows)])
+    assert both.rows["a"]["spread"] == pytest.approx(np.sqrt(0.125))
+    assert both.rows["a"]["spread_half"] == pytest.approx(0.5)
+
+
 def test_command_scores_stacks_alone_with_their_crops(tmp_path):
     rng = np.random.default_rng(11)
     for date in range(4):

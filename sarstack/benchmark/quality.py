@@ -112,8 +112,10 @@ def bench_quality(
         table, scenes = bench_suite(suite, chosen, size_px, n_scenes, output)
         rows += scenes
         tables.append(_tell_table(table, output, tell))
-    for stack in read:
-        tables.append(_tell_table(bench_stack(stack, chosen, output), output, tell))
+    real = [_tell_table(bench_stack(stack, chosen, output), output, tell) for stack in read]
+    if len(real) > 1:
+        real.append(_tell_table(pool_tables(real), output, tell))
+    tables += real
     if rows:
         write_rows(rows, output / "scenes.csv")
     meanings = explain_columns(tables)
@@ -176,6 +178,14 @@ def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) 
     n_dates, height, width = stack.intensity.shape
     title = f"{stack.name}: {n_dates} dates of {height} x {width}, {stack.looks:.1f} looks"
     return Table(stack.name, title, rows)
+
+
+def pool_tables(tables: Sequence[Table]) -> Table:
+    """Pool the tables of several stacks, each stack and polarisation with equal weight."""
+    rows = {
+        method: pool_scores([table.rows[method] for table in tables]) for method in tables[0].rows
+    }
+    return Table("all-stacks", f"All {len(tables)} stacks and polarisations together", rows)
 
 
 def cost_of(method: Despeckler | None, noisy: Cube) -> float:
