@@ -69,22 +69,29 @@ def choose_stretch(intensity: NDArray[np.float32], polarisation: str) -> tuple[f
 
 
 def draw_panels(
-    panels: list[tuple[str, NDArray[np.floating], float, float]], picture: Path, title: str = ""
+    panels: list[tuple[str, NDArray[np.floating], float, float]],
+    picture: Path,
+    title: str = "",
+    n_columns: int = 100,
 ) -> Path:
-    """Draw images side by side in grey, one screen pixel or more per pixel; nodata is blue."""
+    """Draw images side by side in grey, one screen pixel or more per pixel; nodata is blue.
+
+    More than `n_columns` of them go on in further rows.
+    """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     grey = colormaps["gray"].with_extremes(bad="#27408b")
     height, width = panels[0][1].shape
-    side = 6.0
+    side, n_columns = 6.0, min(n_columns, len(panels))
+    n_rows = -(-len(panels) // n_columns)
     # A panel leaves about a tenth of its width to the colour bar.
-    size = (side * len(panels), 0.88 * side * height / width + 0.8)
+    size = (side * n_columns, n_rows * (0.88 * side * height / width + 0.4) + 0.4)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     for i, (name, image, low, high) in enumerate(panels):
-        axes = figure.add_subplot(1, len(panels), i + 1)
+        axes = figure.add_subplot(n_rows, n_columns, i + 1)
         shown = axes.imshow(image, grey, vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(name, fontsize=11)
         axes.set_axis_off()

@@ -97,7 +97,7 @@ def draw_table(table: Table, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     cells = table.cells()
-    figure = Figure(figsize=(12, 4), dpi=110)
+    figure = Figure(figsize=(12, 0.26 * len(cells) + 0.4), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -154,4 +154,4 @@ def draw_crops(
     finite = in_db["reference"][np.isfinite(in_db["reference"])]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (-25.0, 0.0)
     panels = [(f"{name} [dB]", image, low - 4, high + 4) for name, image in in_db.items()]
-    return draw_panels(panels, path, title=title)
+    return draw_panels(panels, path, title, n_columns=4)
