@@ -69,7 +69,7 @@ class DespeckAccessor:
             data = despeckle_array(chunked[name].data, despeckler, looks)
             attributes = cube[name].attrs | {"speckle_filter": despeckler.name}
             result[name] = (cube[name].dims, data, attributes)
-        return restore(result if lazy else result.compute())
+        return _declare_nodata(restore(result if lazy else result.compute()))
 
     def labels(
         self,
@@ -193,6 +193,18 @@ class DespeckAccessor:
             },
             {"polarisation": [str(name) for name in cube.data_vars]},
         )
+
+
+def _declare_nodata(result: Any) -> Any:
+    """Say that NaN is nodata, as encoding, which rioxarray and xarray write into files."""
+    from sarstack.conventions import POLARISATIONS
+
+    arrays = [result]
+    if isinstance(result, xr.Dataset):
+        arrays = [result[n] for n in result.data_vars if str(n).lower() in POLARISATIONS]
+    for array in arrays:
+        array.encoding["_FillValue"] = float("nan")
+    return result
 
 
 def _is_lazy(cube: xr.Dataset) -> bool:

@@ -63,11 +63,12 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
         If dims or variables are missing.
     ScaleError
         If attributes say amplitude or decibel and the numbers say otherwise, if numbers
-        in memory look like decibel without saying so, or if they are complex.
+        look like decibel without saying so, or if they are complex.
 
     Notes
     -----
-    Lazy: nothing is computed of Dask arrays, so only attributes tell their scale.
+    Lazy: nothing is computed of Dask arrays, so decibel that no attribute declares is
+    refused only when a block of it is computed.
     """
     if isinstance(obj, xr.DataArray):
         return _from_array(obj)
@@ -203,7 +204,7 @@ def _add_time(cube: xr.Dataset) -> xr.Dataset:
 def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
     for name in cube.data_vars:
         array = cube[name].transpose(*DIMS)
-        scale = _settle_scale(array)
+        scale, declared = _settle_scale(array)
         nodata = _nodata_of(array)
         if array.chunks is None:
             values = _convert(array.values, scale=scale, nodata=nodata)
@@ -212,6 +213,7 @@ def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
                 _convert,
                 scale=scale,
                 nodata=nodata,
+                undeclared="" if declared else str(array.name),
                 dtype=np.float32,
                 meta=np.empty((0, 0, 0), np.float32),
             )
@@ -219,13 +221,30 @@ def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
     return cube
 
 
-def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...]) -> Any:
+def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...], undeclared: str = "") -> Any:
     values = np.where(np.isin(values, nodata), np.nan, values)
+    if undeclared:
+        # Lazy numbers are seen here first, when the user computes.
+        thinned = values.ravel()[:: max(1, values.size // _SAMPLE_PX**2)]
+        if conflict := scale_conflict(thinned[thinned != 0], scale):
+            raise _refuse_scale(undeclared, scale, conflict)
     return to_intensity(values, scale)
 
 
-def _settle_scale(array: xr.DataArray) -> Scale:
-    """Take the scale from the attributes, and check it against numbers that are at hand."""
+def _refuse_scale(name: Any, scale: Scale, conflict: str, source: str = "") -> ScaleError:
+    source = source or "no attribute says otherwise, so it is taken for linear"
+    return ScaleError(
+        f"{name} should hold {scale} numbers ({source}), but {conflict}",
+        expected="linear intensity, or attributes that tell the scale",
+        do="set array.attrs['units'] = 'dB' and it is converted, or convert it yourself",
+    )
+
+
+def _settle_scale(array: xr.DataArray) -> tuple[Scale, bool]:
+    """Take the scale from the attributes, and check it against numbers that are at hand.
+
+    Also tells whether an attribute declares it.
+    """
     if array.dtype.kind == "c":
         raise ScaleError(
             f"{array.name} holds complex numbers (single look complex)",
@@ -246,13 +265,8 @@ def _settle_scale(array: xr.DataArray) -> Scale:
     scale: Scale = next(iter(told.values()), "linear")
     conflict = "" if array.chunks is not None else scale_conflict(_sample(array), scale)
     if conflict:
-        source = next(iter(told), "no attribute says otherwise, so it is taken for linear")
-        raise ScaleError(
-            f"{array.name} should hold {scale} numbers ({source}), but {conflict}",
-            expected="linear intensity, or attributes that tell the scale",
-            do="set array.attrs['units'] = 'dB' and it is converted, or convert it yourself",
-        )
-    return scale
+        raise _refuse_scale(array.name, scale, conflict, next(iter(told), ""))
+    return scale, bool(told)
 
 
 def _sample(array: xr.DataArray) -> Any:

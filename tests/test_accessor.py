@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
 import sarstack  # noqa: F401 - registers the accessor
 from sarstack.despecklers import make_despeckler
-from sarstack.errors import UsageError
+from sarstack.errors import ScaleError, UsageError
 from sarstack.labels import add_date, finish_labels
 from sarstack.networks.card import read_card
 
@@ -25,6 +27,26 @@ def cube(n_dates: int = 3, shape: tuple[int, int] = (60, 70)) -> xr.Dataset:
         {"time": times, "y": y, "x": x, "orbit": ("time", [44] * n_dates)},
         {"title": "kept too"},
     )
+
+
+def test_lazy_decibel_that_nobody_declared_is_refused_when_computed() -> None:
+    in_db = (10 * np.log10(cube())).chunk(y=20, x=20)
+    in_db["vv"].attrs = in_db["vh"].attrs = {}
+    with pytest.raises(ScaleError, match="looks like decibel"):
+        in_db.despeck.apply("boxcar").compute()
+    in_db["vv"].attrs["units"] = in_db["vh"].attrs["units"] = "dB"
+    np.testing.assert_allclose(
+        in_db.despeck.apply("boxcar")["vv"], cube().despeck.apply("boxcar")["vv"], rtol=1e-4
+    )
+
+
+def test_a_raster_written_from_a_result_declares_its_nodata(tmp_path: Path) -> None:
+    image = cube()["vv"].isel(time=0, drop=True).rio.write_crs("EPSG:32631")
+    image.despeck.apply("boxcar").rio.to_raster(tmp_path / "one.tif")
+    cube().despeck.apply("boxcar").isel(time=0)["vv"].rio.to_raster(tmp_path / "two.tif")
+    for name in ("one.tif", "two.tif"):
+        with rasterio.open(tmp_path / name) as raster:
+            assert np.isnan(raster.nodata)
 
 
 @pytest.mark.parametrize("method", ["lee", "quegan-yu", "despecknet"])
