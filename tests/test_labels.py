@@ -11,7 +11,7 @@ import xarray as xr
 from simulated_stack import SimulatedStack, read_tif
 
 from sarstack.config import LabelsConfig
-from sarstack.errors import ResumeMismatchError, StackReadError
+from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels import add_date, finish_labels, label_arrays, mean_without, multilook
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
@@ -176,6 +176,12 @@ def test_existing_labels_and_other_settings_are_refused(
     before = open_labels(tmp_path / "l.zarr")["mean"].values
     build_labels(config, overwrite=True)
     np.testing.assert_array_equal(before, open_labels(tmp_path / "l.zarr")["mean"].values)
+
+
+def test_one_date_has_no_labels(make_stack: Callable[..., SimulatedStack], tmp_path: Path) -> None:
+    stack = make_stack(n_dates=1)
+    with pytest.raises(UsageError, match="one date of VV, VH"):
+        build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr")))
 
 
 def test_a_date_that_cannot_be_read_stops_labels_with_its_name(

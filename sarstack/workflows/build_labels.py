@@ -71,6 +71,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     if config.multilook_px % 2 == 0:
         raise UsageError(f"multilook_px = {config.multilook_px} is even", expected="1, 3, 5, ...",
                          do="choose an odd width, so that the label is not shifted")  # fmt: skip
+    _refuse_single_dates(stack)
     shape = stack.grid.shape
     check_space(make_folder(output.parent), 15 * shape.y * shape.x * len(stack.polarisations))
     unfinished = output.with_name(f"{output.name}.unfinished")
@@ -90,6 +91,17 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
         shutil.rmtree(output)
     unfinished.replace(output)
     return output
+
+
+def _refuse_single_dates(stack: Stack) -> None:
+    few = [p.upper() for p in stack.polarisations if len(_rasters(stack, p)) < 2]
+    if few:
+        raise UsageError(
+            f"there is one date of {', '.join(few)} in the stack",
+            expected="two dates or more: labels are statistics over time",
+            where=stack.path,
+            do="give the whole stack, wider --dates, or --pol to choose what has more dates",
+        )
 
 
 def _open_store(path: Path, config: LabelsConfig, stack: Stack, *, overwrite: bool) -> None:
