@@ -22,6 +22,7 @@ from sarstack.despecklers import make_despeckler
 from sarstack.errors import (
     ClusterError,
     ResumeMismatchError,
+    SarstackWarning,
     SomeDatesFailedError,
     StackReadError,
     UsageError,
@@ -274,6 +275,22 @@ def test_a_run_replays_from_another_folder(
     replay = DespeckleConfig.read(tmp_path / "out" / "run.yaml", output=str(tmp_path / "again"))
     despeckle(replay)
     assert_same_files(tmp_path / "out", tmp_path / "again")
+
+
+def test_a_time_that_was_made_up_for_an_undated_image_is_not_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in (1, 2):
+        pixels = (0.1 * rng.gamma(4.4, 1 / 4.4, (40, 50))).astype(np.float32)
+        write_tif(tmp_path / f"site_{number}_vv.tif", pixels)
+    config = DespeckleConfig.make(
+        stack=str(tmp_path), output=str(tmp_path / "out"), method="boxcar", stac=True
+    )
+    with pytest.warns(SarstackWarning, match="no date"):
+        outcome = despeckle(config)
+    assert len(outcome.outputs) == 2
+    with rasterio.open(outcome.outputs[0]) as raster:
+        assert "ACQUISITION_DATETIME" not in raster.tags()
+    assert not (tmp_path / "out" / "stac").exists()
 
 
 def test_results_do_not_lie_among_the_images(

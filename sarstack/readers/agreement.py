@@ -128,7 +128,11 @@ def _number_days(images: Sequence[Image], findings: Findings) -> list[Image]:
     )
     start = np.datetime64("1970-01-01", "ns")
     return [
-        replace(image, facts=replace(image.facts, time=start + (image.order or 0) * _DAY))
+        replace(
+            image,
+            facts=replace(image.facts, time=start + (image.order or 0) * _DAY),
+            is_numbered=True,
+        )
         for image in images
     ]
 
@@ -181,7 +185,7 @@ def settle_duplicates(
     if repeated:
         findings.add(
             StackError(
-                f"{len(repeated)} dates occur more than once",
+                f"{len(repeated)} date(s) occur more than once",
                 expected="one image for each date and polarisation",
                 where=repeated,
                 do="keep one of each in the folder, or write the time of day into the names",
@@ -229,6 +233,7 @@ def _make_date(time: np.datetime64, images: Sequence[Image]) -> Date:
         next((f.platform for f in facts if f.platform), ""),
         next((f.orbit_direction for f in facts if f.orbit_direction), ""),
         next((f.relative_orbit for f in facts if f.relative_orbit), None),
+        is_numbered=any(image.is_numbered for image in images),
     )
 
 

@@ -52,6 +52,8 @@ class Image:
         Place in an undated series: a running number in the name, or the band.
     series : str
         Name without running number and polarisation: equal within one series.
+    is_numbered : bool
+        The time in `facts` was made from `order`.
     """
 
     raster: Raster
@@ -60,6 +62,7 @@ class Image:
     declared: tuple[tuple[Scale, str], ...] = ()
     order: int | None = None
     series: str = ""
+    is_numbered: bool = False
 
     @property
     def name(self) -> str:

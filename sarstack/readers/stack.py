@@ -15,12 +15,23 @@ from sarstack.readers.raster import Raster
 
 @dataclass(frozen=True)
 class Date:
-    """One acquisition: its full UTC timestamp (NaT if unknown) and where it came from."""
+    """One acquisition: its full UTC timestamp (NaT if unknown) and where it came from.
+
+    `is_numbered` tells that the time only keeps an undated series in order.
+    """
 
     time: np.datetime64
     platform: str = ""
     orbit_direction: str = ""
     relative_orbit: int | None = None
+    is_numbered: bool = False
+
+    @property
+    def timestamp(self) -> str:
+        """The acquisition time as ISO 8601 in UTC, empty when it is not known."""
+        if self.is_numbered or np.isnat(self.time):
+            return ""
+        return f"{self.time.astype('datetime64[s]')}Z"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def write_stac(run: Run) -> None:
     for layer, date in enumerate(plan.stack.dates):
         done = {i.polarisation: i.output for i in (*plan.finished, *plan.images)
                 if i.layer == layer and i.output not in run.failures}  # fmt: skip
-        if done and str(date.time) != "NaT":
+        if done and date.timestamp:
             with rasterio.open(next(iter(done.values()))) as image:
                 looks = float(image.tags()["ENL_BEFORE"])
             products.append(Product(date, done, looks))

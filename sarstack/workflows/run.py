@@ -98,9 +98,8 @@ def make_tags(run: Run, image: Image) -> dict[str, str]:
     plan = run.plan
     date = plan.stack.dates[image.layer]
     known = run.statistics[image.polarisation][image.layer]
-    time = "" if str(date.time) == "NaT" else f"{date.time.astype('datetime64[s]')}Z"
     tags = {
-        "ACQUISITION_DATETIME": time,
+        "ACQUISITION_DATETIME": date.timestamp,
         "PLATFORM": date.platform,
         "ORBIT_DIRECTION": date.orbit_direction,
         "RELATIVE_ORBIT": "" if date.relative_orbit is None else str(date.relative_orbit),
