@@ -5,6 +5,7 @@ ln(despeckled date / mean of dates it has not seen) holds the speckle left, the 
 the speckle of that mean and true change; the last two are the same for every method.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,12 +76,16 @@ def read_stack(path: str, scale: str | None = None) -> list[RealStack]:
 
 
 def _open(path: str, scale: str | None) -> "xr.Dataset":
-    try:
+    if scale is None:
         return open_stack(path)
+    try:
+        # A stack that tells its scale keeps it: one option serves several stacks.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the second try tells them again
+            open_stack(path)
     except ScaleError:
-        if scale is None:
-            raise
         return open_stack(path, scale=scale)
+    return open_stack(path)
 
 
 def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, Scores]:
