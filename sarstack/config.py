@@ -31,7 +31,7 @@ class SelectionConfig(BaseModel):
     )
     polarisations: tuple[str, ...] | None = Field(None, description="e.g. [vv, vh]; default all")
     looks: float | None = Field(
-        None, gt=0, description="equivalent number of looks; measured when not given"
+        None, ge=0.5, description="equivalent number of looks; measured when not given"
     )
 
     def to_yaml(self) -> str:

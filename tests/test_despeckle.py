@@ -332,6 +332,8 @@ def test_a_cluster_that_is_not_there_is_said_before_any_work(
     with pytest.raises(ClusterError, match="no such scheduler file"):
         despeckle(config_for(stack, tmp_path / "out", cluster="nowhere.json"))
     assert not list((tmp_path / "out").glob("*.tif"))
+    done = despeckle(config_for(stack, tmp_path / "out", looks=3.0))
+    assert len(done.outputs) == len(stack.files), "a run that never began asks for nothing"
 
 
 def run_cli(*arguments: object, **options: object) -> subprocess.Popen[str]:

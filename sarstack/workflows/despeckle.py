@@ -145,7 +145,8 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
     manifest = run.folder / "manifest.json"
     found = _read_json(manifest)
     wanted = {key: str(value) for key, value in settings.items()}
-    if overwrite or found is None:
+    # A run that ended before its first tile (no cluster, no space) binds nobody.
+    if overwrite or found is None or not any(run.folder.glob("*/c/*")):
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
         write_json(manifest, wanted)
