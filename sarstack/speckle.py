@@ -49,6 +49,7 @@ NOMINAL_LOOKS = 4.4
 CELL_PX = 25
 """Width of the cells in which looks are measured: many independent pixels, little texture."""
 
+MEASURED_DATES = 6
 MIN_CELLS = 9
 _MIN_USABLE = 0.99
 _KEPT_CELLS = 144
@@ -133,6 +134,15 @@ def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
     )
 
 
+def spread_dates(n_dates: int) -> list[int]:
+    """Choose the dates from which looks are estimated, evenly spread.
+
+    One choice for all commands, so that each tells the same looks of the same stack.
+    """
+    chosen = np.linspace(0, n_dates - 1, min(n_dates, MEASURED_DATES))
+    return [int(i) for i in np.unique(chosen.round())]
+
+
 def combine_samples(
     samples: Sequence[SpeckleSample], looks: float | None = None
 ) -> list[SceneStatistics]:
@@ -148,7 +158,8 @@ def combine_samples(
     Returns
     -------
     list of SceneStatistics
-        One per date; looks and correlation are common to all.
+        One per date; looks and correlation are common to all, and estimated from the
+        dates of :func:`spread_dates`.
 
     Notes
     -----
@@ -160,12 +171,13 @@ def combine_samples(
     4.4 looks and white speckle are assumed.
     """
     check_looks(looks=looks)
+    chosen = [samples[i] for i in spread_dates(len(samples))]
     single = _estimate(
-        np.concatenate([s.looks for s in samples] or [np.empty(0)]),
-        np.concatenate([s.correlation for s in samples] or [np.empty((0, 2))]),
+        np.concatenate([s.looks for s in chosen] or [np.empty(0)]),
+        np.concatenate([s.correlation for s in chosen] or [np.empty((0, 2))]),
         contrast=False,
     )
-    between = _estimate(*_contrasts(samples), contrast=True)
+    between = _estimate(*_contrasts(chosen), contrast=True)
     found = single or between
     if single and between and between[0] > 1.1 * single[0]:
         found = between

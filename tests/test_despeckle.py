@@ -164,6 +164,34 @@ def test_a_new_tile_size_in_the_same_process_and_folder_is_not_confused(
     assert_same_files(tmp_path / "a", tmp_path / "b")
 
 
+def test_an_interrupted_overwrite_goes_on(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack(n_dates=4, polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "out", parameters={"window_px": 5}))
+    config = config_for(stack, tmp_path / "out", workers=1)
+    real, done = module.tasks.despeckle_tile, []
+
+    def interrupted(despeckler, raster, *rest):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(raster.stem)
+        return real(despeckler, raster, *rest)
+
+    monkeypatch.setattr(module.tasks, "despeckle_tile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        despeckle(config, overwrite=True)
+    first = list(done)
+    done.clear()
+    monkeypatch.setattr(
+        module.tasks, "despeckle_tile", lambda d, r, *a: done.append(r.stem) or real(d, r, *a)
+    )
+    despeckle(config, overwrite=True)
+    assert sorted(first + done) == sorted(file.stem for file in stack.files)
+    despeckle(config_for(stack, tmp_path / "whole"))
+    assert_same_files(tmp_path / "out", tmp_path / "whole")
+
+
 def test_finetune_first_uses_the_tuned_model_and_replays_without_tuning(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from sarstack.errors import StackReadError
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle
+from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle, spread_dates
 from sarstack.tiles import Shape, Window, sample_windows
 
-_MEASURED_DATES = 4
 _VALID_WINDOWS_PER_AXIS = 4
 _VALID_WINDOW_PX = 64
-_WINDOWS_PER_AXIS = 3
 
 
 @dataclass(frozen=True)
@@ -215,11 +213,9 @@ def measure_stack(stack: Stack, polarisation: str) -> SceneStatistics:
         Of the first measured date; looks and correlation are common to all.
     """
     own = [r for r in stack.rasters[polarisation] if r is not None]
-    count = min(_MEASURED_DATES, len(own))
-    # Consecutive dates from the middle: their ratio shows speckle with the least change.
-    start = (len(own) - count) // 2
-    windows = sample_windows(Shape(*stack.grid.shape), per_axis=_WINDOWS_PER_AXIS)
-    samples = [sample_speckle(_read_all(r, windows)) for r in own[start : start + count]]
+    windows = sample_windows(Shape(*stack.grid.shape))
+    chosen = [own[i] for i in spread_dates(len(own))]
+    samples = [sample_speckle(_read_all(raster, windows)) for raster in chosen]
     return combine_samples(samples)[0]
 
 

@@ -17,7 +17,7 @@ from sarstack.labels import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, now_utc, show_progress
-from sarstack.speckle import combine_samples
+from sarstack.speckle import combine_samples, spread_dates
 from sarstack.tiles import Tile, tile_grid
 from sarstack.workflows.plan import (
     check_space,
@@ -29,8 +29,6 @@ from sarstack.workflows.plan import (
 
 LOGGER = logging.getLogger("sarstack")
 INNER_CHUNK_PX = 512
-# Dates whose sample windows are read to estimate the looks of the stack.
-SAMPLED_DATES = 6
 
 
 def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
@@ -179,8 +177,7 @@ def _measure_looks(config: LabelsConfig, stack: Stack, workers: Workers) -> dict
     looks = {}
     for polarisation in stack.polarisations:
         rasters = _rasters(stack, polarisation)
-        chosen = np.linspace(0, len(rasters) - 1, min(len(rasters), SAMPLED_DATES))
-        rasters = [rasters[i] for i in np.unique(chosen.round().astype(int))]
+        rasters = [rasters[i] for i in spread_dates(len(rasters))]
         jobs = (
             Task(tasks.sample_image, (raster, stack.grid.shape, config.multilook_px), raster)
             for raster in rasters

@@ -17,6 +17,7 @@ from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, tile_grid
 from sarstack.workflows.plan import (
+    SCRATCH,
     Image,
     Plan,
     check_space,
@@ -30,7 +31,6 @@ from sarstack.workflows.record import draw_middle, write_record, write_stac
 from sarstack.workflows.run import Outcome, Run, make_tags
 
 LOGGER = logging.getLogger("sarstack")
-SCRATCH = ".sarstack-unfinished"
 
 
 def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
@@ -146,7 +146,8 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
     found = _read_json(manifest)
     wanted = {key: str(value) for key, value in settings.items()}
     # A run that ended before its first tile (no cluster, no space) binds nobody.
-    if overwrite or found is None or not any(run.folder.glob("*/c/*")):
+    new = found is None or not any(run.folder.glob("*/c/*"))
+    if new or (overwrite and found != wanted):
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
         write_json(manifest, wanted)

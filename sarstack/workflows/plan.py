@@ -31,6 +31,7 @@ from sarstack.tiles import n_tiles
 
 LOGGER = logging.getLogger("sarstack")
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
+SCRATCH = ".sarstack-unfinished"
 # A Python process with the libraries of a worker, and GDAL making a COG in it; measured.
 BASE_BYTES = 270 * 2**20
 COG_BYTES = 128 * 2**20
@@ -187,7 +188,9 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
     output = Path(config.output) if config.output else default_output(config.stack)
     _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
-    finished = () if overwrite else _find_finished(images)
+    # An interrupted --overwrite goes on as well: what it has made bears the new mark.
+    begun = (output / SCRATCH / "manifest.json").exists()
+    finished = () if overwrite and not begun else _find_finished(images, refuse=not overwrite)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)
 
@@ -280,7 +283,8 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
             raster.shape, *stamp)  # fmt: skip
 
 
-def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
+def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, ...]:
+    """Find results with the right mark; refuse those with another one, or leave them out."""
     finished: list[Image] = []
     others: list[Image] = []
     for image in images:
@@ -292,7 +296,7 @@ def _find_finished(images: tuple[Image, ...]) -> tuple[Image, ...]:
             LOGGER.warning("%s; it is made again", damage.what)
             continue
         (finished if same else others).append(image)
-    if others:
+    if others and refuse:
         raise ResumeMismatchError(
             f"{len(others)} results exist that were made with other settings or inputs",
             expected="results of the same method, model, looks, version and input files",

@@ -89,7 +89,8 @@ class Outcome:
             raise SomeDatesFailedError(
                 f"{len(self.failures)} image(s) could not be made; all others are finished",
                 where=[f"{name}: {reason}" for name, reason in self.failures.items()],
-                do="mend or remove these files, and run the same command again",
+                do="mend or remove these files, and run the same command again "
+                "(a multi-temporal method wants --overwrite: its dates depend on each other)",
             )
 
 
