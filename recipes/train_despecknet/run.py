@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=64)
-    parser.add_argument("--detail-weight", type=float, default=1.0)
+    parser.add_argument("--detail-weight", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
