@@ -15,7 +15,7 @@ from sarstack.networks.despecknet import DeSpeckNet
 from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
 
-LOOKS = (1.0, 1.4, 2.0, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
+LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
 SIDE_PX = 320
 SEED = 77

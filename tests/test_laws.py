@@ -1,8 +1,6 @@
 """The laws of the product, for every registered despeckler: a new method is tested by existing."""
 
 import functools
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.metrics import border_gradient_ratio
-from sarstack.networks.card import make_card, save_model, shipped_model
-from sarstack.networks.despecknet import build_network
 from sarstack.speckle import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid
 
@@ -75,28 +71,6 @@ def is_network(despeckler):
     return hasattr(despeckler, "card")
 
 
-def has_weights(name):
-    return not name.startswith("despecknet") or shipped_model(name).exists()
-
-
-@functools.cache
-def untrained_model(variant):
-    """Save a small network with seeded weights: all laws but that of radiometry hold for any."""
-    import torch
-
-    torch.manual_seed(4)
-    network = build_network(variant, depth=5, width=8)
-    path = Path(tempfile.mkdtemp()) / f"{variant}.safetensors"
-    return save_model(path, network, make_card(network, licence="Apache-2.0"))
-
-
-def build(name):
-    """Build a method with its shipped weights, or untrained ones if there are none yet."""
-    if has_weights(name):
-        return make_despeckler(name)
-    return make_despeckler(name, model=untrained_model(name))
-
-
 def rounding(despeckler, block):
     """Return what float32 may leave per pixel, beyond its relative error.
 
@@ -113,7 +87,7 @@ def law(**strategies):
     def decorate(check):
         @pytest.mark.parametrize("name", despeckler_names())
         def test(name):
-            despeckler = build(name)
+            despeckler = make_despeckler(name)
             n_examples = 3 if is_network(despeckler) else 15
 
             @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
@@ -202,9 +176,7 @@ def test_powers_of_two_scale_exactly(despeckler, seed, exponent):
 @pytest.mark.parametrize("name", despeckler_names())
 def test_flat_speckle_keeps_its_mean(name, looks, correlation):
     """Law 3: mean out = mean in within 1 %, with statistics as measured from the scene."""
-    if not has_weights(name):
-        pytest.skip("no weights of this network are shipped")
-    despeckler = build(name)
+    despeckler = make_despeckler(name)
     # The two means are of the same field, so most of their statistical error cancels. Pixels
     # whose window is cut by the scene's edge would be a tenth of so small a scene: left out.
     block = flat_speckle(looks, correlation, 200 if is_network(despeckler) else 400)
@@ -283,7 +255,7 @@ def test_subtracted_noise_may_leave_negative_values(despeckler, seed):
 @pytest.mark.parametrize("name", despeckler_names())
 def test_any_size_works(name, shape):
     """Law 5: one pixel, one line, smaller than the halo, odd; valid or all NaN."""
-    despeckler = build(name)
+    despeckler = make_despeckler(name)
     block = landscape(3, shape, holes=False)
     out = despeckler.apply(block)
     assert out.shape == block.shape
