@@ -143,3 +143,28 @@ def pair_correlation(correlation: tuple[float, float], window_px: int) -> float:
 def _finite(sample: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(sample, dtype=np.float64).ravel()
     return values[np.isfinite(values)]
+
+
+def log_variance_spread(looks: float, correlation: tuple[float, float], window_px: int) -> float:
+    """Return how much the log variance of a window of pure speckle varies by chance.
+
+    Parameters
+    ----------
+    looks : float
+        Equivalent number of looks.
+    correlation : tuple of float
+        Lag-1 correlation of intensity speckle, y and x.
+    window_px : int
+        Side of the window.
+
+    Returns
+    -------
+    float
+        Standard deviation of the sample variance of ln y over its mean: delta method,
+        from the kurtosis of the log-gamma law and the area over which squared
+        correlations reach.
+    """
+    first, third = float(polygamma(1, looks)), float(polygamma(3, looks))
+    squared = (correlation[0] ** 2, correlation[1] ** 2)
+    n_independent = window_px**2 / correlated_area(squared, window_px)
+    return float(np.sqrt((2 + third / first**2) / n_independent))

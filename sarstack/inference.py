@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaincinv
 
 from sarstack.errors import ModelCardError
+from sarstack.gamma import log_speckle_variance, log_variance_spread, pair_correlation
+from sarstack.masking import box_mean
 from sarstack.networks.card import ModelCard, load_model, model_sha256
 
 if TYPE_CHECKING:
     from sarstack.networks.despecknet import DeSpeckNet
+
+TEXTURE_WINDOW_PX = 15
+# Standard deviations by which a window's variance must exceed that of speckle.
+_BEYOND_CHANCE = 1.5
+# Share of speckle that is darker than any ratio counted.
+_DARKEST_SHARE = 1e-3
 
 _LOADING = threading.Lock()
 
@@ -121,6 +130,7 @@ def despeckle_image(
     looks: float,
     correlation: tuple[float, float],
     bright: float,
+    texture: bool = True,
 ) -> NDArray[np.float32]:
     """Despeckle one image and take out the network's known flat-field bias.
 
@@ -132,6 +142,9 @@ def despeckle_image(
         Linear power, NaN = nodata.
     looks, correlation, bright
         Of the whole scene, as in :class:`sarstack.speckle.SceneStatistics`.
+    texture : bool
+        For networks on log intensity: give back what cannot have been speckle, see
+        :func:`give_texture_back`. Needs looks that were measured or given.
 
     Returns
     -------
@@ -150,4 +163,45 @@ def despeckle_image(
     if linear:
         np.maximum(despeckled, floor, out=despeckled)
     despeckled[np.isnan(despeckled) & ~missing] = floor
+    if texture and not linear:
+        return give_texture_back(intensity, despeckled, looks, correlation)
     return despeckled
+
+
+def give_texture_back(
+    intensity: NDArray[np.float32],
+    despeckled: NDArray[np.float32],
+    looks: float,
+    correlation: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Return what was taken out beyond the variance that speckle of these looks has.
+
+    A network blind to looks takes fine white texture for speckle of fewer looks. The log
+    ratio ``r = ln(y / xhat)`` shows it: where its local variance v exceeds that of speckle,
+    s, by more than chance, the share ``w = 1 - s / v`` of it is given back, as in an MMSE
+    filter: ``ln xhat + w (r - mean r) - w^2 v / 2`` (the last term keeps the mean).
+
+    Parameters
+    ----------
+    intensity, despeckled : ndarray, shape (y, x), float32
+        Linear power before and after; NaN = nodata.
+    looks, correlation
+        Of the whole scene.
+
+    Returns
+    -------
+    ndarray, shape (y, x), float32
+        `despeckled` itself where the ratio is no rougher than speckle.
+    """
+    valid = np.isfinite(intensity) & (intensity > 0)
+    ratio = np.log(np.where(valid, intensity, 1).astype(np.float64))
+    ratio -= np.log(np.where(valid, despeckled, 1).astype(np.float64))
+    # A few pixels near zero (sensors round) would be all the variance of their windows.
+    np.maximum(ratio, np.log(gammaincinv(looks, _DARKEST_SHARE) / looks), out=ratio)
+    mean = box_mean(ratio, valid, TEXTURE_WINDOW_PX)
+    variance = np.maximum(box_mean(ratio**2, valid, TEXTURE_WINDOW_PX) - mean**2, 1e-12)
+    speckle = log_speckle_variance(looks) * (1 - pair_correlation(correlation, TEXTURE_WINDOW_PX))
+    speckle *= 1 + _BEYOND_CHANCE * log_variance_spread(looks, correlation, TEXTURE_WINDOW_PX)
+    share = np.where(valid, np.maximum(1 - speckle / variance, 0), 0)
+    gain = np.exp(share * (ratio - mean) - share**2 * variance / 2)
+    return np.where(share > 0, despeckled * gain, despeckled).astype(np.float32)

@@ -19,6 +19,7 @@ from sarstack.gamma import (
     log_moment_looks,
     log_speckle_mean,
     log_speckle_variance,
+    log_variance_spread,
     looks_from_log_variance,
     moment_looks,
     pair_correlation,
@@ -311,16 +312,9 @@ def _estimate(
 
 
 def _chance_spread(looks: float, correlation: tuple[float, float]) -> float:
-    """Return the standard deviation of ln(looks) between cells of pure speckle.
-
-    Delta method on the variance of ln y, whose own variance follows from the kurtosis of
-    the log-gamma law and from the area over which squared correlations reach.
-    """
-    first, second, third = (float(polygamma(n, looks)) for n in (1, 2, 3))
-    squared = (correlation[0] ** 2, correlation[1] ** 2)
-    n_independent = CELL_PX**2 / correlated_area(squared, CELL_PX)
-    relative = np.sqrt((2 + third / first**2) / n_independent)
-    return float(relative * first / (looks * -second))
+    """Return the standard deviation of ln(looks) between cells of pure speckle."""
+    first, second = float(polygamma(1, looks)), float(polygamma(2, looks))
+    return log_variance_spread(looks, correlation, CELL_PX) * first / (looks * -second)
 
 
 def _mode(values: NDArray[np.float64]) -> float:

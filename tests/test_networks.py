@@ -10,14 +10,20 @@ import threading
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.torch import save_file
 from torch import nn
 
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.despecknet import DeSpeckNetDespeckler, despeckler_from_model
 from sarstack.errors import ModelCardError
-from sarstack.inference import despeckle_image, load_network, run_network
+from sarstack.inference import (
+    TEXTURE_WINDOW_PX,
+    despeckle_image,
+    give_texture_back,
+    load_network,
+    run_network,
+)
 from sarstack.networks.card import (
     CARD_KEY,
     Calibration,
@@ -301,7 +307,9 @@ def test_planning_needs_no_torch(model):
         f"print(despeckler_from_model({str(model)!r}).halo, 'torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [str(read_card(model).halo), "False"]
+    card = read_card(model)
+    reach = TEXTURE_WINDOW_PX // 2 if card.domain == "log" else 0
+    assert said.stdout.split() == [str(card.halo + reach), "False"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5)])
@@ -389,3 +397,42 @@ def test_shipped_network_removes_speckle_and_keeps_the_mean(looks, correlation):
     out = DeSpeckNetDespeckler().despeckle(noisy, known)
     assert out.mean() / noisy.mean() == pytest.approx(1, abs=0.01)
     assert out.mean() ** 2 / out.var() > 8 * looks
+
+
+# ---- texture is not speckle ----------------------------------------------------------------
+
+
+def _flat_and_textured(looks: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Truth, speckled image and an over-smoothed estimate; the right half has white texture."""
+    rng = np.random.default_rng(8)
+    truth = np.full((120, 240), 0.1)
+    truth[:, 120:] *= rng.gamma(3, 1 / 3, (120, 120))
+    noisy = (truth * rng.gamma(looks, 1 / looks, truth.shape)).astype(np.float32)
+    return truth, noisy, np.full(truth.shape, 0.1, np.float32)
+
+
+def test_texture_taken_for_speckle_is_given_back_and_speckle_is_not() -> None:
+    truth, noisy, smooth = _flat_and_textured(8.0)
+    noisy[40:50, 100:140] = np.nan
+    smooth[np.isnan(noisy)] = np.nan
+    result = give_texture_back(noisy, smooth, 8.0, (0.0, 0.0))
+    assert_array_equal(np.isnan(result), np.isnan(noisy))
+    flat, textured = np.s_[8:-8, 8:100], np.s_[8:-8, 140:-8]
+    assert np.mean(result[flat] == smooth[flat]) > 0.9
+    assert result[flat].mean() == pytest.approx(0.1, rel=0.005)
+    valid = np.isfinite(result[textured])
+
+    def error(image: np.ndarray) -> float:
+        return float(np.log(image[textured] / truth[textured])[valid].std())
+
+    assert error(result) < 0.7 * error(smooth)
+    assert error(result) < error(noisy)
+    assert np.nanmean(result[textured]) == pytest.approx(np.nanmean(noisy[textured]), rel=0.06)
+
+
+def test_nothing_is_given_back_where_the_looks_are_only_nominal() -> None:
+    noisy = np.random.default_rng(0).gamma(1, 0.1, (48, 48)).astype(np.float32)
+    despeckler = make_despeckler("despecknet")
+    known = SceneStatistics(4.4, (0.0, 0.0), 1.0, "nominal")
+    sure = SceneStatistics(4.4, (0.0, 0.0), 1.0, "given")
+    assert despeckler.despeckle(noisy, known).std() < 0.7 * despeckler.despeckle(noisy, sure).std()

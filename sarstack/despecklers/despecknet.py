@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError
-from sarstack.inference import choose_device, despeckle_image, load_network
+from sarstack.inference import (
+    TEXTURE_WINDOW_PX,
+    choose_device,
+    despeckle_image,
+    load_network,
+)
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 
@@ -51,7 +56,8 @@ class _NetworkDespeckler(Despeckler):
                 do=f"use the method {self.card.variant} with this file, or another file",
             )
         self.sha256 = model_sha256(self.path)
-        self.halo = self.card.halo
+        reach = TEXTURE_WINDOW_PX // 2 if self.card.domain == "log" else 0
+        self.halo = self.card.halo + reach
 
     @property
     def path(self) -> str:
@@ -92,6 +98,7 @@ class _NetworkDespeckler(Despeckler):
             looks=statistics.looks,
             correlation=statistics.correlation,
             bright=statistics.bright,
+            texture=statistics.looks_source != "nominal",
         )
 
 
@@ -101,6 +108,7 @@ class DeSpeckNetDespeckler(_NetworkDespeckler):
 
     The local mean of ln y over 15x15 valid pixels is taken off before the network and put
     back after it: a brighter or darker scene gives the very same result, brighter or darker.
+    What the network took out beyond the variance of the scene's speckle is given back.
     """
 
     name: ClassVar[str] = "despecknet"
