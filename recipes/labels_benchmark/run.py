@@ -78,7 +78,7 @@ def main() -> None:
     settings = {"stack": str(stack), "output": str(store), "tile_px": options.tile_px,
                 "workers": options.workers}  # fmt: skip
     print(
-        f"{options.dates} dates of {options.side_px}^2, {n_tiles} tasks + {options.dates} samples"
+        f"{options.dates} dates of {options.side_px}^2, {n_tiles} tiles + {min(options.dates, 6)} samples"
     )
     read_all(stack, options.tile_px, options.workers)
     for _ in range(options.repeats):
