@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import matplotlib as mpl
 import pytest
 from simulated_stack import SimulatedStack
@@ -53,9 +54,16 @@ def test_the_python_of_the_readme_runs() -> None:
         exec(compile(block, "README.md", "exec"), {})
 
 
+def options_of(command: click.Command) -> set[str]:
+    """Collect the options of a command and of all commands below it."""
+    found = {option for parameter in command.params for option in parameter.opts}
+    for below in getattr(command, "commands", {}).values():
+        found |= options_of(below)
+    return found
+
+
 def test_every_option_the_readme_names_exists() -> None:
-    known = {o for c in cli.commands.values() for p in c.params for o in p.opts} | {"--help"}
-    known |= {option for p in cli.params for option in p.opts}
+    known = options_of(cli) | {"--help"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"conda[^\n]*", "", README)))
     assert named <= known, named - known
 

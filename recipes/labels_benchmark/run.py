@@ -77,9 +77,8 @@ def main() -> None:
     n_tiles = (-(-options.side_px // options.tile_px)) ** 2
     settings = {"stack": str(stack), "output": str(store), "tile_px": options.tile_px,
                 "workers": options.workers}  # fmt: skip
-    print(
-        f"{options.dates} dates of {options.side_px}^2, {n_tiles} tiles + {min(options.dates, 6)} samples"
-    )
+    n_tasks = n_tiles + min(options.dates, 6)
+    print(f"{options.dates} dates of {options.side_px}^2: {n_tasks} tasks ({n_tiles} tiles)")
     read_all(stack, options.tile_px, options.workers)
     for _ in range(options.repeats):
         reading = read_all(stack, options.tile_px, options.workers)
