@@ -28,14 +28,14 @@ class Despeckler(ABC):
         multi-temporal method adds up one contribution per date; the sum is all
         that a date ever sees of the others, so memory does not grow with the
         number of dates and dates can be added in any order.
-    library_bytes : int
+    runtime_bytes : int
         What the method's libraries add to a worker process, once.
     """
 
     name: ClassVar[str]
     halo: int
     n_summary: int = 0
-    library_bytes: ClassVar[int] = 0
+    runtime_bytes: ClassVar[int] = 0
 
     @abstractmethod
     def despeckle(

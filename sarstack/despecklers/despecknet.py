@@ -40,7 +40,7 @@ class _NetworkDespeckler(Despeckler):
     """
 
     # torch and oneDNN, measured.
-    library_bytes: ClassVar[int] = 250 * 2**20
+    runtime_bytes: ClassVar[int] = 250 * 2**20
 
     def __init__(self, model: str | Path | None = None, *, device: str | None = None) -> None:
         # None stays None: each worker finds the shipped file in its own installation.

@@ -105,7 +105,7 @@ class Plan:
         cell = self.despeckler.memory_bytes((CELL_PX + 2 * halo) ** 2)
         n_threads = 1 if self.config.cluster else self.config.workers or n_cores()
         thread = (5 + 3 * self.despeckler.n_summary) * tile + cell + COG_BYTES
-        return BASE_BYTES + self.despeckler.library_bytes + n_threads * thread
+        return BASE_BYTES + self.despeckler.runtime_bytes + n_threads * thread
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
