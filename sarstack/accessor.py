@@ -174,16 +174,16 @@ class DespeckAccessor:
         import dask
 
         from sarstack.cube import as_cube
-        from sarstack.speckle import combine_samples, sample_speckle
-        from sarstack.tiles import Shape, sample_windows
+        from sarstack.sampling import sample_dates
+        from sarstack.speckle import combine_samples, spread_dates
 
         cube, _ = as_cube(self._obj)
+        dates = spread_dates(cube.sizes["time"])
+        chunked = cube if _is_lazy(cube) else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
         known = []
-        for name in cube.data_vars:
-            windows = sample_windows(Shape(cube.sizes["y"], cube.sizes["x"]))
-            sample = dask.delayed(sample_speckle)
-            samples = [sample([date[w.slices] for w in windows]) for date in cube[name].data]
-            known.append(combine_samples(list(dask.compute(*samples)))[0])
+        for name in chunked.data_vars:
+            samples = dask.compute(*sample_dates(chunked[name].data, dates))
+            known.append(combine_samples(samples)[0])
         return xr.Dataset(
             {
                 "looks": ("polarisation", [k.looks for k in known]),

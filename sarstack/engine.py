@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
-from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle
-from sarstack.tiles import Shape, Window, cells, sample_windows
+from sarstack.sampling import sample_dates
+from sarstack.speckle import SceneStatistics, combine_samples
+from sarstack.tiles import Shape, Window, cells
 
 # Activations of a 64-channel network on a cell and its halo stay in the last-level cache.
 CELL_PX = 256
@@ -214,10 +215,7 @@ def _one_chunk(array: da.Array) -> da.Array:
 
 def _statistics_array(array: da.Array, looks: float | None) -> da.Array:
     """Measure the scene inside the graph: one SceneStatistics per date, chunked as the dates."""
-    windows = sample_windows(Shape(*array.shape[1:]))
-    sample = dask.delayed(sample_speckle, pure=True)
-    samples = [sample([date[w.slices] for w in windows]) for date in array]
-    combined = dask.delayed(_as_objects, pure=True)(samples, looks)
+    combined = dask.delayed(_as_objects, pure=True)(sample_dates(array), looks)
     statistics = da.from_delayed(
         combined, (array.shape[0],), dtype=object, meta=np.empty(0, object)
     )

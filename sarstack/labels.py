@@ -12,12 +12,11 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
-from dask.graph_manipulation import clone
 from numpy.typing import NDArray
 
 from sarstack.masking import box_mean
-from sarstack.speckle import combine_samples, sample_speckle, stable_threshold
-from sarstack.tiles import Shape, sample_windows
+from sarstack.sampling import sample_dates
+from sarstack.speckle import combine_samples, spread_dates, stable_threshold
 
 LABELS = ("mean", "std", "count", "cv", "stable")
 DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
@@ -178,7 +177,10 @@ def label_arrays(
         _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),
         dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
     ).sum(axis=0)  # fmt: skip
-    known = _lazy_looks(array) if looks is None else looks
+    known: object = looks
+    if looks is None:
+        samples = sample_dates(array, spread_dates(array.shape[0]))
+        known = dask.delayed(_looks_of, pure=True)(samples)
     options = {"rule": rule, "threshold": threshold, "quantile": quantile}
     finish = dask.delayed(finish_labels, pure=True)
     rows: list[list[dict[str, da.Array]]] = []
@@ -197,13 +199,6 @@ def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:
     for date in block:
         add_date(moments, date)
     return moments[np.newaxis]
-
-
-def _lazy_looks(array: da.Array) -> object:
-    windows = sample_windows(Shape(*array.shape[1:]))
-    sample = dask.delayed(sample_speckle, pure=True)
-    samples = [sample([date[w.slices] for w in windows]) for date in clone(array)]
-    return dask.delayed(_looks_of, pure=True)(samples)
 
 
 def _looks_of(samples: list[object]) -> float:

@@ -16,7 +16,7 @@ LAYERS = [
      "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
      "patch_simulation", "losses", "checkpoint", "learning_curve", "ratio_probe"],
-    ["cube", "labels", "masking", "tiles"],
+    ["cube", "labels", "sampling", "masking", "tiles"],
     ["speckle", "gamma", "radiometry", "metrics", "simulation", "reflectivity", "checks"],
     ["errors", "conventions"],
 ]  # fmt: skip
