@@ -1,11 +1,13 @@
 """The sample windows of a cube's dates, measured as tasks of the same graph."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dask
 import dask.array as da
+from dask._task_spec import convert_legacy_graph
 from dask.delayed import Delayed
-from dask.graph_manipulation import clone
+from dask.highlevelgraph import HighLevelGraph
 
 from sarstack.speckle import sample_speckle
 from sarstack.tiles import Shape, sample_windows
@@ -33,6 +35,27 @@ def sample_dates(array: da.Array, dates: Sequence[int] | None = None) -> list[De
     """
     windows = sample_windows(Shape(*array.shape[1:]))
     sample = dask.delayed(sample_speckle, pure=True)
-    separate = clone(array)
+    separate = copy_tasks(array)
     chosen = range(array.shape[0]) if dates is None else dates
     return [sample([separate[i][w.slices] for w in windows]) for i in chosen]
+
+
+def copy_tasks(array: da.Array) -> da.Array:
+    """Return the same array computed by tasks of its own, under other names.
+
+    ``dask.graph_manipulation.clone`` is meant for this, but breaks the graph of any array
+    that was sliced or rechunked (dask issue 12455): it renames keys, not the tasks that
+    carry them.
+    """
+    tasks = convert_legacy_graph(dict(array.__dask_graph__()))
+    names = {key: _rename(key) for key in tasks}
+    copies = {names[key]: task.substitute(names, key=names[key]) for key, task in tasks.items()}
+    name = _rename(array.name)
+    graph = HighLevelGraph.from_collections(name, copies, [])
+    return da.Array(graph, name, array.chunks, meta=array._meta)
+
+
+def _rename(key: Any) -> Any:
+    if isinstance(key, tuple):
+        return (_rename(key[0]), *key[1:])
+    return f"sampled-{key}"

@@ -107,6 +107,26 @@ def test_chunks_are_released_while_statistics_wait_for_all_dates() -> None:
     assert len(real) == 8, "each chunk once for the statistics and once for the result"
 
 
+CUTS = {
+    "slice": lambda a: a[1:4, 3:, :60],
+    "fancy": lambda a: a[[0, 2, 5]],
+    "flip": lambda a: a[::-1],
+    "rechunk": lambda a: a.rechunk((2, 30, 45)),
+    "concatenate": lambda a: da.concatenate([a[:2], a[3:]]),
+    "transpose": lambda a: a.transpose(0, 2, 1),
+    "computed": lambda a: (a * 2).map_blocks(np.sqrt),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("name", ["lee", "quegan-yu"])
+def test_arrays_that_were_cut_and_computed_before_work(cut: str, name: str) -> None:
+    array = CUTS[cut](da.from_array(speckle((6, 80, 90)), chunks=(1, 40, 50)))
+    despeckler = make_despeckler(name)
+    expected = despeckler.apply(array.compute())
+    np.testing.assert_allclose(despeckle_array(array, despeckler), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["despecknet", "lee-sigma", "quegan-yu"])
 def test_what_travels_with_a_task_is_small(name: str) -> None:
     """A task carries the path and the hash of a model, never the weights."""
