@@ -6,13 +6,16 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
+from rasterio.transform import from_origin
 from simulated_stack import SimulatedStack, read_tif
 
 from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels import add_date, finish_labels, label_arrays, mean_without, multilook
+from sarstack.speckle import measure_scene
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
 
@@ -114,6 +117,27 @@ def test_the_store_has_the_stacks_grid_and_the_right_attributes(
     mean = np.nansum(expected, 0) / np.where(n, n, np.nan)
     np.testing.assert_allclose(labels["mean"].sel(polarisation="vv"), mean, rtol=1e-6)
     assert 3.5 < labels.attrs["looks"]["vv"] < 5.5
+
+
+def test_dates_in_the_bands_of_one_file_are_measured_each_for_itself(tmp_path: Path) -> None:
+    """Images that share a path are told apart by more than the path."""
+    rng = np.random.default_rng(5)
+    shape = (300, 300)
+    bands = 0.1 * rng.gamma(4.4, 1 / 4.4, (3, *shape)).astype(np.float32)
+    with rasterio.open(
+        tmp_path / "series_vv.tif", "w", driver="GTiff", height=300, width=300, count=3,
+        dtype="float32", crs="EPSG:32631", nodata=np.nan,
+        transform=from_origin(500_000, 4_800_000, 10, 10),
+    ) as raster:  # fmt: skip
+        raster.write(bands)
+        for number, day in enumerate(("20210101", "20210113", "20210125"), 1):
+            raster.set_band_description(number, f"vv_{day}")
+    config = LabelsConfig.make(
+        stack=str(tmp_path / "series_vv.tif"), output=str(tmp_path / "l.zarr")
+    )
+    looks = open_labels(build_labels(config)).attrs["looks"]["vv"]
+    assert looks == pytest.approx(measure_scene(bands)[0].looks, rel=1e-6)
+    assert looks == pytest.approx(4.4, rel=0.15)
 
 
 def test_multilooked_labels_are_statistics_of_multilooked_dates(

@@ -182,10 +182,9 @@ def _measure_looks(config: LabelsConfig, stack: Stack, workers: Workers) -> dict
             Task(tasks.sample_image, (raster, stack.grid.shape, config.multilook_px), raster)
             for raster in rasters
         )
-        outcomes = {task.key.path + str(task.key.index): outcome
-                    for task, outcome in run_tasks(workers, jobs)}  # fmt: skip
+        outcomes = {task.key: outcome for task, outcome in run_tasks(workers, jobs)}
         _raise_failures(outcomes.values())
-        samples = [outcomes[raster.path + str(raster.index)] for raster in rasters]
+        samples = [outcomes[raster] for raster in rasters]
         looks[polarisation] = combine_samples(samples)[0].looks
     return looks
 
