@@ -98,6 +98,31 @@ def test_training_writes_a_model_with_a_card_and_a_curve(
         train_on_stack(config)
 
 
+def test_a_checkpoint_of_another_stack_is_never_continued(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (make_stack(shape=(96, 96), n_dates=4, name=name) for name in ("one", "two"))
+    labels = labels_for(first, tmp_path)
+    settings = {
+        "labels": str(labels), "output": str(tmp_path / "m.safetensors"), "steps": 20,
+        "batch_size": 2, "patch_px": 32,
+    }  # fmt: skip
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sarstack.workflows.train.save_model", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_on_stack(TrainConfig.make(stack=str(first.folder), **settings))
+    assert (tmp_path / "m.training" / "checkpoint.safetensors").exists()
+    other = TrainConfig.make(stack=str(second.folder), **settings)
+    with pytest.raises(ResumeMismatchError, match="other images"):
+        train_on_stack(other)
+    train_on_stack(other, overwrite=True)
+    assert not (tmp_path / "m.training" / "checkpoint.safetensors").exists()
+
+
 def _same_weights(first: Path, second: Path) -> None:
     a, b = (load_model(path)[0].state_dict() for path in (first, second))
     assert all(np.array_equal(a[key].numpy(), b[key].numpy()) for key in b)

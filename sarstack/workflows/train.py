@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sarstack import tasks
 from sarstack.calibration import calibrate
+from sarstack.checkpoint import CHECKPOINT
 from sarstack.config import FinetuneConfig, TrainConfig
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.networks.card import (
@@ -28,7 +29,7 @@ from sarstack.readers.stack import Date, Stack
 from sarstack.runlog import show_progress
 from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window
-from sarstack.workflows.plan import make_folder, select_stack
+from sarstack.workflows.plan import fingerprint, identity, make_folder, select_stack
 
 if TYPE_CHECKING:
     from sarstack.networks.despecknet import DeSpeckNet
@@ -111,6 +112,7 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     before = validate(network.to(settings.device), validation, settings)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     folder = output.with_name(f"{output.stem}.training")
+    _enter_folder(folder, config, stack, overwrite=overwrite)
     with show_progress("training", config.steps, "step", 1) as shown:
         result = train(
             network, patches, validation, settings, folder, progress=lambda p: _show(shown, p)
@@ -129,7 +131,25 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     if improved or card is None:
         card = _card(network, stack, statistics, "trained", message)
     save_model(output, network, card)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return AdaptedModel(output, improved, message, result.history)
+
+
+def _enter_folder(folder: Path, config: TrainConfig, stack: Stack, *, overwrite: bool) -> None:
+    """Make sure that a checkpoint found here was trained on the same images from the same start."""
+    kept = config.model_dump(mode="json", exclude={"steps", "patience"})
+    images = (identity(raster) for own in stack.rasters.values() for raster in own)
+    mark, origin = fingerprint(kept, *images), folder / "origin.txt"
+    if (folder / CHECKPOINT).exists() and (not origin.exists() or origin.read_text() != mark):
+        if not overwrite:
+            raise ResumeMismatchError(
+                "an interrupted training on other images or from another start lies here",
+                where=str(folder),
+                do="repeat the earlier command to finish it, or --overwrite to start anew",
+            )
+        (folder / CHECKPOINT).unlink()
+    make_folder(folder)
+    origin.write_text(mark)
 
 
 def _show(shown: object, progress: "Progress") -> None:
