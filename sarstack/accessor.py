@@ -63,7 +63,7 @@ class DespeckAccessor:
         despeckler = make_despeckler(method, **parameters)
         cube, restore = as_cube(self._obj)
         lazy = _is_lazy(cube)
-        chunked = cube if lazy else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+        chunked = _chunk(cube)
         result = cube.copy()
         for name in cube.data_vars:
             data = despeckle_array(chunked[name].data, despeckler, looks)
@@ -115,7 +115,7 @@ class DespeckAccessor:
                 expected="two dates or more along the dimension 'time'",
                 do="open the whole stack: labels are statistics over time",
             )
-        chunked = cube if _is_lazy(cube) else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+        chunked = _chunk(cube)
         layers = []
         for name in chunked.data_vars:
             data = chunked[name].data
@@ -179,7 +179,7 @@ class DespeckAccessor:
 
         cube, _ = as_cube(self._obj)
         dates = spread_dates(cube.sizes["time"])
-        chunked = cube if _is_lazy(cube) else cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+        chunked = _chunk(cube)
         known = []
         for name in chunked.data_vars:
             samples = dask.compute(*sample_dates(chunked[name].data, dates))
@@ -209,3 +209,10 @@ def _declare_nodata(result: Any) -> Any:
 
 def _is_lazy(cube: xr.Dataset) -> bool:
     return any(variable.chunks is not None for variable in cube.data_vars.values())
+
+
+def _chunk(cube: xr.Dataset) -> xr.Dataset:
+    """Return the cube in chunks: its own if it is lazy, else ours."""
+    if _is_lazy(cube):
+        return cube
+    return cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)

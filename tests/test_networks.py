@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sarstack.despecklers import make_despeckler
-from sarstack.despecklers.despecknet import DeSpeckNetDespeckler, despeckler_from_model
+from sarstack.despecklers.despecknet import DeSpeckNetDespeckler
 from sarstack.errors import ModelCardError
 from sarstack.inference import (
     TEXTURE_WINDOW_PX,
@@ -250,7 +250,7 @@ def test_model_of_the_other_variant_is_refused(model):
     (other,) = set(VARIANTS) - {variant}
     with pytest.raises(ModelCardError, match=f"expected: a {other}"):
         make_despeckler(other, model=model)
-    assert despeckler_from_model(model).name == variant
+    assert make_despeckler(str(model)).name == variant
 
 
 def test_file_changed_after_planning_is_refused(model):
@@ -291,7 +291,7 @@ def test_shipped_models_load_fit_and_are_small(variant):
 
 
 def test_despeckler_is_small_to_ship_and_the_same_after(model):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     shipped = pickle.dumps(despeckler)
     assert len(shipped) < 4000
     block = speckle((1, 20, 20))
@@ -303,8 +303,8 @@ def test_despeckler_is_small_to_ship_and_the_same_after(model):
 def test_planning_needs_no_torch(model):
     code = (
         "import sys\n"
-        "from sarstack.despecklers.despecknet import despeckler_from_model\n"
-        f"print(despeckler_from_model({str(model)!r}).halo, 'torch' in sys.modules)"
+        "from sarstack.despecklers import make_despeckler\n"
+        f"print(make_despeckler({str(model)!r}).halo, 'torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     card = read_card(model)
@@ -314,7 +314,7 @@ def test_planning_needs_no_torch(model):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5)])
 def test_any_size_works(model, shape):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     image = speckle(shape)
     out = despeckler.despeckle(image, KNOWN)
     assert out.shape == shape
@@ -324,7 +324,7 @@ def test_any_size_works(model, shape):
 
 
 def test_a_hole_acts_as_the_edge_of_the_scene(model):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     image = speckle((40, 60))
     cut = image.copy()
     cut[:, 35:] = np.nan
@@ -337,7 +337,7 @@ def test_a_hole_acts_as_the_edge_of_the_scene(model):
 
 
 def test_pixels_that_are_not_positive_give_small_positive_ones(model):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     image = speckle((40, 40))
     image[5, 5], image[6, 6], image[20, 20] = 0, -0.3, np.nan
     out = despeckler.despeckle(image, KNOWN)
@@ -350,7 +350,7 @@ def test_pixels_that_are_not_positive_give_small_positive_ones(model):
 
 @pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
 def test_a_brighter_scene_gives_a_brighter_result(model, gain):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     image = speckle((30, 30))
     brighter = dataclasses.replace(KNOWN, bright=KNOWN.bright * gain)
     expected = gain * despeckler.despeckle(image, KNOWN)
@@ -371,7 +371,7 @@ def test_calibration_divides_by_the_bias(model):
 
 
 def test_run_network_is_exact_beyond_the_halo(model):
-    despeckler = despeckler_from_model(model)
+    despeckler = make_despeckler(str(model))
     network = load_network(str(model), despeckler.sha256)
     image = speckle((70, 70))
     halo = despeckler.halo

@@ -5,7 +5,7 @@ Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,16 +125,3 @@ class PaperDeSpeckNetDespeckler(_NetworkDespeckler):
     """
 
     name: ClassVar[str] = "despecknet-paper"
-
-
-def despeckler_from_model(path: str | Path, **parameters: Any) -> Despeckler:
-    """Build the despeckler that a model file is for, as its card says.
-
-    Raises
-    ------
-    ModelCardError
-        If the file is not a model of sarstack.
-    """
-    variant = read_card(path).variant
-    classes = {c.name: c for c in (DeSpeckNetDespeckler, PaperDeSpeckNetDespeckler)}
-    return classes[variant](model=path, **parameters)
