@@ -14,6 +14,7 @@ from sarstack.networks.card import Calibration, ModelCard
 from sarstack.networks.despecknet import DeSpeckNet
 from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
+from sarstack.speckle import SceneStatistics
 
 LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
@@ -52,9 +53,8 @@ def flat_bias(
     simulator = SpeckleSimulator(looks, (correlation, correlation), band_limited=sharp)
     noisy = simulator.observe(flat, rng)
     bright = float(np.quantile(noisy, 0.98, method="higher"))
-    clean = despeckle_image(
-        network, card, noisy, looks=looks, correlation=(correlation, correlation), bright=bright
-    )
+    known = SceneStatistics(looks, (correlation, correlation), bright)
+    clean = despeckle_image(network, card, noisy, known)
     # The edge of the scene is another problem: the network sees less there.
     inner = (slice(card.halo, -card.halo),) * 2
     return float(clean[inner].mean(dtype=np.float64) / noisy[inner].mean(dtype=np.float64))

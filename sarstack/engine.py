@@ -8,6 +8,7 @@ neither the pixels nor, for tiles that are multiples of a cell, a single bit.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,8 +23,9 @@ from sarstack.sampling import sample_dates
 from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window, cells
 
-# Activations of a 64-channel network on a cell and its halo stay in the last-level cache.
-CELL_PX = 256
+# A compromise: the halo of a network is computed again in every cell, and activations should
+# stay near the last-level cache.
+CELL_PX = 512
 
 
 def despeckle_window(
@@ -68,7 +70,7 @@ def despeckle_window(
     for cell in cells(window, CELL_PX):
         if np.isnan(block[cell.inside(outer)]).all():
             continue
-        need = cell.expand(despeckler.halo, scene)
+        need = despeckler.reach(cell, scene)
         part = need.inside(outer)
         known = None if summary is None else summary[(slice(None), *part)]
         out = despeckler.despeckle(block[part], statistics, known)
@@ -95,7 +97,7 @@ def contribute_window(
     """
     total = np.zeros((despeckler.n_summary, *window.shape))
     for cell in cells(window, CELL_PX):
-        need = cell.expand(despeckler.halo, scene)
+        need = cell.expand(despeckler.summary_halo, scene)
         out = despeckler.contribute(block[need.inside(outer)], statistics)
         total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
     return total
@@ -150,7 +152,7 @@ def despeckle_array(
             concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
         )  # fmt: skip
 
-    return _by_windows(array.chunks[1:], scene, despeckler.halo, compute)
+    return _by_windows(array.chunks[1:], partial(despeckler.reach, scene=scene), compute)
 
 
 def _despeckle_dates(
@@ -171,7 +173,7 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
     scene = Shape(*array.shape[1:])
 
     def compute(window: Window, outer: Window) -> da.Array:
-        partial = da.blockwise(
+        by_chunk = da.blockwise(
             _contribute_dates, "tcyx", _one_chunk(array[(slice(None), *outer.slices)]), "tyx",
             statistics, "t",
             outer=outer, window=window, scene=scene, despeckler=despeckler,
@@ -179,9 +181,12 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
             adjust_chunks={"t": 1, "y": window.shape.y, "x": window.shape.x},
             concatenate=True, dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
         )  # fmt: skip
-        return partial.sum(axis=0).astype(np.float32)
+        return by_chunk.sum(axis=0).astype(np.float32)
 
-    return _by_windows(array.chunks[1:], scene, despeckler.halo, compute)
+    def reach(window: Window) -> Window:
+        return window.expand(despeckler.summary_halo, scene)
+
+    return _by_windows(array.chunks[1:], reach, compute)
 
 
 def _contribute_dates(
@@ -196,8 +201,7 @@ def _contribute_dates(
 
 def _by_windows(
     chunks: Sequence[Sequence[int]],
-    scene: Shape,
-    halo: int,
+    reach: Callable[[Window], Window],
     compute: Callable[[Window, Window], da.Array],
 ) -> da.Array:
     """Assemble an array from one computation per spatial chunk."""
@@ -205,7 +209,7 @@ def _by_windows(
     rows = []
     for y0, y1 in pairwise(ys):
         windows = [Window(y0, y1, x0, x1) for x0, x1 in pairwise(xs)]
-        rows.append([compute(window, window.expand(halo, scene)) for window in windows])
+        rows.append([compute(window, reach(window)) for window in windows])
     return da.block(rows)
 
 

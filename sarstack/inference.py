@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from sarstack.errors import ModelCardError
-from sarstack.gamma import log_speckle_variance, log_variance_spread, pair_correlation
-from sarstack.masking import box_mean
 from sarstack.networks.card import ModelCard, load_model, model_sha256
+from sarstack.speckle import SceneStatistics
 
 if TYPE_CHECKING:
     from sarstack.networks.despecknet import DeSpeckNet
-
-TEXTURE_WINDOW_PX = 15
-# Standard deviations by which a window's variance must exceed that of speckle.
-_BEYOND_CHANCE = 1.5
-# Share of speckle that is darker than any ratio counted.
-_DARKEST_SHARE = 1e-3
 
 _LOADING = threading.Lock()
 
@@ -82,7 +74,12 @@ def choose_device(wanted: str | None = None) -> str:
 
 
 def run_network(
-    network: "DeSpeckNet", intensity: NDArray[np.float32], scale: float = 1.0
+    network: "DeSpeckNet",
+    intensity: NDArray[np.float32],
+    scale: float = 1.0,
+    *,
+    sensor: tuple[float, float, float] | None = None,
+    others: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Run the clean branch over one image.
 
@@ -94,31 +91,30 @@ def run_network(
         Linear power, any sign, NaN = nodata; any size from 1x1.
     scale : float
         The image is divided by it before and multiplied after.
+    sensor : tuple of float, optional
+        Looks and lag-1 correlation along y and x; None: the network is told nothing.
+    others : ndarray, shape (4, y, x), float32, optional
+        Sums over other dates, for ``despecknet-mt``.
 
     Returns
     -------
     ndarray, shape (y, x), float32
-        Linear power. NaN where the input is NaN, and where a ``despecknet`` had no
-        positive pixel in reach; see :func:`despeckle_image`.
-
-    Notes
-    -----
-    A hole is treated as the edge of the scene: the activations are zero in it after every
-    layer, as the padding is zero outside, and local means do not count it.
+        Linear power. NaN where the input is NaN, and where a network on log intensity had
+        no positive pixel in reach; see :func:`despeckle_image`.
     """
     import torch
 
+    from sarstack.losses import Batch, to_tensors
+
     device = next(network.parameters()).device
-    finite = np.isfinite(intensity)
-    filled = np.where(finite, intensity, np.float32(0)) / np.float32(scale)
+    image = intensity[None, None] / np.float32(scale)
+    told = None if sensor is None else np.array([[*sensor, 1.0]], np.float32)
+    seen = Batch(image, image, np.ones_like(image), told, None if others is None else others[None])
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        image = torch.from_numpy(filled)[None, None].to(device)
-        valid = None
-        if not finite.all():
-            valid = torch.from_numpy(finite.astype(np.float32))[None, None].to(device)
-        clean = network.to_intensity(network(image, valid, noise=False).clean)
+        prediction = to_tensors(seen, str(device)).predict(network, noise=False)
+        clean = network.to_intensity(prediction.clean)
         despeckled = clean[0, 0].cpu().numpy() * np.float32(scale)
-    despeckled[~finite] = np.nan
+    despeckled[~np.isfinite(intensity)] = np.nan
     return np.asarray(despeckled, dtype=np.float32)
 
 
@@ -126,11 +122,8 @@ def despeckle_image(
     network: "DeSpeckNet",
     card: ModelCard,
     intensity: NDArray[np.float32],
-    *,
-    looks: float,
-    correlation: tuple[float, float],
-    bright: float,
-    texture: bool = True,
+    statistics: SceneStatistics,
+    others: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Despeckle one image and take out the network's known flat-field bias.
 
@@ -140,11 +133,11 @@ def despeckle_image(
         Network and card of the same file.
     intensity : ndarray, shape (y, x), float32
         Linear power, NaN = nodata.
-    looks, correlation, bright
-        Of the whole scene, as in :class:`sarstack.speckle.SceneStatistics`.
-    texture : bool
-        For networks on log intensity: give back what cannot have been speckle, see
-        :func:`give_texture_back`. Needs looks that were measured or given.
+    statistics : SceneStatistics
+        Of the whole scene. The network is told looks and correlation that were measured or
+        given, not those assumed.
+    others : ndarray, shape (4, y, x), float32, optional
+        Sums over other dates, for ``despecknet-mt``.
 
     Returns
     -------
@@ -154,54 +147,17 @@ def despeckle_image(
     missing = ~np.isfinite(intensity)
     if missing.all():
         return np.full_like(intensity, np.nan)
+    bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     linear = card.domain == "linear"
-    despeckled = run_network(network, intensity, reference if linear else 1.0)
+    sensor = None if statistics.looks_source == "nominal" else (looks, *correlation)
+    despeckled = run_network(
+        network, intensity, reference if linear else 1.0, sensor=sensor, others=others
+    )
     despeckled /= np.float32(card.calibration.at(looks, correlation))
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
     if linear:
         np.maximum(despeckled, floor, out=despeckled)
     despeckled[np.isnan(despeckled) & ~missing] = floor
-    if texture and not linear:
-        return give_texture_back(intensity, despeckled, looks, correlation)
     return despeckled
-
-
-def give_texture_back(
-    intensity: NDArray[np.float32],
-    despeckled: NDArray[np.float32],
-    looks: float,
-    correlation: tuple[float, float],
-) -> NDArray[np.float32]:
-    """Return what was taken out beyond the variance that speckle of these looks has.
-
-    A network blind to looks takes fine white texture for speckle of fewer looks. The log
-    ratio ``r = ln(y / xhat)`` shows it: where its local variance v exceeds that of speckle,
-    s, by more than chance, the share ``w = 1 - s / v`` of it is given back, as in an MMSE
-    filter: ``ln xhat + w (r - mean r) - w^2 v / 2`` (the last term keeps the mean).
-
-    Parameters
-    ----------
-    intensity, despeckled : ndarray, shape (y, x), float32
-        Linear power before and after; NaN = nodata.
-    looks, correlation
-        Of the whole scene.
-
-    Returns
-    -------
-    ndarray, shape (y, x), float32
-        `despeckled` itself where the ratio is no rougher than speckle.
-    """
-    valid = np.isfinite(intensity) & (intensity > 0)
-    ratio = np.log(np.where(valid, intensity, 1).astype(np.float64))
-    ratio -= np.log(np.where(valid, despeckled, 1).astype(np.float64))
-    # A few pixels near zero (sensors round) would be all the variance of their windows.
-    np.maximum(ratio, np.log(gammaincinv(looks, _DARKEST_SHARE) / looks), out=ratio)
-    mean = box_mean(ratio, valid, TEXTURE_WINDOW_PX)
-    variance = np.maximum(box_mean(ratio**2, valid, TEXTURE_WINDOW_PX) - mean**2, 1e-12)
-    speckle = log_speckle_variance(looks) * (1 - pair_correlation(correlation, TEXTURE_WINDOW_PX))
-    speckle *= 1 + _BEYOND_CHANCE * log_variance_spread(looks, correlation, TEXTURE_WINDOW_PX)
-    share = np.where(valid, np.maximum(1 - speckle / variance, 0), 0)
-    gain = np.exp(share * (ratio - mean) - share**2 * variance / 2)
-    return np.where(share > 0, despeckled * gain, despeckled).astype(np.float32)

@@ -1,6 +1,6 @@
 """The losses of deSpeckNet, over the valid and weighted pixels of a batch."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sarstack.networks.despecknet import DeSpeckNet, Prediction
+from sarstack.networks.two_scale import describe_sensor
 
 
 class Batch(NamedTuple):
@@ -22,11 +23,18 @@ class Batch(NamedTuple):
         Clean linear power on the same scale, or a label; anything where weight is 0.
     weight : ndarray
         0 keeps a pixel out of the loss, more than 1 makes it count more.
+    sensor : ndarray, shape (batch, 4), float32, optional
+        What the network is told of each patch: looks, correlation along y and x, and 1, or
+        0 where it is told nothing; None: nothing.
+    others : ndarray, shape (batch, 4, y, x), float32, optional
+        Sums over other dates, for ``despecknet-mt``.
     """
 
     intensity: NDArray[np.float32]
     target: NDArray[np.float32]
     weight: NDArray[np.float32]
+    sensor: NDArray[np.float32] | None = None
+    others: NDArray[np.float32] | None = None
 
 
 class TensorBatch(NamedTuple):
@@ -36,6 +44,17 @@ class TensorBatch(NamedTuple):
     target: Tensor
     weight: Tensor
     valid: Tensor | None
+    sensor: Tensor | None = None
+    others: Tensor | None = None
+
+    def predict(self, network: DeSpeckNet, *, noise: bool) -> Prediction:
+        """Run a network on the batch."""
+        return cast(
+            "Prediction",
+            network(
+                self.intensity, self.valid, sensor=self.sensor, others=self.others, noise=noise
+            ),
+        )
 
 
 def to_tensors(batch: Batch, device: str) -> TensorBatch:
@@ -46,17 +65,22 @@ def to_tensors(batch: Batch, device: str) -> TensorBatch:
     finite = torch.isfinite(intensity)
     usable = finite & torch.isfinite(target)
     weight = torch.where(usable, weight, 0.0)
-    if bool(finite.all()):
-        return TensorBatch(intensity, target.nan_to_num(0.0), weight, None)
-    valid = finite.to(torch.float32)
-    return TensorBatch(intensity.nan_to_num(0.0), target.nan_to_num(0.0), weight, valid)
+    valid = None if bool(finite.all()) else finite.to(torch.float32)
+    sensor = others = None
+    if batch.sensor is not None:
+        told = torch.from_numpy(np.ascontiguousarray(batch.sensor)).to(device)
+        sensor = describe_sensor(told[:, 0], told[:, 1:3], told[:, 3])
+    if batch.others is not None:
+        others = torch.from_numpy(np.ascontiguousarray(batch.others)).to(device)
+    image, clean = intensity.nan_to_num(0.0), target.nan_to_num(0.0)
+    return TensorBatch(image, clean, weight, valid, sensor, others)
 
 
 def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) -> Tensor:
     """Distance of the clean branch from the target, averaged by weight.
 
     In the log domain: the gamma likelihood ``exp(-r) + r - 1`` of ``r = ln xhat - ln t``,
-    whose minimiser is the mean intensity even when t is noisy, plus ``r**2 / 2``, which
+    whose minimiser is the mean intensity even when t is noisy, plus ``r**2 / 4``, which
     keeps pulling where the likelihood is flat: at bright points taken too dark it is the
     exponential that pulls, at dark lines taken too bright the square. In the linear domain:
     the paper's mean square, equation (5).
@@ -68,7 +92,7 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
         target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
         r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
         # Limited, so that one dark speckle at the start does not throw the weights away.
-        error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 2
+        error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 4
     return (error * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
 
 

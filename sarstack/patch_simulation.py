@@ -1,23 +1,42 @@
 """Training patches of simulated speckle: endless, seeded, made in memory.
 
-One batch mixes looks and correlations: with one setting per batch the running statistics
-of batch normalisation would fit none of them.
+One batch mixes looks and correlations: with one setting per batch no network would learn
+to tell them apart.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from sarstack.losses import Batch
-from sarstack.reflectivity import Reflectivity, simulate_reflectivity
+from sarstack.reflectivity import reflect_image, simulate_reflectivity
 from sarstack.simulation import MARGIN_PX, SpeckleSimulator
+
+FloatImage = NDArray[np.float32]
 
 SCENE_PX = 256
 # A window of scenes slides through an endless row of them: one new scene per batch.
 POOL_SCENES = 400
 SATURATED = np.float32(10)
+# How often the network is told nothing, and how wrong it is told the rest: the looks of a
+# real scene are an estimate.
+UNTOLD_SHARE = 0.2
+LOOKS_SPREAD, CORRELATION_SPREAD = 0.15, 0.04
+HOLE_SHARE = 0.1
+REFERENCE_SHARE = 0.25
+
+
+class ObservedScene(NamedTuple):
+    """A simulated scene as one sensor saw it, arrays (y, x)."""
+
+    noisy: FloatImage
+    clean: FloatImage
+    weight: FloatImage
+    sensor: SpeckleSimulator
 
 
 class SimulatedPatches:
@@ -28,7 +47,7 @@ class SimulatedPatches:
     seed : int
         Everything follows from it and from the number of the batch.
     batch_size, patch_px : int
-        Patches per batch and their side in pixels.
+        Patches per batch and their side in pixels, at most 256.
     detail_weight : float
         How much more a pixel counts per neper that its clean value differs from its
         surroundings: points and thin lines are few and would be given up otherwise.
@@ -36,7 +55,9 @@ class SimulatedPatches:
         Divide by the 98th percentile of the noisy scene, as ``despecknet-paper`` needs,
         and saturate at ten times that.
     simulator : SpeckleSimulator, optional
-        Always this sensor, instead of one drawn per patch.
+        Always this sensor, instead of one drawn per scene.
+    references : sequence of ndarray, shape (y, x), float32
+        Clean images in dB; a quarter of the scenes are cut from them.
     """
 
     def __init__(
@@ -48,49 +69,77 @@ class SimulatedPatches:
         detail_weight: float = 1.0,
         brightness: bool = False,
         simulator: SpeckleSimulator | None = None,
+        references: Sequence[FloatImage] = (),
     ) -> None:
         self.seed, self.batch_size, self.patch_px = seed, batch_size, patch_px
         self.detail_weight, self.brightness = detail_weight, brightness
-        self.simulator = simulator
-        self._scene = lru_cache(maxsize=POOL_SCENES + 16)(self._make_scene)
+        self.simulator, self.references = simulator, references
+        self._scene = lru_cache(maxsize=POOL_SCENES + 16)(self._observe_scene)
 
     def batch(self, step: int) -> Batch:
         """Return batch number `step`, arrays (batch, 1, y, x), float32."""
         rng = np.random.default_rng([self.seed, 0, step])
         scenes = step + rng.integers(0, POOL_SCENES, self.batch_size)
         drawn = [self._draw(self._scene(int(index)), rng) for index in scenes]
-        noisy, clean, weight = (np.stack(part)[:, None] for part in zip(*drawn, strict=True))
-        return Batch(noisy, clean, weight)
+        noisy, clean, weight, sensor = (np.stack(part) for part in zip(*drawn, strict=True))
+        return Batch(noisy[:, None], clean[:, None], weight[:, None], sensor)
 
-    def _make_scene(self, index: int) -> Reflectivity:
+    def _observe_scene(self, index: int) -> ObservedScene:
         rng = np.random.default_rng([self.seed, 1, index])
-        return simulate_reflectivity((SCENE_PX, SCENE_PX), rng)
-
-    def _draw(
-        self, scene: Reflectivity, rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], ...]:
+        side = SCENE_PX + 2 * MARGIN_PX
+        if self.references and rng.random() < REFERENCE_SHARE:
+            chosen = self.references[int(rng.integers(len(self.references)))]
+            scene = reflect_image(chosen, (side, side), rng)
+        else:
+            scene = simulate_reflectivity((side, side), rng)
         sensor = self.simulator or draw_simulator(rng)
-        side = self.patch_px + 2 * MARGIN_PX
-        y, x = rng.integers(0, SCENE_PX - side + 1, 2)
-        part = scene.crop(slice(y, y + side), slice(x, x + side))
-        part = _turn(part, int(rng.integers(8)))
-        noisy, clean = sensor.observe_inside(part, rng)
+        noisy, clean = sensor.observe_inside(scene, rng)
         if self.brightness:
-            seen = scene.diffuse[::5, ::5]
-            speckle = rng.gamma(sensor.looks, 1 / sensor.looks, seen.shape)
-            bright = np.float32(np.percentile(seen * speckle, 98))
+            bright = np.float32(np.percentile(noisy, 98))
             # A mean square in linear power would see nothing but the strongest corners.
             noisy, clean = (np.minimum(part / bright, SATURATED) for part in (noisy, clean))
-        return noisy, clean, self._weigh(clean)
+        return ObservedScene(noisy, clean, weigh_detail(clean, self.detail_weight), sensor)
 
-    def _weigh(self, clean: NDArray[np.float32]) -> NDArray[np.float32]:
-        log = np.log(clean)
-        contrast = np.abs(log - uniform_filter(log, 15, mode="nearest"))
-        return (1 + self.detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
+    def _draw(self, scene: ObservedScene, rng: np.random.Generator) -> tuple[FloatImage, ...]:
+        """Cut a patch and turn it; y is no longer y when a quarter turn is among it."""
+        y, x = rng.integers(0, SCENE_PX - self.patch_px + 1, 2)
+        rows, columns = slice(y, y + self.patch_px), slice(x, x + self.patch_px)
+        way = int(rng.integers(8))
+        images = [turn_image(image[rows, columns], way) for image in scene[:3]]
+        if rng.random() < HOLE_SHARE:
+            images[0] = np.where(draw_hole(self.patch_px, rng), np.float32(np.nan), images[0])
+        correlation = scene.sensor.correlation[:: -1 if way % 2 else 1]
+        return (*images, tell_sensor(scene.sensor.looks, correlation, rng))
+
+
+def weigh_detail(clean: FloatImage, detail_weight: float) -> FloatImage:
+    """Weigh pixels by how much they differ from their surroundings, 1 where they do not."""
+    log = np.log(clean)
+    contrast = np.abs(log - uniform_filter(log, 15, mode="nearest"))
+    return (1 + detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
+
+
+def tell_sensor(
+    looks: float, correlation: tuple[float, ...], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Describe a sensor as a user would know it: not exactly, or not at all."""
+    error = rng.normal(0, 1, 3)
+    told = np.clip(np.array(correlation) + CORRELATION_SPREAD * error[1:], 0, 0.95)
+    known = float(rng.random() >= UNTOLD_SHARE)
+    return np.array([looks * np.exp(LOOKS_SPREAD * error[0]), *told, known], np.float32)
+
+
+def draw_hole(side_px: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw the edge of a swath: nodata beyond a straight line across the patch."""
+    rows, columns = np.indices((side_px, side_px))
+    angle = rng.choice([0.0, np.pi / 2, np.pi, -np.pi / 2, rng.uniform(0, 2 * np.pi)])
+    y, x = rng.uniform(0, side_px, 2)
+    beyond: NDArray[np.bool_] = (rows - y) * np.sin(angle) + (columns - x) * np.cos(angle) > 0
+    return beyond
 
 
 def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
-    """Draw a sensor for blind training: looks 1-20 log-uniform, correlation 0-0.85.
+    """Draw a sensor for training: looks 1-20 log-uniform, correlation 0-0.85.
 
     Four in ten are near what users have (GRD, single look, white single look, terrain
     corrected at 30 m), the others anywhere between. A quarter has no sharp band edge.
@@ -113,11 +162,7 @@ def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
     return SpeckleSimulator(looks, (float(pair[0]), float(pair[1])), taper, sharp)
 
 
-def _turn(scene: Reflectivity, way: int) -> Reflectivity:
+def turn_image(image: FloatImage, way: int) -> FloatImage:
     """Rotate and mirror: the eight symmetries of a square."""
-
-    def turn(image: NDArray[np.generic]) -> NDArray[np.generic]:
-        turned = np.rot90(image, way % 4)
-        return np.ascontiguousarray(turned[:, ::-1] if way >= 4 else turned)
-
-    return Reflectivity(turn(scene.diffuse), turn(scene.points))  # type: ignore[arg-type]
+    turned = np.rot90(image, way % 4)
+    return np.ascontiguousarray(turned[:, ::-1] if way >= 4 else turned)

@@ -59,7 +59,7 @@ def simulate_reflectivity(
     Reflectivity
         Diffuse part between -32 and +15 dB, point targets up to +40 dB above it.
     """
-    chosen = kind or str(rng.choice(list(LANDS), p=[0.32, 0.14, 0.14, 0.16, 0.14, 0.10]))
+    chosen = kind or str(rng.choice(list(LANDS), p=[0.30, 0.14, 0.13, 0.15, 0.14, 0.14]))
     level_db = rng.uniform(-24.0, -2.0)
     land_db = level_db + LANDS[chosen](shape, rng)
     if chosen != "calm" or rng.random() < 0.5:
@@ -67,6 +67,35 @@ def simulate_reflectivity(
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
     share = rng.uniform(0.001, 0.012) if chosen == "town" else rng.choice([0.0, 0.0002, 0.001])
     return _add_points(land_db, rng, float(share))
+
+
+def reflect_image(
+    image_db: NDArray[np.float32], shape: tuple[int, int], rng: np.random.Generator
+) -> Reflectivity:
+    """Make a landscape of a piece of a clean image, its brightness and contrast changed.
+
+    Parameters
+    ----------
+    image_db : ndarray, shape (y, x), float32
+        Clean image in dB, no NaN; mirrored at its edges where it is too small.
+    shape : tuple of int
+        Rows and columns wanted.
+    rng : numpy.random.Generator
+        Source of all randomness.
+
+    Returns
+    -------
+    Reflectivity
+        Between -32 and +15 dB, with at most one pixel in a thousand a point target more.
+    """
+    lack = [max(wanted - given, 0) for wanted, given in zip(shape, image_db.shape, strict=True)]
+    large = np.pad(image_db, [(n // 2, n - n // 2) for n in lack], mode="symmetric")
+    y, x = (int(rng.integers(0, b - a + 1)) for a, b in zip(shape, large.shape, strict=True))
+    piece = large[y : y + shape[0], x : x + shape[1]].astype(np.float64)
+    level_db = rng.uniform(-24.0, -4.0)
+    land_db = level_db + rng.uniform(0.6, 1.5) * (piece - np.median(piece))
+    land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
+    return _add_points(land_db, rng, float(rng.choice([0.0, 0.0002, 0.001])))
 
 
 def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:

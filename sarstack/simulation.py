@@ -271,7 +271,7 @@ def simulate_stack(
     for date in range(n_dates):
         gain_db = np.full(shape, rng.normal(0, drift_db))
         for _ in range(n_changes):
-            blob = _blob(shape, rng)
+            blob = draw_blob(shape, rng)
             gain_db[blob] += rng.choice([-1.0, 1.0]) * rng.uniform(3, 10)
             changed[date] |= blob
         gain = (10 ** (gain_db / 10)).astype(np.float32)
@@ -281,7 +281,7 @@ def simulate_stack(
     return SimulatedStack(intensity, truth, changed)
 
 
-def _blob(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
+def draw_blob(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
     """Mark a roundish patch of irregular outline, about a tenth of the scene wide."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     radius = rng.uniform(0.04, 0.12) * min(shape) + 1

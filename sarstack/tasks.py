@@ -121,7 +121,7 @@ def despeckle_tile(
     """
     start = time.perf_counter()
     with worker_settings(despeckler):
-        outer = tile.window.expand(despeckler.halo, scene)
+        outer = despeckler.reach(tile.window, scene)
         block = raster.read(outer)
         known = scratch.read_window(summary, slice(None), outer) if summary else None
         result = despeckle_window(block, outer, tile.window, scene, despeckler, statistics, known)
@@ -155,7 +155,7 @@ def summarise_tile(
     problems = []
     total = np.zeros((despeckler.n_summary, *tile.window.shape))
     with worker_settings(despeckler):
-        outer = tile.window.expand(despeckler.halo, scene)
+        outer = tile.window.expand(despeckler.summary_halo, scene)
         for raster, statistics in images:
             try:
                 block = raster.read(outer)

@@ -6,6 +6,9 @@ All windows are half-open, row before column, in pixels of the scene.
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
+ALIGNMENT_PX = 4
+"""Side of the coarsest pixel of a network; its blocks begin at multiples of it."""
+
 
 class Shape(NamedTuple):
     """Height and width in pixels."""
@@ -32,16 +35,18 @@ class Window(NamedTuple):
         """Index of the window in an array of the whole scene."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
-    def expand(self, halo: int, scene: Shape) -> Self:
+    def expand(self, halo: int, scene: Shape, alignment: int = 1) -> Self:
         """Grow by `halo` pixels on each side, clipped at the scene edge.
 
         Clipped, never padded: a despeckler meets the true border of the scene
-        exactly as it would on the whole image.
+        exactly as it would on the whole image. With `alignment`, it begins a little
+        earlier, at a multiple of that many pixels from the scene's origin.
         """
+        y0, x0 = max(self.y0 - halo, 0), max(self.x0 - halo, 0)
         return type(self)(
-            max(self.y0 - halo, 0),
+            y0 - y0 % alignment,
             min(self.y1 + halo, scene.y),
-            max(self.x0 - halo, 0),
+            x0 - x0 % alignment,
             min(self.x1 + halo, scene.x),
         )
 

@@ -232,7 +232,8 @@ def _record(
 
 
 def _trainable(network: DeSpeckNet, settings: TrainingSettings) -> list["torch.nn.Parameter"]:
-    return list((network if settings.xi else network.clean).parameters())
+    branches = network if settings.xi else network.clean
+    return [p for p in branches.parameters() if p.requires_grad]
 
 
 def _step(
@@ -250,7 +251,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = settings.rate(step)
     with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.bfloat16):
-        prediction = network(tensors.intensity, tensors.valid, noise=bool(settings.xi))
+        prediction = tensors.predict(network, noise=bool(settings.xi))
     loss = settings.mu * clean_loss(network, prediction, tensors)
     if settings.xi:
         loss = loss + settings.xi * noisy_loss(prediction, tensors)
@@ -289,7 +290,7 @@ def validate(
             tensors = to_tensors(batch, settings.device)
             kind = settings.device.split(":")[0]
             with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
-                prediction = network(tensors.intensity, tensors.valid, noise=False)
+                prediction = tensors.predict(network, noise=False)
             losses.append(float(clean_loss(network, prediction, tensors)))
             used = (tensors.weight > 0) & (tensors.target > 0)
             estimate = network.to_intensity(prediction.clean)[used].clamp(min=1e-30)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.changes import simulate_changes
 from sarstack.benchmark.scenes import SEED, Scene, make_scenes
+from sarstack.changes import simulate_changes
 from sarstack.errors import UsageError
 from sarstack.reflectivity import LANDS, Reflectivity
 from sarstack.simulation import SpeckleSimulator

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.tiles import Shape, Window
 
 
 class Despeckler(ABC):
@@ -23,6 +24,9 @@ class Despeckler(ABC):
         Name in the registry, used in file names and tags.
     halo : int
         Pixels needed on each side of a pixel to compute it exactly.
+    alignment : int
+        Blocks given to the method begin at multiples of this many pixels from the scene's
+        origin: 1, unless the method works on a coarser grid.
     n_summary : int
         Channels of the temporal summary (0: every date is despeckled alone). A
         multi-temporal method adds up one contribution per date; the sum is all
@@ -34,8 +38,18 @@ class Despeckler(ABC):
 
     name: ClassVar[str]
     halo: int
+    alignment: ClassVar[int] = 1
     n_summary: int = 0
     runtime_bytes: ClassVar[int] = 0
+
+    @property
+    def summary_halo(self) -> int:
+        """Pixels needed on each side to compute a contribution exactly."""
+        return self.halo
+
+    def reach(self, window: Window, scene: Shape) -> Window:
+        """Return the window of pixels needed to despeckle `window` exactly."""
+        return window.expand(self.halo, scene, self.alignment)
 
     @abstractmethod
     def despeckle(

@@ -13,14 +13,10 @@ from numpy.typing import NDArray
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError
-from sarstack.inference import (
-    TEXTURE_WINDOW_PX,
-    choose_device,
-    despeckle_image,
-    load_network,
-)
+from sarstack.inference import choose_device, despeckle_image, load_network
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
+from sarstack.tiles import ALIGNMENT_PX
 
 
 class _NetworkDespeckler(Despeckler):
@@ -56,8 +52,7 @@ class _NetworkDespeckler(Despeckler):
                 do=f"use the method {self.card.variant} with this file, or another file",
             )
         self.sha256 = model_sha256(self.path)
-        reach = TEXTURE_WINDOW_PX // 2 if self.card.domain == "log" else 0
-        self.halo = self.card.halo + reach
+        self.halo = self.card.halo
 
     @property
     def path(self) -> str:
@@ -74,7 +69,7 @@ class _NetworkDespeckler(Despeckler):
 
     def memory_bytes(self, n_px: int) -> int:
         """Return the size of three layers' activations."""
-        return 3 * 4 * self.card.width * n_px
+        return int(3 * 4 * self.card.channels * n_px)
 
     def settings(self) -> dict[str, str]:
         """Return the name and the hash of the weights."""
@@ -87,31 +82,74 @@ class _NetworkDespeckler(Despeckler):
         self,
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
-        summary: NDArray[np.float32] | None = None,  # noqa: ARG002
+        summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         network = load_network(self.path, self.sha256, choose_device(self.device))
-        return despeckle_image(
-            network,
-            self.card,
-            intensity,
-            looks=statistics.looks,
-            correlation=statistics.correlation,
-            bright=statistics.bright,
-            texture=statistics.looks_source != "nominal",
-        )
+        others = None if summary is None else self.take_away(summary, intensity)
+        return despeckle_image(network, self.card, intensity, statistics, others)
+
+    def take_away(
+        self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what the other dates add up to."""
+        raise NotImplementedError(f"{self.name} does not look at other dates")
 
 
 @register
 class DeSpeckNetDespeckler(_NetworkDespeckler):
-    """deSpeckNet on log intensity, residual, blind to looks and correlation (our default).
+    """deSpeckNet on log intensity, residual, told looks and correlation.
 
-    The local mean of ln y over 15x15 valid pixels is taken off before the network and put
-    back after it: a brighter or darker scene gives the very same result, brighter or darker.
-    What the network took out beyond the variance of the scene's speckle is given back.
+    The local mean of ln y is taken off before the network: a brighter or darker scene
+    gives the same result, brighter or darker.
     """
 
     name: ClassVar[str] = "despecknet"
+    alignment: ClassVar[int] = ALIGNMENT_PX
+
+
+@register
+class LiteDeSpeckNetDespeckler(DeSpeckNetDespeckler):
+    """deSpeckNet with an eighth of the operations."""
+
+    name: ClassVar[str] = "despecknet-lite"
+
+
+@register
+class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
+    """deSpeckNet that also sees what the other dates have in common.
+
+    The temporal summary holds, for pixels with positive power, the number of dates and the
+    sums of y, ln y and (ln y)^2; each date is taken away from it again before it is looked
+    at, so that no date is its own witness. What changed on a date is for the network to
+    tell from its speckle.
+    """
+
+    name: ClassVar[str] = "despecknet-mt"
+    n_summary = 4
+
+    @property
+    def summary_halo(self) -> int:
+        """Contributions are made pixel by pixel."""
+        return 0
+
+    def contribute(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,  # noqa: ARG002 - every date weighs alike
+    ) -> NDArray[np.float64]:
+        """Return 1, y, ln y and (ln y)^2 where there is a positive pixel, 0 elsewhere."""
+        positive = intensity > 0
+        power = np.where(positive, intensity, 1).astype(np.float64)
+        log = np.log(power)
+        return np.stack([np.ones_like(power), power, log, log**2]) * positive
+
+    def take_away(
+        self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the sums without this date; zero where it was the only one."""
+        others = summary - self.contribute(intensity, SceneStatistics(1.0)).astype(np.float32)
+        return np.where(others[:1] > 0, others, np.float32(0))  # rounding is no other date
 
 
 @register

@@ -20,10 +20,12 @@ import numpy as np
 from sarstack.errors import ModelCardError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sarstack.networks.despecknet import DeSpeckNet
 
 CARD_KEY = "sarstack-card"
-KNOWN_VARIANTS = ("despecknet", "despecknet-paper")
+KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,15 @@ class ModelCard:
     Attributes
     ----------
     variant : str
-        ``despecknet`` or ``despecknet-paper``.
+        One of `KNOWN_VARIANTS`.
     domain : str
         ``log`` or ``linear``: what the branches see.
     halo : int
         Pixels needed on each side.
-    depth, width : int
-        Convolutions per branch, channels.
+    architecture : dict of str to int
+        Sizes, as :func:`sarstack.networks.despecknet.build_network` takes them.
+    channels : float
+        Activations per pixel of the widest layer.
     polarisations : tuple of str
         What it was trained on; empty: any, the simulation does not know polarisation.
     looks, correlation : tuple of float
@@ -81,8 +85,8 @@ class ModelCard:
     variant: str
     domain: str
     halo: int
-    depth: int = 17
-    width: int = 64
+    architecture: dict[str, int] = field(default_factory=dict, hash=False)
+    channels: float = 64.0
     polarisations: tuple[str, ...] = ()
     looks: tuple[float, float] = (1.0, 20.0)
     correlation: tuple[float, float] = (0.0, 0.85)
@@ -133,8 +137,8 @@ def make_card(network: "DeSpeckNet", **what: Any) -> ModelCard:
         variant=network.variant,
         domain=network.domain,
         halo=network.halo,
-        depth=network.depth,
-        width=network.width,
+        architecture=dict(network.architecture),
+        channels=network.channels,
         sarstack_version=ours,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         **what,
@@ -149,7 +153,7 @@ def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path
     path : str or Path
         Ends in ``.safetensors``.
     network : DeSpeckNet
-        Not folded; float32.
+        Not folded; convolutions are kept in 16 bits, the rest in 32.
     card : ModelCard
         Must describe this network.
 
@@ -158,16 +162,22 @@ def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path
     ModelCardError
         If the card is of another variant or another architecture.
     """
-    if (card.variant, card.depth, card.width) != (network.variant, network.depth, network.width):
+    if (card.variant, card.architecture) != (network.variant, network.architecture):
         raise ModelCardError(
-            f"the card says {card.variant} {card.depth}x{card.width}",
-            expected=f"{network.variant} {network.depth}x{network.width}, as the network",
+            f"the card says {card.variant} {card.architecture}",
+            expected=f"{network.variant} {network.architecture}, as the network",
             where=str(path),
             do="make the card with make_card(network, ...)",
         )
-    weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    weights = {k: _pack(v) for k, v in network.state_dict().items()}
     write_safetensors(path, weights, {CARD_KEY: card.to_json()})
     return Path(path)
+
+
+def _pack(values: "Tensor") -> "Tensor":
+    """Halve the file: 11 bits of a convolution's weights are more than a result shows."""
+    packed = values.detach().cpu().contiguous()
+    return packed.half() if packed.ndim == 4 else packed
 
 
 def write_safetensors(
@@ -271,13 +281,13 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
     from sarstack.networks.despecknet import build_network
 
     card = read_card(path)
-    network = build_network(card.variant, card.depth, card.width)
     try:
+        network = build_network(card.variant, **card.architecture)
         network.load_state_dict(load_file(str(path)))
-    except (RuntimeError, SafetensorError) as error:
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise ModelCardError(
             f"the weights do not fit the card: {str(error).splitlines()[0]}",
-            expected=f"a {card.variant} of {card.depth} layers and {card.width} channels",
+            expected=f"a {card.variant} of {card.architecture}",
             where=str(path),
             do="use the file as written; weights and card cannot be exchanged",
         ) from error

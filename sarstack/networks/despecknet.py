@@ -1,23 +1,30 @@
 """deSpeckNet (Mullissa et al., TGRS 2020): two convolutional branches, clean image and speckle.
 
-Both variants have the published branches; they differ in what the branches see.
+All variants have the two branches; they differ in what the branches see and are.
 
 * :class:`LinearDeSpeckNet` (``despecknet-paper``): linear intensity in, linear intensity
-  out, ``yhat = xhat * nhat``, as published.
-* :class:`LogDeSpeckNet` (``despecknet``): log intensity with its local mean taken off, so a
-  brighter scene is the same input; the product becomes a sum and the clean branch predicts
-  what to take away.
+  out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
+* :class:`LogDeSpeckNet` (``despecknet``, ``despecknet-lite``): log intensity with its local
+  mean taken off, so a brighter scene is the same input; the product becomes a sum and the
+  clean branch predicts what to take away. It is told looks and correlation, if known.
+* :class:`StackDeSpeckNet` (``despecknet-mt``): the same, and it sees what the other dates
+  of the stack have in common.
 """
 
 import copy
 from itertools import pairwise
-from typing import NamedTuple, Self, cast
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LOCAL_MEAN_WINDOW_PX = 15
+from sarstack.networks.two_scale import N_SENSOR, TwoScaleBranch, TwoScaleShape
+from sarstack.tiles import ALIGNMENT_PX
+
+LOCAL_MEAN_CELLS = 11
+"""Side of the window of the local mean, in cells of 4x4 pixels."""
+Inside = tuple[slice, slice]
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
 
 
@@ -106,30 +113,55 @@ class Branch(nn.Module):
 class DeSpeckNet(nn.Module):
     """Two branches with separate weights; subclasses say what they see and predict."""
 
-    variant: str
-    domain: str
-
-    def __init__(self, depth: int = 17, width: int = 64) -> None:
-        super().__init__()
-        self.depth, self.width = depth, width
-        self.clean, self.noise = Branch(depth, width), Branch(depth, width)
+    variant: ClassVar[str]
+    domain: ClassVar[str]
+    clean: nn.Module
+    noise: nn.Module
+    architecture: dict[str, Any]
+    """What :func:`build_network` needs to build it again."""
 
     @property
     def halo(self) -> int:
         """Pixels needed on each side, derived from the layers."""
-        return self.clean.radius_px
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> float:
+        """Activations per pixel of the widest layer."""
+        raise NotImplementedError
 
     def fold(self) -> Self:
-        """Return a copy for inference, the batch norms folded into the convolutions."""
-        folded = copy.deepcopy(self)
-        folded.clean.fold()
-        folded.noise.fold()
-        return folded.eval()
+        """Return a copy for inference, batch norms folded into the convolutions."""
+        return copy.deepcopy(self).eval()
 
     def forward(
-        self, intensity: Tensor, valid: Tensor | None = None, *, noise: bool = True
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
+        noise: bool = True,
+        inside: Inside | None = None,
     ) -> Prediction:
-        """Predict clean image and, if asked, speckle; all tensors (batch, 1, y, x)."""
+        """Predict clean image and, if asked, speckle; all tensors (batch, 1, y, x).
+
+        Parameters
+        ----------
+        intensity : Tensor
+            Linear power, 0 where invalid.
+        valid : Tensor, optional
+            1 where there is data, 0 elsewhere; None: everywhere.
+        sensor : Tensor, shape (batch, 5), optional
+            See :func:`sarstack.networks.two_scale.describe_sensor`; None: unknown.
+        others : Tensor, shape (batch, 4, y, x), optional
+            What other dates add up to, see :class:`StackDeSpeckNet`.
+        noise : bool
+            Whether the noise branch is computed.
+        inside : tuple of slice, optional
+            Rows and columns to predict, at least `halo` away from every edge that is not
+            one of the scene's; all, if None.
+        """
         raise NotImplementedError
 
     def to_intensity(self, clean: Tensor) -> Tensor:
@@ -146,15 +178,46 @@ class LinearDeSpeckNet(DeSpeckNet):
 
     variant, domain = "despecknet-paper", "linear"
 
+    def __init__(self, depth: int = 17, width: int = 64) -> None:
+        super().__init__()
+        self.architecture = {"depth": depth, "width": width}
+        self.clean, self.noise = Branch(depth, width), Branch(depth, width)
+        self.reach_px = self.clean.radius_px
+
+    @property
+    def halo(self) -> int:
+        """Receptive radius."""
+        return self.reach_px
+
+    @property
+    def channels(self) -> float:
+        """Width."""
+        return float(self.architecture["width"])
+
+    def fold(self) -> Self:
+        """Return a copy for inference, the batch norms folded into the convolutions."""
+        folded = super().fold()
+        for branch in (folded.clean, folded.noise):
+            cast("Branch", branch).fold()
+        return folded
+
     def forward(
-        self, intensity: Tensor, valid: Tensor | None = None, *, noise: bool = True
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,  # noqa: ARG002
+        others: Tensor | None = None,  # noqa: ARG002
+        noise: bool = True,
+        inside: Inside | None = None,
     ) -> Prediction:
         """Predict ``xhat``, ``nhat`` and their product."""
-        clean = self.clean(intensity, valid).float()
+        part = (..., *(inside or (slice(None), slice(None))))
+        clean = self.clean(intensity, valid).float()[part]
         if not noise:
-            return Prediction(intensity, clean, None, None)
-        speckle = self.noise(intensity, valid).float()
-        return Prediction(intensity, clean, speckle, clean * speckle)
+            return Prediction(intensity[part], clean, None, None)
+        speckle = self.noise(intensity, valid).float()[part]
+        return Prediction(intensity[part], clean, speckle, clean * speckle)
 
     def to_intensity(self, clean: Tensor) -> Tensor:
         """Return the prediction itself: it is linear power already."""
@@ -164,44 +227,153 @@ class LinearDeSpeckNet(DeSpeckNet):
 class LogDeSpeckNet(DeSpeckNet):
     """deSpeckNet on log intensity with the local mean taken off, residual.
 
-    ``ln xhat = m + u - g(u)``, ``u = ln y - m``, m the mean of ln y over the valid pixels
-    of a 15x15 window; ``ln yhat = ln xhat + h(u)``. Multiplying the scene by a constant
-    adds to m alone, so the result is multiplied by it exactly.
+    ``ln xhat = ln y - g(u)``, ``u = ln y - m``, m the mean of ln y over some 44x44 pixels;
+    ``ln yhat = ln xhat + h(u)``. Multiplying the scene by a constant adds to ln y and m
+    alone, so the result is multiplied by it.
+
+    Parameters
+    ----------
+    **shape : int
+        Fields of :class:`TwoScaleShape` of the clean branch, by default those of the variant.
     """
 
     variant, domain = "despecknet", "log"
+    shape: ClassVar[TwoScaleShape] = TwoScaleShape()
+    noise_shape: ClassVar[TwoScaleShape] = TwoScaleShape(32, 48, 0, 3, 1)
+    n_images: ClassVar[int] = 2
 
-    def __init__(self, depth: int = 17, width: int = 64) -> None:
-        super().__init__(depth, width)
-        with torch.no_grad():
-            # Start near "take nothing away", where the residual is small.
-            self.clean.layers[-1].weight.mul_(0.1)
-            self.noise.layers[-1].weight.mul_(0.1)
+    def __init__(self, **shape: int) -> None:
+        super().__init__()
+        wanted = self.shape._replace(**shape)
+        self.architecture = wanted._asdict()
+        self.clean = TwoScaleBranch(self.n_images, wanted)
+        small = TwoScaleShape(*map(min, zip(self.noise_shape, wanted, strict=True)))
+        self.noise = TwoScaleBranch(self.n_images, small)
 
     @property
     def halo(self) -> int:
-        """Receptive radius plus half the window of the local mean."""
-        return super().halo + LOCAL_MEAN_WINDOW_PX // 2
+        """Receptive radius, and the reach of the local mean."""
+        reach = TwoScaleShape(**self.architecture).reach_px
+        return reach + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
+
+    @property
+    def channels(self) -> float:
+        """Activations per pixel: a quarter of the fine grid's, a sixteenth of the coarse's."""
+        return max(self.architecture["width"] / 4, self.architecture["deep_width"] / 16)
 
     def forward(
-        self, intensity: Tensor, valid: Tensor | None = None, *, noise: bool = True
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
+        noise: bool = True,
+        inside: Inside | None = None,
     ) -> Prediction:
         """Predict ``ln xhat``, ``ln nhat`` and their sum.
 
         Pixels that are not positive, and windows without a positive pixel, are taken as
         e**-8 of the local mean; ``observed`` says so with the same number.
         """
-        u, mean = centre_log(intensity, valid)
-        seen = u.clamp(max=BRIGHTEST_NAT)
-        clean = mean + u - self.clean(seen, valid).float()
+        rows, columns = intensity.shape[-2:]
+        known = torch.ones_like(intensity) if valid is None else valid
+        pad = (0, -columns % ALIGNMENT_PX, 0, -rows % ALIGNMENT_PX)
+        intensity, known = functional.pad(intensity, pad), functional.pad(known, pad)
+        u, mean = centre_log(intensity, known)
+        wanted, near, margins = self._plan(inside or (slice(0, rows), slice(0, columns)), u)
+        observed = (mean + u)[(..., *wanted)]
+        seen = [u.clamp(max=BRIGHTEST_NAT) * known, known]
+        if self.n_images > len(seen):
+            seen.append(self.see_others(None if others is None else functional.pad(others, pad),
+                                        mean, known))  # fmt: skip
+        images = torch.cat([image[(..., *near)] for image in seen], dim=1)
+        if sensor is None:
+            sensor = images.new_zeros((len(images), N_SENSOR))
+        height, width = observed.shape[-2:]
+
+        def predict(branch: nn.Module) -> Tensor:
+            # Margins may be wider than wanted: the coarse grid has its own lines.
+            found = branch(images, sensor, margins).float()
+            y, x = (w.start - n.start - m for w, n, m in zip(wanted, near, margins[::2], strict=True))
+            return cast("Tensor", found[..., y : y + height, x : x + width])
+
+        clean = observed - predict(self.clean)
         if not noise:
-            return Prediction(mean + u, clean, None, None)
-        speckle = self.noise(seen, valid).float()
-        return Prediction(mean + u, clean, speckle, clean + speckle)
+            return Prediction(observed, clean, None, None)
+        speckle = predict(self.noise)
+        return Prediction(observed, clean, speckle, clean + speckle)
+
+    def _plan(self, inside: Inside, block: Tensor) -> tuple[Inside, Inside, list[int]]:
+        """Choose what the layers are given: what is wanted and their reach, no more.
+
+        Returns
+        -------
+        wanted, near : tuple of slice
+            Rows and columns to predict, and to give to the branches, on the coarse grid.
+        margins : list of int
+            What of `near` is reach only: top, bottom, left, right.
+        """
+        reach, near, margins = TwoScaleShape(**self.architecture).reach_px, [], []
+        for wanted, size in zip(inside, block.shape[-2:], strict=True):
+            first = wanted.start - wanted.start % ALIGNMENT_PX
+            last = wanted.stop + -wanted.stop % ALIGNMENT_PX
+            start, stop = max(first - reach, 0), min(last + reach, size)
+            near.append(slice(start, stop))
+            margins += [first - start, stop - last]
+        return inside, (near[0], near[1]), margins
+
+    def see_others(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+        """Turn the sums over other dates into images; this variant sees none."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def take_over(self, trained: "LogDeSpeckNet") -> None:
+        """Start from a network that sees fewer images: the further ones count nothing yet."""
+        weights = trained.state_dict()
+        for name, ours in self.state_dict().items():
+            given = weights[name]
+            if ours.shape != given.shape:
+                ours.zero_()
+                ours = ours[:, : given.shape[1]]
+            ours.copy_(given)
 
     def to_intensity(self, clean: Tensor) -> Tensor:
         """Return linear power, never zero and never infinite."""
         return torch.exp(clean.clamp(-80.0, 80.0))
+
+
+class LiteDeSpeckNet(LogDeSpeckNet):
+    """The same with an eighth of the operations."""
+
+    variant = "despecknet-lite"
+    shape = TwoScaleShape(32, 48, 0, 3, 1)
+
+
+class StackDeSpeckNet(LogDeSpeckNet):
+    """The same, with what the other dates of the stack have in common as further images.
+
+    Others are four sums over those dates, at pixels with positive power: 1, y, ln y and
+    (ln y)^2. Seen are ``ln(mean y) - m``, ``mean(ln y) - m``, the standard deviation of ln y
+    and ``n / (n + 3)``; all zero where there is no other date.
+    """
+
+    variant = "despecknet-mt"
+    n_images = 6
+
+    def see_others(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+        """Return four images, shape (batch, 4, y, x)."""
+        if others is None:
+            return known.new_zeros((len(known), 4, *known.shape[-2:]))
+        count = others[:, :1]
+        n = count.clamp(min=1)
+        average, log_average = others[:, 1:2] / n, others[:, 2:3] / n
+        spread = (others[:, 3:4] / n - log_average**2).clamp(min=0).sqrt()
+        level = average.clamp(min=1e-30).log() - mean
+        seen = torch.cat([level, log_average - mean, spread, count / (count + 3)], dim=1)
+        there = (count > 0) & torch.isfinite(mean)
+        return torch.where(there, seen.clamp(Inside = tuple[slice, slice]
+DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 
 
 def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -210,7 +382,7 @@ def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, 
     Parameters
     ----------
     intensity : Tensor, shape (batch, 1, y, x)
-        Linear power; zero or negative where noise was subtracted.
+        Linear power; zero or negative where noise was subtracted. y and x are multiples of 4.
     valid : Tensor, same shape, optional
         1 where there is data, 0 elsewhere.
 
@@ -218,33 +390,32 @@ def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, 
     -------
     u, mean : Tensor, same shape
         ``u = max(ln y - mean, -8)``, and -8 where y is not positive. The mean is over
-        the positive valid pixels of a 15x15 window clipped at the edge; where there is
-        none it is NaN and u is -8.
+        the positive valid pixels of 11x11 cells of 4x4 pixels, clipped at the edge, and
+        linear between the middles of cells; where there is none it is NaN and u is -8.
     """
     positive = intensity > 0 if valid is None else (intensity > 0) & (valid > 0)
     log = torch.where(positive, intensity, 1.0).log()
-    count = _box_sum(positive.to(log.dtype))
-    mean = torch.where(count > 0, _box_sum(log) / count, torch.nan)
+    count = _cell_sum(positive.to(log.dtype))
+    mean = torch.where(count > 0, _cell_sum(log) / count.clamp(min=1), torch.nan)
+    mean = functional.interpolate(mean, scale_factor=ALIGNMENT_PX, mode="bilinear")
     u = torch.where(positive, (log - mean).clamp(min=DARKEST_NAT), DARKEST_NAT)
     return u, mean
 
 
-def _box_sum(image: Tensor) -> Tensor:
+def _cell_sum(image: Tensor) -> Tensor:
     # Not a running sum: each window is added in the same order wherever the block lies.
+    by_cell = functional.avg_pool2d(image, ALIGNMENT_PX, divisor_override=1)
+    half = LOCAL_MEAN_CELLS // 2
     return functional.avg_pool2d(
-        image,
-        LOCAL_MEAN_WINDOW_PX,
-        stride=1,
-        padding=LOCAL_MEAN_WINDOW_PX // 2,
-        divisor_override=1,
+        by_cell, LOCAL_MEAN_CELLS, stride=1, padding=half, divisor_override=1
     )
 
 
 VARIANTS: dict[str, type[DeSpeckNet]] = {
-    cls.variant: cls for cls in (LogDeSpeckNet, LinearDeSpeckNet)
+    cls.variant: cls for cls in (LogDeSpeckNet, LiteDeSpeckNet, StackDeSpeckNet, LinearDeSpeckNet)
 }
 
 
-def build_network(variant: str, depth: int = 17, width: int = 64) -> DeSpeckNet:
+def build_network(variant: str, **architecture: int) -> DeSpeckNet:
     """Make an untrained network of a known variant."""
-    return VARIANTS[variant](depth, width)
+    return VARIANTS[variant](**architecture)

@@ -82,9 +82,11 @@ class Plan:
     @property
     def bytes_to_read(self) -> int:
         """Bytes of the windows read, uncompressed, halo included."""
-        size, halo = self.config.tile_px, self.despeckler.halo
-        passes = 2 if self.despeckler.n_summary else 1
-        return round(self.total_px * BYTES_PER_PX * passes * ((size + 2 * halo) / size) ** 2)
+        size, halos = self.config.tile_px, [self.despeckler.halo]
+        if self.despeckler.n_summary:
+            halos.append(self.despeckler.summary_halo)
+        factor = sum(((size + 2 * halo) / size) ** 2 for halo in halos)
+        return round(self.total_px * BYTES_PER_PX * factor)
 
     @property
     def bytes_to_write(self) -> int:

@@ -1,0 +1,149 @@
+"""Training patches of simulated stacks: one date, and what the others add up to.
+
+Much changes in these stacks, more than on land: what a network must learn is to doubt the
+other dates wherever this one disagrees by more than its speckle can.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.changes import draw_gains
+from sarstack.losses import Batch
+from sarstack.patch_simulation import draw_simulator, tell_sensor, turn_image, weigh_detail
+from sarstack.reflectivity import Reflectivity, simulate_reflectivity
+from sarstack.simulation import MARGIN_PX, SpeckleSimulator, draw_blob
+
+FloatCube = NDArray[np.float32]
+
+SCENE_PX = 192
+MAX_DATES = 10
+# A new stack every few batches: it costs as much as ten scenes.
+POOL_STACKS = 80
+BATCHES_PER_STACK = 3
+# How often a patch sees no other date, as in a stack of one.
+ALONE_SHARE = 0.15
+# How often the simulated dates stand for several of their kind, up to sixty dates.
+MANY_SHARE = 0.2
+CHANGED_DB = 1.0
+CHANGED_WEIGHT = 2.0
+
+
+class ObservedStack(NamedTuple):
+    """A simulated stack as one sensor saw it, arrays (time, y, x)."""
+
+    noisy: FloatCube
+    clean: FloatCube
+    weight: FloatCube
+    sensor: SpeckleSimulator
+
+
+class SimulatedStackPatches:
+    """Batches for ``despecknet-mt``: speckled patches, their truth, sums over other dates.
+
+    Parameters
+    ----------
+    seed : int
+        Everything follows from it and from the number of the batch.
+    batch_size, patch_px : int
+        Patches per batch and their side in pixels, at most 192.
+    detail_weight : float
+        See :class:`sarstack.patch_simulation.SimulatedPatches`.
+    """
+
+    def __init__(
+        self, seed: int, batch_size: int = 16, patch_px: int = 96, *, detail_weight: float = 1.0
+    ) -> None:
+        self.seed, self.batch_size, self.patch_px = seed, batch_size, patch_px
+        self.detail_weight = detail_weight
+        self._stack = lru_cache(maxsize=POOL_STACKS + 8)(self._observe_stack)
+
+    def batch(self, step: int) -> Batch:
+        """Return batch number `step`, arrays (batch, 1, y, x) and sums (batch, 4, y, x)."""
+        rng = np.random.default_rng([self.seed, 2, step])
+        stacks = step // BATCHES_PER_STACK + rng.integers(0, POOL_STACKS, self.batch_size)
+        drawn = [self._draw(self._stack(int(index)), rng) for index in stacks]
+        parts = (np.stack(part) for part in zip(*drawn, strict=True))
+        noisy, clean, weight, sensor, others = parts
+        return Batch(noisy[:, None], clean[:, None], weight[:, None], sensor, others)
+
+    def _observe_stack(self, index: int) -> ObservedStack:
+        rng = np.random.default_rng([self.seed, 3, index])
+        side = SCENE_PX + 2 * MARGIN_PX
+        land, sensor = simulate_reflectivity((side, side), rng), draw_simulator(rng)
+        gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
+        scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
+        noisy, clean = map(
+            np.stack,
+            zip(*(sensor.observe_inside(scene, rng) for scene in scenes), strict=True),
+        )
+        weight = np.stack([weigh_detail(date, self.detail_weight) for date in clean])
+        unlike = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
+        return ObservedStack(noisy, clean, weight + np.float32(CHANGED_WEIGHT) * unlike, sensor)
+
+    def _draw(self, stack: ObservedStack, rng: np.random.Generator) -> tuple[FloatCube, ...]:
+        """Cut a patch of one date, and add up a random choice of the others."""
+        y, x = rng.integers(0, SCENE_PX - self.patch_px + 1, 2)
+        place = (slice(y, y + self.patch_px), slice(x, x + self.patch_px))
+        date, *others = rng.permutation(MAX_DATES)[: 1 + draw_count(rng)]
+        total = add_dates(stack.noisy[(others, *place)])
+        if others and rng.random() < MANY_SHARE:
+            total += stand_for_more(stack, others, place, rng)
+        way = int(rng.integers(8))
+        images = [turn_image(image[(date, *place)], way) for image in stack[:3]]
+        correlation = stack.sensor.correlation[:: -1 if way % 2 else 1]
+        told = tell_sensor(stack.sensor.looks, correlation, rng)
+        return (*images, told, np.stack([turn_image(part, way) for part in total]))
+
+
+def draw_count(rng: np.random.Generator) -> int:
+    """Draw the number of other dates: none at times, few as often as many."""
+    if rng.random() < ALONE_SHARE:
+        return 0
+    return int(np.clip(np.exp(rng.uniform(0, np.log(MAX_DATES))), 1, MAX_DATES - 1))
+
+
+def add_dates(noisy: FloatCube) -> FloatCube:
+    """Return 1, y, ln y and (ln y)^2 summed over dates, shape (4, y, x), y > 0."""
+    log = np.log(noisy)
+    return np.stack([np.ones_like(log), noisy, log, log**2]).sum(axis=1, dtype=np.float32)
+
+
+def stand_for_more(
+    stack: ObservedStack, others: list[int], place: tuple[slice, slice], rng: np.random.Generator
+) -> FloatCube:
+    """Return sums over further dates that look like `others`.
+
+    Their speckle is white and has as many looks as the whole stack: of so many dates it is
+    all but gone.
+    """
+    times = int(rng.integers(1, 7))
+    clean = np.repeat(stack.clean[(others, *place)], times, axis=0)
+    looks = stack.sensor.looks
+    return add_dates(clean * rng.gamma(looks, 1 / looks, clean.shape).astype(np.float32) + 1e-12)
+
+
+def draw_history(n_dates: int, side_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw what happens to a landscape, as change of brightness in dB, shape (time, y, x).
+
+    Events as in :func:`sarstack.changes.draw_gains`; patches of 1 to 10 dB on single
+    dates; seasons of fields; the drift of whole dates; points that come and go.
+    """
+    shape = (side_px, side_px)
+    gain_db = (
+        draw_gains(n_dates, side_px, rng) if rng.random() < 0.8 else np.zeros((n_dates, *shape))
+    )
+    gain_db += rng.normal(0, rng.choice([0.1, 0.3, 1.0]), (n_dates, 1, 1))
+    for date_db in gain_db:
+        for _ in range(int(rng.integers(0, 4))):
+            date_db[draw_blob(shape, rng)] += rng.choice([-1.0, 1.0]) * rng.uniform(1, 10)
+        if rng.random() < 0.5:
+            new = rng.random(shape) < rng.choice([0.0002, 0.001])
+            date_db[new] += rng.uniform(5, 25)
+    phase = 2 * np.pi * (np.arange(n_dates) / n_dates + rng.random())
+    for _ in range(int(rng.integers(0, 4))):
+        field = draw_blob(shape, rng)
+        gain_db[:, field] += rng.uniform(0.5, 4) * np.sin(phase)[:, None]
+    return gain_db
