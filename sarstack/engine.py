@@ -73,8 +73,8 @@ def despeckle_window(
         need = despeckler.reach(cell, scene)
         part = need.inside(outer)
         known = None if summary is None else summary[(slice(None), *part)]
-        out = despeckler.despeckle(block[part], statistics, known)
-        result[cell.inside(window)] = out[cell.inside(need)]
+        out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
+        result[cell.inside(window)] = out
     _check_result(result, block[window.inside(outer)], despeckler.name)
     return result
 

@@ -80,6 +80,7 @@ def run_network(
     *,
     sensor: tuple[float, float, float] | None = None,
     others: NDArray[np.float32] | None = None,
+    inside: tuple[slice, slice] | None = None,
 ) -> NDArray[np.float32]:
     """Run the clean branch over one image.
 
@@ -95,10 +96,12 @@ def run_network(
         Looks and lag-1 correlation along y and x; None: the network is told nothing.
     others : ndarray, shape (4, y, x), float32, optional
         Sums over other dates, for ``despecknet-mt``.
+    inside : tuple of slice, optional
+        Rows and columns to return; all, if None.
 
     Returns
     -------
-    ndarray, shape (y, x), float32
+    ndarray, shape (y, x) or of `inside`, float32
         Linear power. NaN where the input is NaN, and where a network on log intensity had
         no positive pixel in reach; see :func:`despeckle_image`.
     """
@@ -111,10 +114,10 @@ def run_network(
     told = None if sensor is None else np.array([[*sensor, 1.0]], np.float32)
     seen = Batch(image, image, np.ones_like(image), told, None if others is None else others[None])
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        prediction = to_tensors(seen, str(device)).predict(network, noise=False)
+        prediction = to_tensors(seen, str(device)).predict(network, noise=False, inside=inside)
         clean = network.to_intensity(prediction.clean)
         despeckled = clean[0, 0].cpu().numpy() * np.float32(scale)
-    despeckled[~np.isfinite(intensity)] = np.nan
+    despeckled[~np.isfinite(intensity[inside or ...])] = np.nan
     return np.asarray(despeckled, dtype=np.float32)
 
 
@@ -124,6 +127,7 @@ def despeckle_image(
     intensity: NDArray[np.float32],
     statistics: SceneStatistics,
     others: NDArray[np.float32] | None = None,
+    inside: tuple[slice, slice] | None = None,
 ) -> NDArray[np.float32]:
     """Despeckle one image and take out the network's known flat-field bias.
 
@@ -138,21 +142,28 @@ def despeckle_image(
         given, not those assumed.
     others : ndarray, shape (4, y, x), float32, optional
         Sums over other dates, for ``despecknet-mt``.
+    inside : tuple of slice, optional
+        Rows and columns to return, the rest being their surroundings; all, if None.
 
     Returns
     -------
-    ndarray, shape (y, x), float32
+    ndarray, shape (y, x) or of `inside`, float32
         Positive linear power, NaN exactly where the input is not finite.
     """
-    missing = ~np.isfinite(intensity)
+    missing = ~np.isfinite(intensity[inside or ...])
     if missing.all():
-        return np.full_like(intensity, np.nan)
+        return np.full(missing.shape, np.nan, np.float32)
     bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     linear = card.domain == "linear"
     sensor = None if statistics.looks_source == "nominal" else (looks, *correlation)
     despeckled = run_network(
-        network, intensity, reference if linear else 1.0, sensor=sensor, others=others
+        network,
+        intensity,
+        reference if linear else 1.0,
+        sensor=sensor,
+        others=others,
+        inside=inside,
     )
     despeckled /= np.float32(card.calibration.at(looks, correlation))
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarstack.networks.despecknet import DeSpeckNet, Prediction
+from sarstack.networks.despecknet import DeSpeckNet, Inside, Prediction
 from sarstack.networks.two_scale import describe_sensor
 
 
@@ -47,14 +47,13 @@ class TensorBatch(NamedTuple):
     sensor: Tensor | None = None
     others: Tensor | None = None
 
-    def predict(self, network: DeSpeckNet, *, noise: bool) -> Prediction:
-        """Run a network on the batch."""
-        return cast(
-            "Prediction",
-            network(
-                self.intensity, self.valid, sensor=self.sensor, others=self.others, noise=noise
-            ),
-        )
+    def predict(
+        self, network: DeSpeckNet, *, noise: bool, inside: Inside | None = None
+    ) -> Prediction:
+        """Run a network on the batch, or what is needed of it for the pixels `inside`."""
+        known = {"sensor": self.sensor, "others": self.others}
+        found = network(self.intensity, self.valid, **known, noise=noise, inside=inside)
+        return cast("Prediction", found)
 
 
 def to_tensors(batch: Batch, device: str) -> TensorBatch:

@@ -77,6 +77,28 @@ class Despeckler(ABC):
             `halo` to an edge that is not the scene's are computed but not trusted.
         """
 
+    def despeckle_inside(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,
+        inside: tuple[slice, slice] | None = None,
+    ) -> NDArray[np.float32]:
+        """Despeckle a part of a block.
+
+        Parameters
+        ----------
+        intensity, statistics, summary
+            As for :meth:`despeckle`.
+        inside : tuple of slice, optional
+            Rows and columns to return; the rest is their halo. All, if None.
+
+        Returns
+        -------
+        ndarray, shape of `inside`, float32
+        """
+        return self.despeckle(intensity, statistics, summary)[inside or ...]
+
     def contribute(
         self, intensity: NDArray[np.float32], statistics: SceneStatistics
     ) -> NDArray[np.float64]:

@@ -85,9 +85,19 @@ class _NetworkDespeckler(Despeckler):
         summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
+        return self.despeckle_inside(intensity, statistics, summary)
+
+    def despeckle_inside(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,
+        inside: tuple[slice, slice] | None = None,
+    ) -> NDArray[np.float32]:
+        """Despeckle a part of a block; layers compute what that part needs, no more."""
         network = load_network(self.path, self.sha256, choose_device(self.device))
         others = None if summary is None else self.take_away(summary, intensity)
-        return despeckle_image(network, self.card, intensity, statistics, others)
+        return despeckle_image(network, self.card, intensity, statistics, others, inside)
 
     def take_away(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]

@@ -295,7 +295,7 @@ class LogDeSpeckNet(DeSpeckNet):
         def predict(branch: nn.Module) -> Tensor:
             # Margins may be wider than wanted: the coarse grid has its own lines.
             found = branch(images, sensor, margins).float()
-            y, x = (w.start - n.start - m for w, n, m in zip(wanted, near, margins[::2], strict=True))
+            y, x = (w.start % ALIGNMENT_PX for w in wanted)
             return cast("Tensor", found[..., y : y + height, x : x + width])
 
         clean = observed - predict(self.clean)
@@ -372,8 +372,7 @@ class StackDeSpeckNet(LogDeSpeckNet):
         level = average.clamp(min=1e-30).log() - mean
         seen = torch.cat([level, log_average - mean, spread, count / (count + 3)], dim=1)
         there = (count > 0) & torch.isfinite(mean)
-        return torch.where(there, seen.clamp(Inside = tuple[slice, slice]
-DARKEST_NAT, BRIGHTEST_NAT), 0.0)
+        return torch.where(there, seen.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 
 
 def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
