@@ -1,6 +1,7 @@
 """Checks of keyword arguments that repeat the caller's name and value in the message."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from sarstack.errors import UsageError
@@ -61,6 +62,19 @@ def check_between(low: float, high: float, **values: Any) -> None:
     for name, value in values.items():
         if not (_is_number(value) and low < value < high):
             raise _usage(name, value, f"a number between {low:g} and {high:g}")
+
+
+def check_choice(allowed: Sequence[str], **values: Any) -> None:
+    """Refuse words that are not among those allowed.
+
+    Raises
+    ------
+    UsageError
+        If a value is another one.
+    """
+    for name, value in values.items():
+        if value not in allowed:
+            raise _usage(name, value, f"one of {', '.join(allowed)}")
 
 
 def _is_int(value: Any) -> bool:

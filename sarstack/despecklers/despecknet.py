@@ -10,10 +10,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.checks import check_choice
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError
-from sarstack.inference import choose_device, despeckle_image, load_network
+from sarstack.inference import PRECISIONS, choose_device, despeckle_image, load_network
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX
@@ -28,6 +29,8 @@ class _NetworkDespeckler(Despeckler):
         A ``.safetensors`` file of this variant; the weights shipped with sarstack if None.
     device : str, optional
         Torch device; a GPU if there is one, else the CPU, if None.
+    precision : {"auto", "float32", "bfloat16"}
+        Of the inner layers; auto: bfloat16 where the processor computes in it.
 
     Raises
     ------
@@ -38,11 +41,14 @@ class _NetworkDespeckler(Despeckler):
     # torch and oneDNN, measured.
     runtime_bytes: ClassVar[int] = 250 * 2**20
 
-    def __init__(self, model: str | Path | None = None, *, device: str | None = None) -> None:
+    def __init__(
+        self, model: str | Path | None = None, *, device: str | None = None, precision: str = "auto"
+    ) -> None:
+        check_choice(PRECISIONS, precision=precision)
         # None stays None: each worker finds the shipped file in its own installation.
         # Absolute: workers may have been started in another folder.
         self.model = None if model is None else str(Path(model).absolute())
-        self.device = device
+        self.device, self.precision = device, precision
         self.card: ModelCard = read_card(self.path)
         if self.card.variant != self.name:
             raise ModelCardError(
@@ -61,7 +67,7 @@ class _NetworkDespeckler(Despeckler):
 
     def warm_up(self) -> None:
         """Load the network into this process."""
-        load_network(self.path, self.sha256, choose_device(self.device))
+        load_network(self.path, self.sha256, choose_device(self.device), self.precision)
 
     def files(self) -> list[str]:
         """Return the model's path if it is a user's; each worker has the shipped ones."""
@@ -73,7 +79,11 @@ class _NetworkDespeckler(Despeckler):
 
     def settings(self) -> dict[str, str]:
         """Return the name and the hash of the weights."""
-        return {"model": Path(self.path).name, "model_sha256": self.sha256}
+        return {
+            "model": Path(self.path).name,
+            "model_sha256": self.sha256,
+            "precision": self.precision,
+        }
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.path!r}, sha256={self.sha256[:12]!r})"
@@ -95,7 +105,7 @@ class _NetworkDespeckler(Despeckler):
         inside: tuple[slice, slice] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle a part of a block; layers compute what that part needs, no more."""
-        network = load_network(self.path, self.sha256, choose_device(self.device))
+        network = load_network(self.path, self.sha256, choose_device(self.device), self.precision)
         others = None if summary is None else self.take_away(summary, intensity)
         return despeckle_image(network, self.card, intensity, statistics, others, inside)
 

@@ -134,6 +134,9 @@ class DeSpeckNet(nn.Module):
         """Return a copy for inference, batch norms folded into the convolutions."""
         return copy.deepcopy(self).eval()
 
+    def narrow(self, dtype: torch.dtype) -> None:
+        """Compute inner layers in another type, in place; does nothing where it would harm."""
+
     def forward(
         self,
         intensity: Tensor,
@@ -255,6 +258,11 @@ class LogDeSpeckNet(DeSpeckNet):
         """Receptive radius, and the reach of the local mean."""
         reach = TwoScaleShape(**self.architecture).reach_px
         return reach + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        """Compute all layers but the first and the last in another type, in place."""
+        for branch in (self.clean, self.noise):
+            cast("TwoScaleBranch", branch).narrow(dtype)
 
     @property
     def channels(self) -> float:
