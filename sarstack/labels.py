@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sarstack.masking import box_mean
 from sarstack.sampling import sample_dates
 from sarstack.speckle import combine_samples, spread_dates, stable_threshold
+from sarstack.tiles import strips
 
 LABELS = ("mean", "std", "count", "cv", "stable")
 DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
@@ -60,21 +61,33 @@ def multilook(intensity: NDArray[np.float32], width_px: int) -> NDArray[np.float
     return np.where(valid, smooth, np.nan).astype(np.float32)
 
 
-def add_date(moments: NDArray[np.float64], intensity: NDArray[np.float32]) -> None:
-    """Add one date to the running moments, in place.
+def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]) -> None:
+    """Add dates to the running moments, in place.
 
     Parameters
     ----------
     moments : ndarray, shape (3, y, x), float64
         Count, sum and sum of squares of the valid intensities so far.
-    intensity : ndarray, shape (y, x), float32
+    dates : sequence of ndarray, shape (y, x), float32
         Linear power, NaN = nodata; negative values count as they are.
+
+    Notes
+    -----
+    Strip by strip, all dates at once: the sums of a strip stay in the processor's cache.
     """
-    valid = np.isfinite(intensity)
-    value = np.where(valid, intensity, 0).astype(np.float64)
-    moments[0] += valid
-    moments[1] += value
-    moments[2] += value * value
+    for rows in strips(moments.shape[1:]):
+        count, total, squares = moments[:, rows]
+        for date in dates:
+            value = date[rows].astype(np.float64)
+            valid = np.isfinite(value)
+            if valid.all():
+                count += 1
+            else:
+                count += valid
+                value[~valid] = 0
+            total += value
+            np.multiply(value, value, out=value)
+            squares += value
 
 
 def finish_labels(
@@ -90,7 +103,7 @@ def finish_labels(
     Parameters
     ----------
     moments : ndarray, shape (3, y, x), float64
-        From :func:`add_date` over all dates.
+        From :func:`add_dates` over all dates.
     looks : float
         Equivalent number of looks of the speckle.
     rule : {"cv", "paper"}
@@ -196,8 +209,7 @@ def label_arrays(
 
 def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:
     moments = np.zeros((3, *block.shape[1:]))
-    for date in block:
-        add_date(moments, date)
+    add_dates(moments, list(block))
     return moments[np.newaxis]
 
 

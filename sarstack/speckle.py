@@ -121,18 +121,25 @@ def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
     pixels = [np.asarray(window) for window in windows]
     stacks = [_cut_cells(window) for window in pixels]
     kept = [_spread(stack, _KEPT_CELLS // max(len(stacks), 1)) for stack in stacks]
-    cells = _normalise(_join(stacks))
-    residual = _detrend(np.log(cells))
-    looks = looks_from_log_variance(residual.var(axis=(1, 2)) * CELL_PX**2 / (CELL_PX**2 - 3))
+    # Window by window: what is computed in between stays in the processor's cache.
+    measured = [_measure_cells(_join([stack])) for stack in stacks] or [_measure_cells(_join([]))]
+    log_variance, correlation = (np.concatenate(part) for part in zip(*measured, strict=True))
     valid = np.concatenate([w[np.isfinite(w)] for w in pixels] or [np.empty(0)])
     n_pixels = sum(window.size for window in pixels)
     return SpeckleSample(
-        looks=looks,
-        correlation=_lag_one(np.exp(residual)),
+        looks=looks_from_log_variance(log_variance),
+        correlation=correlation,
         cells=_normalise(_join(kept)).astype(np.float32),
         bright=float(np.quantile(valid, 0.98, method="lower")) if valid.size else float("inf"),
         valid_share=valid.size / n_pixels if n_pixels else 0.0,
     )
+
+
+def _measure_cells(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variance of ln y and the lag-1 correlation of each cell, less its plane."""
+    residual = _detrend(np.log(_normalise(cells)))
+    variance = residual.var(axis=(1, 2)) * CELL_PX**2 / (CELL_PX**2 - 3)
+    return variance, _lag_one(np.exp(residual))
 
 
 def spread_dates(n_dates: int) -> list[int]:

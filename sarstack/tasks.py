@@ -21,13 +21,15 @@ from sarstack.cog import write_cog, write_db_view
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
-from sarstack.labels import LABELS, add_date, finish_labels, multilook
+from sarstack.labels import LABELS, add_dates, finish_labels, multilook
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
 from sarstack.tiles import Shape, Tile, Window, sample_windows, tile_grid
 
 GDAL_CACHE_BYTES = 64 * 2**20
+# Dates that labels read before they are added up: more save little, and cost memory.
+DATES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,10 @@ def label_tile(
     outer = tile.window.expand(multilook_px // 2, scene)
     moments = np.zeros((3, *tile.window.shape))
     with worker_settings():
-        for raster in rasters:
-            date = multilook(raster.read(outer), multilook_px)
-            add_date(moments, date[tile.window.inside(outer)])
+        for first in range(0, len(rasters), DATES_AT_ONCE):
+            some = rasters[first : first + DATES_AT_ONCE]
+            dates = [multilook(raster.read(outer), multilook_px) for raster in some]
+            add_dates(moments, [date[tile.window.inside(outer)] for date in dates])
     labels = finish_labels(moments, looks=looks, rule=rule, threshold=threshold, quantile=quantile)
     # A tile without data must leave its mark as well, or it would be computed again.
     with zarr.config.set({"array.write_empty_chunks": True}):

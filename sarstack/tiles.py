@@ -3,7 +3,7 @@
 All windows are half-open, row before column, in pixels of the scene.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 ALIGNMENT_PX = 4
@@ -93,6 +93,16 @@ def cells(window: Window, size_px: int) -> Iterator[Window]:
                 max(x0, window.x0),
                 min(x0 + size_px, window.x1),
             )
+
+
+def strips(shape: Sequence[int], strip_px: int = 2**14) -> Iterator[slice]:
+    """Yield the rows of an image in strips of about `strip_px` pixels, one row at least.
+
+    Intermediate arrays of a strip fit the second-level cache.
+    """
+    rows = max(strip_px // max(shape[1], 1), 1)
+    for start in range(0, shape[0], rows):
+        yield slice(start, start + rows)
 
 
 def sample_windows(scene: Shape, size_px: int = 256, per_axis: int = 6) -> list[Window]:

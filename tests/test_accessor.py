@@ -11,7 +11,7 @@ import xarray as xr
 import sarstack  # noqa: F401 - registers the accessor
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.labels import add_date, finish_labels
+from sarstack.labels import add_dates, finish_labels
 from sarstack.networks.card import read_card
 
 
@@ -93,7 +93,7 @@ def test_labels_have_one_layer_per_polarisation_and_are_lazy_if_the_cube_is() ->
     labels = ds.despeck.labels(looks=4.4)
     moments = np.zeros((3, 60, 70))
     for date in ds["vh"].values:
-        add_date(moments, date)
+        add_dates(moments, [date])
     for name, expected in finish_labels(moments, looks=4.4).items():
         np.testing.assert_allclose(labels[name].sel(polarisation="vh"), expected, rtol=1e-6)
     assert labels["mean"].attrs["cell_methods"] == "time: mean"

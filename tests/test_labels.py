@@ -14,7 +14,7 @@ from simulated_stack import SimulatedStack, read_tif
 
 from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
-from sarstack.labels import add_date, finish_labels, label_arrays, mean_without, multilook
+from sarstack.labels import add_dates, finish_labels, label_arrays, mean_without, multilook
 from sarstack.speckle import measure_scene
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
@@ -36,7 +36,7 @@ def test_moments_equal_numpy_and_survive_bright_targets() -> None:
     cube[:, 8, 9] = np.nan
     moments = np.zeros((3, 30, 31))
     for date in cube:
-        add_date(moments, date)
+        add_dates(moments, [date])
     labels = finish_labels(moments, looks=4.4)
     exact = cube.astype(np.float64)
     n = np.isfinite(exact).sum(0)
@@ -60,7 +60,7 @@ def test_the_default_rule_sees_change_whatever_the_brightness() -> None:
     cube = reflectivity * rng.gamma(4.4, 1 / 4.4, reflectivity.shape)
     moments = np.zeros((3, 40, 80))
     for date in cube.astype(np.float32):
-        add_date(moments, date)
+        add_dates(moments, [date])
     stable = finish_labels(moments, looks=4.4)["stable"]
     assert stable[:, :40].mean() < 0.35, "changing dark field"
     assert 0.975 < stable[:, 40:].mean() < 0.999, "0.99 of pure speckle is kept"
@@ -76,7 +76,7 @@ def test_a_mean_without_its_own_date_is_the_mean_of_the_others() -> None:
     cube[1:, 0, 0] = np.nan
     moments = np.zeros((3, 9, 9))
     for date in cube:
-        add_date(moments, date)
+        add_dates(moments, [date])
     labels = finish_labels(moments, looks=4)
     for i, date in enumerate(cube):
         others = np.delete(cube, i, axis=0)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.errors import StackReadError
 from sarstack.radiometry import to_intensity
-from sarstack.tiles import Shape, Window
+from sarstack.tiles import Shape, Window, strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
 _LOWEST_NUMBER = -1e30
@@ -84,7 +84,11 @@ class Raster:
         StackReadError
             If the file is gone, truncated or damaged; names the file.
         """
-        return to_intensity(read_numbers(self, window), self.scale)
+        stored = read_stored(self, window)
+        intensity = np.empty(stored.shape, np.float32)
+        for rows in strips(stored.shape):
+            intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
+        return intensity
 
 
 def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
@@ -102,6 +106,17 @@ def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
     ndarray, shape (y, x), float32 or float64
         float64 for float64 and wide integer files, else float32.
     """
+    return unpack(read_stored(raster, window), raster)
+
+
+def read_stored(raster: Raster, window: Window) -> NDArray[Any]:
+    """Read one window as it is stored, whatever its numbers mean; shape of `window`.
+
+    Raises
+    ------
+    StackReadError
+        If the file is gone, truncated or damaged; names the file.
+    """
     y0, x0 = raster.origin
     place = Window(window.y0 + y0, window.y1 + y0, window.x0 + x0, window.x1 + x0)
     try:
@@ -118,24 +133,36 @@ def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
             expected=f"{tuple(window.shape)} pixels, got {stored.shape}",
             do="copy or download the file again, or remove it from the stack",
         )
-    return _unpack(stored, raster)
+    return stored
 
 
-def _unpack(stored: NDArray[Any], raster: Raster) -> NDArray[Any]:
+def unpack(stored: NDArray[Any], raster: Raster) -> NDArray[Any]:
+    """Turn stored numbers into those they stand for, with nodata as NaN."""
     kind, size = stored.dtype.kind, stored.dtype.itemsize
     wide: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
     numbers: NDArray[Any] = stored.astype(wide)
-    empty = numbers < _LOWEST_NUMBER
+    # Most pixels are no one's nodata: they are looked at twice, the others one by one.
+    suspect = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
     with np.errstate(over="ignore"):
         # Compared at the precision of the file: a nodata tag of 1e-7 is written as a float64.
-        for number in {*raster.nodata, *NODATA_NUMBERS}:
-            empty |= numbers == wide(number)
+        tags = {wide(number) for number in {*raster.nodata, *NODATA_NUMBERS}}
+    for tag in tags:
+        if tag > max(NODATA_NUMBERS):
+            suspect |= numbers == tag
+    empty = suspect
+    if suspect.any():
+        odd = numbers[suspect]
+        known = np.isfinite(odd) & (odd >= _LOWEST_NUMBER) & ~np.isin(odd, list(tags))
+        empty = suspect.copy()
+        empty[suspect] = ~known
     if raster.gain != 1 or raster.offset != 0:
         # A stored zero is still nodata once an offset has moved it.
         if raster.scale != "db":
             empty |= numbers == 0
         numbers = numbers * wide(raster.gain) + wide(raster.offset)
-    numbers[empty | ~np.isfinite(numbers)] = np.nan
+        empty |= ~np.isfinite(numbers)
+    if empty.any():
+        numbers[empty] = np.nan
     return numbers
 
 
