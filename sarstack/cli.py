@@ -203,13 +203,14 @@ def despeckle_command(
     from sarstack.cluster import n_cores
     from sarstack.config import DespeckleConfig
     from sarstack.workflows.despeckle import despeckle
-    from sarstack.workflows.plan import plan_despeckle
+    from sarstack.workflows.plan import check_memory, plan_despeckle
 
     entries["parameters"] = _parse_parameters(entries["parameters"])
     settings = _read_config(DespeckleConfig, stack, config, entries)
     if dry_run:
         plan = plan_despeckle(settings, overwrite=overwrite)
         click.echo(plan.render(settings.workers or n_cores()))
+        check_memory(plan)
         return
     outcome = despeckle(settings, overwrite=overwrite)
     for path in outcome.outputs:
@@ -269,6 +270,8 @@ def train_command(
 @click.argument("stack", required=False)
 @click.option("--model", help="Model to tune: shipped (default), or a .safetensors file.")
 @click.option("-o", "--output", help="Model to write; default finetuned.safetensors.")
+@click.option("--mode", type=click.Choice(["auto", "noise2noise", "paper"]),
+              help="Target: other dates, or the image itself; auto: the dates if 4.")  # fmt: skip
 @click.option("--steps", type=int, help="Batches, at most.")
 @click.option("--batch-size", type=int, help="Patches per batch.")
 @click.option("--patch-px", type=int, help="Edge of a patch.")
@@ -280,8 +283,9 @@ def finetune_command(
 ) -> None:
     """Tune the network on the noisy images themselves, without any label.
 
-    Stops on the statistics of the ratio image, and keeps the weights one started from
-    where nothing was better.
+    With 4 dates or more it learns from the other dates and is judged by them at held-out
+    places; else it is the paper's phase 2. Both stop on the statistics of the ratio image, and
+    keep the weights one started from where nothing was better.
 
     \b
     Example:

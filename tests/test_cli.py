@@ -1,9 +1,11 @@
 """The command line as a user meets it: what it prints, and the code it exits with."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -72,7 +74,7 @@ def test_cluster_does_not_swallow_the_stack(
     seen = []
     monkeypatch.setattr(
         "sarstack.workflows.plan.plan_despeckle",
-        lambda config, **_: seen.append((config.stack, config.cluster)) or _Plan(),
+        lambda config, **_: seen.append((config.stack, config.cluster)) or _Plan(config),
     )
     assert run(["despeckle", "--dry-run", "--cluster", str(stack.folder)]) == 0
     assert run(["despeckle", "--dry-run", str(stack.folder), "--cluster"]) == 0
@@ -82,7 +84,11 @@ def test_cluster_does_not_swallow_the_stack(
     ]  # fmt: skip
 
 
+@dataclasses.dataclass
 class _Plan:
+    config: Any
+    memory_bytes: int = 1
+
     def render(self, n_workers: int) -> str:
         return f"{n_workers}"
 
@@ -98,6 +104,8 @@ MISTAKES = [
     (["despeckle", "STACK", "--pol", "hh"], 2, "hh"),
     (["despeckle", "STACK", "--dates", "2030-01-01/2031-01-01"], 2, "date"),
     (["despeckle", "STACK", "--scale", "db"], 4, "db"),
+    (["despeckle", "STACK", "--dry-run", "--workers", "100000"], 8, "do this: --workers"),
+    (["despeckle", "STACK", "--cluster", "--workers", "100000"], 8, "do this: --workers"),
     (["despeckle", "--config", "none.yaml"], 5, "none.yaml"),
     (["train", "STACK", "--labels", "none.zarr"], 2, "build-labels"),
     (["train", "STACK"], 5, "labels"),

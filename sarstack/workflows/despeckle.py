@@ -20,6 +20,7 @@ from sarstack.workflows.plan import (
     SCRATCH,
     Image,
     Plan,
+    check_memory,
     check_space,
     default_output,
     fingerprint,
@@ -68,6 +69,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         _announce(plan)
         (plan.output / "run.yaml").write_text(_effective(plan).to_yaml(), encoding="utf-8")
         if plan.images:
+            check_memory(plan)
             check_space(plan.output, 2 * plan.bytes_to_write)
             _open_scratch(run, overwrite=overwrite)
             with open_workers(config.cluster, config.workers) as workers:

@@ -5,14 +5,14 @@ import json
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sarstack import __version__
-from sarstack.cluster import n_cores
+from sarstack.cluster import LOCAL, n_cores
 from sarstack.config import DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.engine import CELL_PX
@@ -317,6 +317,40 @@ def _read_fingerprint(result: Path) -> str | None:
     with open_gdal(str(result)) as raster:
         mark: str | None = raster.tags().get(FINGERPRINT_TAG)
     return mark
+
+
+def check_memory(plan: Plan) -> None:
+    """Raise if the workers of this machine together would need more memory than it has.
+
+    Raises
+    ------
+    NotEnoughSpaceError
+        With the tile size or the number of workers that would fit. Workers of a scheduler
+        elsewhere are not judged.
+    """
+    from distributed.system import MEMORY_LIMIT
+
+    config = plan.config
+    if config.cluster not in (None, LOCAL):
+        return
+
+    def needed(n_workers: int, tile_px: int) -> int:
+        tried = config.model_copy(update={"workers": n_workers, "tile_px": tile_px})
+        processes = n_workers if config.cluster else 1
+        return processes * replace(plan, config=tried).memory_bytes
+
+    wanted = config.workers or n_cores()
+    if needed(wanted, config.tile_px) <= MEMORY_LIMIT:
+        return
+    choices = [(wanted, tile) for tile in (1024, 512, 256) if tile < config.tile_px]
+    choices += [(n, min(config.tile_px, 512)) for n in range(wanted - 1, 0, -1)]
+    fitting = next((c for c in choices if needed(*c) <= MEMORY_LIMIT), None)
+    raise NotEnoughSpaceError(
+        f"the plan needs {needed(wanted, config.tile_px) / 1e9:.1f} GB of memory "
+        f"for {wanted} workers",
+        expected=f"at most {MEMORY_LIMIT / 1e9:.1f} GB, what this machine has",
+        do=f"--workers {fitting[0]} --tile-px {fitting[1]}" if fitting else "use a larger machine",
+    )
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
