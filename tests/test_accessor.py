@@ -7,6 +7,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
+from small_networks import save_small_network
 
 import sarstack  # noqa: F401 - registers the accessor
 from sarstack.despecklers import make_despeckler
@@ -49,7 +50,7 @@ def test_a_raster_written_from_a_result_declares_its_nodata(tmp_path: Path) -> N
             assert np.isnan(raster.nodata)
 
 
-@pytest.mark.parametrize("method", ["lee", "quegan-yu", "despecknet"])
+@pytest.mark.parametrize("method", ["lee", "quegan-yu", "despecknet", "despecknet-mt"])
 def test_apply_equals_the_method_and_keeps_what_surrounds_the_pixels(method: str) -> None:
     ds = cube()
     before = ds.copy(deep=True)
@@ -68,6 +69,17 @@ def test_lazy_in_lazy_out_with_the_same_pixels() -> None:
     lazy = ds.chunk(time=1, y=25, x=40).despeck.apply("lee-sigma")
     assert lazy["vv"].chunks == ds.chunk(time=1, y=25, x=40)["vv"].chunks
     xr.testing.assert_allclose(lazy.compute(), ds.despeck.apply("lee-sigma"), rtol=1e-5)
+
+
+def test_lazy_networks_give_the_pixels_of_eager_ones(tmp_path: Path) -> None:
+    ds = cube(shape=(130, 140))
+    for variant in ("despecknet", "despecknet-mt"):
+        model = str(save_small_network(tmp_path, variant))
+        lazy = ds.chunk(time=1, y=51, x=70).despeck.apply(model, precision="float32")
+        assert lazy["vv"].chunks is not None
+        eager = ds.despeck.apply(model, precision="float32")
+        np.testing.assert_allclose(lazy["vh"].values, eager["vh"].values, rtol=1e-5)
+        assert eager["vv"].attrs["speckle_filter"] == variant
 
 
 def test_one_image_without_time_or_crs_keeps_its_shape_and_name() -> None:

@@ -15,6 +15,7 @@ import rasterio
 import yaml
 from rio_cogeo.cogeo import cog_validate
 from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_tif
+from small_networks import save_small_network
 
 from sarstack.cluster import open_workers
 from sarstack.config import DespeckleConfig, LabelsConfig
@@ -43,7 +44,7 @@ def config_for(stack: SimulatedStack, output: Path, **settings: object) -> Despe
     )
 
 
-@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet"])
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet", "despecknet-mt"])
 def test_every_date_becomes_a_valid_cog_on_the_input_grid(
     make_stack: MakeStack, tmp_path: Path, method: str
 ) -> None:
@@ -81,6 +82,22 @@ def test_files_equal_the_method_applied_to_the_whole_cube(
     for file, date in zip(stack.files, expected, strict=True):
         found = read_tif(tmp_path / "out" / f"{file.stem}_{method}.tif")
         np.testing.assert_allclose(found, date, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["despecknet", "despecknet-mt", "despecknet-paper"])
+def test_files_equal_a_network_applied_to_the_whole_cube(
+    make_stack: MakeStack, tmp_path: Path, variant: str
+) -> None:
+    """Tiles need not lie on the cells of the engine: 256 px are half a cell."""
+    stack = make_stack(shape=(300, 290), n_dates=2, polarisations=("vv",))
+    model = str(save_small_network(tmp_path, variant))
+    exact = {"precision": "float32"}
+    settings = {"method": model, "tile_px": 256, "parameters": exact}
+    outcome = despeckle(config_for(stack, tmp_path / "out", **settings))
+    cube = np.stack([read_tif(file) for file in stack.files])
+    expected = make_despeckler(model, **exact).apply(cube)
+    for output, date in zip(sorted(outcome.outputs), expected, strict=True):
+        np.testing.assert_allclose(read_tif(output), date, rtol=1e-5, atol=1e-6)
 
 
 def test_tile_size_threads_and_replay_change_no_bit(make_stack: MakeStack, tmp_path: Path) -> None:
@@ -403,13 +420,13 @@ def n_shards(output: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet"])
+@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu", "despecknet", "despecknet-mt"])
 def test_cluster_processes_give_the_same_bits_as_threads(
     make_stack: MakeStack, tmp_path: Path, method: str
 ) -> None:
-    stack = make_stack(shape=(300, 280))
-    despeckle(config_for(stack, tmp_path / "threads", method=method, tile_px=256))
-    despeckle(config_for(stack, tmp_path / "local", method=method, tile_px=512, cluster="local"))
+    stack = make_stack(shape=(560, 530), n_dates=2, polarisations=("vv",))
+    despeckle(config_for(stack, tmp_path / "threads", method=method, tile_px=512))
+    despeckle(config_for(stack, tmp_path / "local", method=method, tile_px=1024, cluster="local"))
     assert_same_files(tmp_path / "threads", tmp_path / "local")
 
 

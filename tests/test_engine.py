@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import ARCHITECTURES, save_small_network
 
-from sarstack.despecklers import Despeckler, make_despeckler
+from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import CELL_PX, despeckle_array, despeckle_window
 from sarstack.errors import SarstackError
 from sarstack.speckle import SceneStatistics, measure_scene
@@ -24,6 +25,13 @@ def speckle(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return block
 
 
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Despeckler:
+    """Build the despeckler of a small network, which rounds to float32 on any processor."""
+    path = save_small_network(tmp_path_factory.mktemp("model"), request.param)
+    return make_despeckler(str(path), precision="float32")
+
+
 @pytest.mark.parametrize("name", CLASSICAL)
 @given(st.tuples(st.integers(1, 3), st.integers(1, 60), st.integers(7, 60)))
 @settings(max_examples=6, deadline=None, derandomize=True)
@@ -34,6 +42,50 @@ def test_chunking_is_invisible(name: str, chunks: tuple[int, int, int]) -> None:
     lazy = despeckle_array(array, despeckler)
     assert lazy.chunks == array.chunks
     np.testing.assert_allclose(lazy.compute(), despeckler.apply(block), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        ((1, 2), (53, 90, 7), (61, 60, 50)),  # borders off the grid of 4x4 pixels, on both axes
+        ((3,), (1, 148, 1), (170, 1)),  # chunks of one pixel
+        ((2, 1), (64, 64, 22), (84, 87)),  # some on the grid
+    ],
+)
+def test_chunks_of_any_border_give_networks_the_same_pixels(
+    network: Despeckler, chunks: tuple[tuple[int, ...], ...]
+) -> None:
+    block = speckle((3, 150, 171))
+    array = da.from_array(block, chunks=chunks)
+    lazy = despeckle_array(array, network)
+    assert lazy.chunks == array.chunks
+    np.testing.assert_allclose(lazy.compute(), network.apply(block), rtol=1e-5, atol=1e-7)
+
+
+def test_a_method_is_given_its_reach_on_its_grid_and_gives_back_the_cell() -> None:
+    given_windows = []
+
+    class OnAGrid(Broken):
+        halo, alignment = 10, 4
+
+        def despeckle_inside(self, intensity, statistics, summary=None, inside=None):
+            given_windows.append((float(intensity[0, 0]), intensity.shape, inside))
+            return super().despeckle_inside(intensity, statistics, summary, inside)
+
+    scene = Shape(700, 600)
+    rows, columns = np.indices(scene)
+    image = -(1000.0 * rows + columns).astype(np.float32)  # each pixel tells its place
+    window = Window(509, 530, 33, 40)
+    outer = OnAGrid().reach(window, scene)
+    assert outer == Window(496, 540, 20, 50)
+    result = despeckle_window(
+        image[outer.slices], outer, window, scene, OnAGrid(), SceneStatistics(4.4)
+    )
+    np.testing.assert_array_equal(result, image[window.slices])
+    assert given_windows == [
+        (-496_020.0, (26, 30), (slice(13, 16), slice(13, 20))),
+        (-500_020.0, (40, 30), (slice(12, 30), slice(13, 20))),
+    ]
 
 
 def test_building_the_graph_computes_nothing() -> None:
@@ -54,17 +106,15 @@ def test_looks_change_the_lazy_result() -> None:
     assert np.nanvar(smooth) < np.nanvar(sharp)
 
 
-@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma"])
-def test_tiles_that_are_multiples_of_a_cell_give_the_same_bits(name: str) -> None:
+def assert_tiles_of_whole_cells_give_the_same_bits(despeckler: Despeckler) -> None:
     scene = Shape(CELL_PX + 70, 2 * CELL_PX + 11)
     image = speckle((1, *scene))[0]
-    despeckler = make_despeckler(name)
     known = measure_scene(image[np.newaxis])[0]
 
     def by_tiles(size_px: int) -> np.ndarray:
         result = np.empty(scene, np.float32)
         for tile in tile_grid(scene, size_px):
-            outer = tile.window.expand(despeckler.halo, scene)
+            outer = despeckler.reach(tile.window, scene)
             block = image[outer.slices]
             result[tile.window.slices] = despeckle_window(
                 block, outer, tile.window, scene, despeckler, known
@@ -72,6 +122,20 @@ def test_tiles_that_are_multiples_of_a_cell_give_the_same_bits(name: str) -> Non
         return result
 
     np.testing.assert_array_equal(by_tiles(CELL_PX), by_tiles(2 * CELL_PX))
+
+
+@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma"])
+def test_tiles_that_are_multiples_of_a_cell_give_the_same_bits(name: str) -> None:
+    assert_tiles_of_whole_cells_give_the_same_bits(make_despeckler(name))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_tiles_of_whole_cells_give_networks_the_same_bits(
+    network: Despeckler, precision: str
+) -> None:
+    assert_tiles_of_whole_cells_give_the_same_bits(
+        make_despeckler(network.model, precision=precision)
+    )
 
 
 class Broken(Despeckler):
@@ -127,7 +191,7 @@ def test_arrays_that_were_cut_and_computed_before_work(cut: str, name: str) -> N
     np.testing.assert_allclose(despeckle_array(array, despeckler), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["despecknet", "lee-sigma", "quegan-yu"])
+@pytest.mark.parametrize("name", despeckler_names())
 def test_what_travels_with_a_task_is_small(name: str) -> None:
     """A task carries the path and the hash of a model, never the weights."""
     assert len(pickle.dumps(make_despeckler(name))) < 10_000

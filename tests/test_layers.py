@@ -15,9 +15,11 @@ LAYERS = [
     ["patches", "tasks", "scratch", "cog", "report", "stac", "config", "runlog", "cluster",
      "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
-     "patch_simulation", "losses", "checkpoint", "learning_curve", "ratio_probe"],
+     "patch_simulation", "stack_patch_simulation", "noise_to_noise", "losses", "checkpoint",
+     "learning_curve", "ratio_probe"],
     ["cube", "labels", "sampling", "masking", "tiles"],
-    ["speckle", "gamma", "radiometry", "metrics", "simulation", "reflectivity", "checks"],
+    ["speckle", "gamma", "radiometry", "metrics", "changes", "simulation", "reflectivity",
+     "checks"],
     ["errors", "conventions"],
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -1,50 +1,32 @@
-"""The networks, their model files, and what the despecklers built on them promise."""
-
-import dataclasses
-import json
-import pickle
-import subprocess
-import sys
-import threading
+"""The networks as functions: what they reach, what they see, what they cost."""
 
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
-from safetensors.torch import save_file
+from numpy.testing import assert_allclose
+from small_networks import ARCHITECTURES, small_network
 from torch import nn
 
-from sarstack.despecklers import make_despeckler
-from sarstack.despecklers.despecknet import DeSpeckNetDespeckler
-from sarstack.errors import ModelCardError
-from sarstack.inference import (
-    TEXTURE_WINDOW_PX,
-    despeckle_image,
-    give_texture_back,
-    load_network,
-    run_network,
-)
-from sarstack.networks.card import (
-    CARD_KEY,
-    Calibration,
-    ModelCard,
-    load_model,
-    make_card,
-    model_sha256,
-    read_card,
-    save_model,
-    shipped_model,
-)
+from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.networks.despecknet import (
-    LOCAL_MEAN_WINDOW_PX,
+    DARKEST_NAT,
+    LITTLE_SPREAD,
+    LOCAL_MEAN_CELLS,
     VARIANTS,
     Branch,
+    DeSpeckNet,
+    LiteDeSpeckNet,
+    LogDeSpeckNet,
+    StackDeSpeckNet,
     build_network,
     centre_log,
 )
-from sarstack.speckle import SceneStatistics
+from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, describe_sensor
+from sarstack.tiles import ALIGNMENT_PX
 
-KNOWN = SceneStatistics(4.0, (0.3, 0.3), 2.0)
+PAPER = "despecknet-paper"
+LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
+CELL = [(y, x) for y in range(ALIGNMENT_PX) for x in range(ALIGNMENT_PX)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,30 +38,29 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def small_network(variant: str = "despecknet", seed: int = 0):
-    """A small network whose batch norms have statistics and gains worth folding."""
-    torch.manual_seed(seed)
-    network = build_network(variant, depth=5, width=8)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.normal_(0, 0.3)
-            norm.running_var.uniform_(0.5, 2)
-            nn.init.normal_(norm.weight, 1, 0.2)
-            nn.init.normal_(norm.bias, 0, 0.2)
-    for branch in (network.clean, network.noise):
-        nn.init.normal_(branch.layers[-1].weight, std=0.1)
-    return network.eval()
-
-
-@pytest.fixture(params=sorted(VARIANTS))
-def model(request, tmp_path):
-    network = small_network(request.param)
-    path = tmp_path / "small.safetensors"
-    return save_model(path, network, make_card(network, licence="Apache-2.0"))
-
-
 def speckle(shape, seed=0, looks=4.0):
-    return np.random.default_rng(seed).gamma(looks, 1 / looks, shape).astype(np.float32)
+    drawn = np.random.default_rng(seed).gamma(looks, 1 / looks, shape)
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def sum_dates(dates):
+    """Add up what :class:`StackDeSpeckNet` sees of other dates, (date, y, x), all positive."""
+    log = dates.log()
+    total = [torch.ones_like(dates), dates, log, log**2]
+    return torch.stack([part.sum(0) for part in total])[None]
+
+
+def sensor_of(looks, correlation=(0.3, 0.3), known=1.0):
+    return describe_sensor(
+        torch.tensor([looks]), torch.tensor([correlation]), torch.tensor([known])
+    )
+
+
+def test_every_variant_has_a_small_twin_and_a_name_that_is_known_without_torch():
+    assert set(VARIANTS) == set(ARCHITECTURES) == set(KNOWN_VARIANTS)
+
+
+# What they are and cost
 
 
 def test_published_architecture():
@@ -89,350 +70,379 @@ def test_published_architecture():
     assert sum(p.numel() for p in branch.parameters()) == 557_057
     assert [c.out_channels for c in branch.layers] == [64] * 16 + [1]
     assert len(branch.norms) == 15
-    assert build_network("despecknet").halo == 24
-    assert build_network("despecknet-paper").halo == 17
+    network = build_network(PAPER)
+    assert network.halo == 17
+    assert network.channels == 64
+    assert network.architecture == {"depth": 17, "width": 64}
+    assert sum(p.numel() for p in network.parameters()) == 2 * 557_057
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_halo_is_the_reach_of_a_pixel_and_no_less(variant):
+def count_operations(branch, n_images):
+    """Multiply and accumulate once per weight and pixel of each convolution's output."""
+    counts, side = [], 32
+    hooks = [
+        module.register_forward_hook(
+            lambda m, _, out: counts.append(m.weight.numel() * out.shape[-2] * out.shape[-1])
+        )
+        for module in branch.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    with torch.inference_mode():
+        branch(torch.zeros(1, n_images, side, side), torch.zeros(1, 5))
+    for hook in hooks:
+        hook.remove()
+    assert len(counts) == sum(isinstance(m, nn.Conv2d) for m in branch.modules())
+    return sum(counts) / side**2
+
+
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_operations_are_as_counted_on_the_layers(variant):
+    cls = VARIANTS[variant]
+    network = build_network(variant)
+    extra_images = 9 * 4 * (cls.n_images - 2) * cls.shape.width / 4
+    expected = cls.shape.n_operations + extra_images
+    assert count_operations(network.clean, cls.n_images) == expected
+
+
+def test_a_lite_network_has_an_eighth_of_the_operations():
+    full, lite = LogDeSpeckNet.shape.n_operations, LiteDeSpeckNet.shape.n_operations
+    assert lite <= full / 8
+    # The published network: 17 convolutions of 3x3 at full resolution.
+    assert full < 9 * (15 * 64**2 + 2 * 64) / 4
+    assert StackDeSpeckNet.shape == LogDeSpeckNet.shape
+
+
+def test_a_shape_is_the_variant_s_unless_told():
+    network = build_network("despecknet-lite", body=2)
+    assert network.architecture == LiteDeSpeckNet.shape._replace(body=2)._asdict()
+    assert len(network.clean.body) == 2
+    with pytest.raises((TypeError, ValueError), match="depth"):
+        build_network("despecknet", depth=17)
+
+
+# What they reach
+
+
+def reached_by(network, image, pixel, **seen):
+    """Return rows and columns, each first and last, that change the result at `pixel`."""
+    inputs = [image.clone().requires_grad_(), *(v.clone().requires_grad_() for v in seen.values())]
+    others = dict(zip(seen, inputs[1:], strict=True))
+    network(inputs[0], noise=False, **others).clean[0, 0, pixel[0], pixel[1]].backward()
+    felt = sum(part.grad[0].abs().sum(0) for part in inputs) > 0
+    rows, columns = torch.nonzero(felt.any(1)).ravel(), torch.nonzero(felt.any(0)).ravel()
+    return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
+
+
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_halo_is_the_reach_of_every_pixel_of_a_cell_and_hardly_more(variant):
     network = small_network(variant).double()
-    image = torch.from_numpy(speckle((1, 1, 61, 61)).astype(np.float64)).requires_grad_()
-    network(image, noise=False).clean[0, 0, 30, 30].backward()
-    rows = torch.nonzero(image.grad[0, 0].abs().sum(1)).ravel()
-    columns = torch.nonzero(image.grad[0, 0].abs().sum(0)).ravel()
-    for reached in (rows, columns):
-        assert int(reached.min()) >= 30 - network.halo
-        assert int(reached.max()) <= 30 + network.halo
-        # ReLU may block a corner, not the whole rim.
-        assert int(reached.max()) >= 30 + network.halo - 1
+    middle = -(-(network.halo + 4) // ALIGNMENT_PX) * ALIGNMENT_PX
+    side = 2 * middle + ALIGNMENT_PX
+    image = speckle((1, 1, side, side)).double()
+    seen = {}
+    if variant == "despecknet-mt":
+        seen["others"] = sum_dates(speckle((3, side, side), seed=1).double())
+    farthest = 0
+    for y, x in CELL:
+        place = middle + y, middle + x
+        top, bottom, left, right = reached_by(network, image, place, **seen)
+        reach = max(place[0] - top, bottom - place[0], place[1] - left, right - place[1])
+        assert reach <= network.halo
+        farthest = max(farthest, reach)
+    assert farthest >= network.halo - 8
+
+
+def test_halo_of_the_published_network_is_its_radius():
+    network = small_network(PAPER).double()
+    place = 30, 30
+    image = speckle((1, 1, 61, 61)).double()
+    top, bottom, left, right = reached_by(network, image, place)
+    reach = {place[0] - top, bottom - place[0], place[1] - left, right - place[1]}
+    assert max(reach) <= network.halo
+    assert min(reach) >= network.halo - 1  # ReLU may block a corner, not the whole rim
+
+
+@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 2, 1), (0, 1, 2)])
+def test_reach_of_a_branch_follows_from_its_blocks(blocks):
+    shape = TwoScaleShape(4, 4, *blocks)
+    torch.manual_seed(0)
+    branch = TwoScaleBranch(1, shape).double()
+    nn.init.normal_(branch.leave.weight)
+    middle = shape.reach_px + ALIGNMENT_PX
+    side = 2 * middle + ALIGNMENT_PX
+    farthest = 0
+    for y, x in CELL:
+        image = torch.randn(1, 1, side, side, dtype=torch.double, requires_grad=True)
+        sensor = torch.zeros(1, 5, dtype=torch.double)
+        branch(image, sensor)[0, 0, middle + y, middle + x].backward()
+        rows, columns = torch.nonzero(image.grad[0, 0]).T
+        distance = torch.stack([(rows - middle - y).abs(), (columns - middle - x).abs()])
+        assert int(distance.max()) <= shape.reach_px
+        farthest = max(farthest, int(distance.max()))
+    assert farthest > shape.reach_px - ALIGNMENT_PX
+
+
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_a_block_gives_the_same_pixels_only_where_it_begins_on_the_grid(variant):
+    network = small_network(variant)
+    image = speckle((1, 1, 180, 176))
+    others = sum_dates(speckle((3, 180, 176), seed=1)) if variant == "despecknet-mt" else None
+
+    def inner(y0, x0):
+        """Despeckle a block; cut out what is farther than the halo from its edge."""
+        seen = None if others is None else others[..., y0:170, x0:166]
+        with torch.inference_mode():
+            clean = network(image[..., y0:170, x0:166], others=seen, noise=False).clean
+        halo = network.halo + ALIGNMENT_PX
+        return clean[0, 0, halo - y0 : 170 - halo - y0, halo - x0 : 166 - halo - x0].numpy()
+
+    whole = inner(0, 0)
+    assert whole.size > 3000
+    assert_allclose(inner(4, 0), whole, atol=1e-5)
+    assert_allclose(inner(0, 4), whole, atol=1e-5)
+    assert np.abs(inner(2, 0) - whole).max() > 1e-3
+    assert np.abs(inner(0, 1) - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (7, 4), (13, 10)])
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_sizes_that_are_no_multiple_of_a_cell_keep_their_shape(variant, shape):
+    with torch.inference_mode():
+        prediction = small_network(variant)(speckle((2, 1, *shape)))
+    for part in prediction:
+        assert part.shape == (2, 1, *shape)
+        assert torch.isfinite(part).all()
+
+
+# What they see
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_folding_the_batch_norms_changes_nothing(variant):
+def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
     network = small_network(variant)
-    image = torch.from_numpy(speckle((2, 1, 20, 30)))
+    image = speckle((2, 1, 20, 30))
     with torch.inference_mode():
         before = network(image)
         folded = network.fold()
         after = folded(image)
         again = folded.fold()(image)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
-    assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    if variant == PAPER:
+        assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     assert_allclose(again.clean.numpy(), after.clean.numpy())
     for a, b in zip(before, after, strict=True):
         assert_allclose(b.numpy(), a.numpy(), rtol=2e-5, atol=2e-5)
 
 
-def test_local_mean_is_of_positive_valid_pixels_in_a_clipped_window():
-    image = speckle((23, 31))
-    image[3, 4], image[10, 12], image[11, 12] = -1, 0, np.nan
+def local_mean_literal(image):
+    """Average ln y over positive pixels of 11x11 cells, linear between the middles of cells."""
+    n_rows, n_columns = (size // ALIGNMENT_PX for size in image.shape)
+    half, by_cell = LOCAL_MEAN_CELLS // 2, np.full((n_rows, n_columns), np.nan)
+    for i in range(n_rows):
+        for j in range(n_columns):
+            rows = slice(max(i - half, 0) * ALIGNMENT_PX, (i + half + 1) * ALIGNMENT_PX)
+            columns = slice(max(j - half, 0) * ALIGNMENT_PX, (j + half + 1) * ALIGNMENT_PX)
+            window = image[rows, columns]
+            if (window > 0).any():
+                by_cell[i, j] = np.log(window[window > 0]).mean(dtype=np.float64)
+    for axis in (0, 1):
+        middles = ALIGNMENT_PX * (np.arange(by_cell.shape[axis]) + 0.5) - 0.5
+        pixels = np.arange(image.shape[axis])
+        by_cell = np.apply_along_axis(
+            lambda line, m=middles, p=pixels: np.interp(p, m, line), axis, by_cell
+        )
+    return by_cell
+
+
+def test_local_mean_is_of_positive_valid_pixels_in_clipped_windows_of_cells():
+    image = speckle((72, 96)).numpy()
+    image[:, 40:] *= 30
+    image[3, 4], image[10, 12] = -1, 0
+    image[11, 12] = image[20:31, 30:77] = np.nan
     valid = np.isfinite(image)
     u, mean = centre_log(
-        torch.from_numpy(np.nan_to_num(image))[None, None],
+        torch.from_numpy(np.nan_to_num(image, nan=7.0))[None, None],
         torch.from_numpy(valid.astype(np.float32))[None, None],
     )
-    half = LOCAL_MEAN_WINDOW_PX // 2
-    for y, x in [(0, 0), (10, 12), (22, 30), (5, 17)]:
-        window = image[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
-        expected = np.log(window[window > 0]).mean()
-        assert float(mean[0, 0, y, x]) == pytest.approx(expected, abs=1e-5)
-        if image[y, x] > 0:
-            assert float(u[0, 0, y, x]) == pytest.approx(np.log(image[y, x]) - expected, abs=1e-5)
-    assert float(u[0, 0, 3, 4]) == float(u[0, 0, 10, 12]) == -8
+    expected = local_mean_literal(np.nan_to_num(image))
+    assert_allclose(mean[0, 0].numpy(), expected, atol=1e-5)
+    usable = np.nan_to_num(image) > 0
+    deviation = np.log(image[usable]) - expected[usable]
+    assert_allclose(u[0, 0].numpy()[usable], np.maximum(deviation, DARKEST_NAT), atol=2e-5)
+    assert (u[0, 0].numpy()[~usable] == DARKEST_NAT).all()
 
 
-def test_product_of_the_model_becomes_a_sum_of_logarithms():
-    image = torch.from_numpy(speckle((1, 1, 25, 25)))
+def test_where_nothing_is_positive_there_is_no_local_mean():
+    image = np.zeros((4, 200), np.float32)
+    image[1, 3] = 5
+    u, mean = centre_log(torch.from_numpy(image)[None, None])
+    reach = ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 1)
+    assert_allclose(mean[0, 0, :, : reach - 2].numpy(), np.log(5), rtol=1e-6)
+    assert torch.isnan(mean[..., reach + 2 :]).all()
+    assert float(u[0, 0, 1, 3]) == 0
+    assert (u[..., 4:] == DARKEST_NAT).all()
+
+
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_product_of_the_model_becomes_a_sum_of_logarithms(variant):
+    image = speckle((1, 1, 25, 25))
     with torch.inference_mode():
-        log = small_network("despecknet")(image)
-        linear = small_network("despecknet-paper")(image)
-    assert_allclose(log.observed.numpy(), image.log().numpy(), atol=1e-5)
-    assert_allclose(log.reconstruction.numpy(), (log.clean + log.noise).numpy())
-    assert_allclose(linear.reconstruction.numpy(), (linear.clean * linear.noise).numpy())
+        said = small_network(variant)(image)
+    assert_allclose(said.observed.numpy(), image.log().numpy(), atol=1e-5)
+    assert_allclose(said.reconstruction.numpy(), (said.clean + said.noise).numpy())
 
 
-# Model files
-
-
-def test_model_file_brings_back_the_network_and_its_card(model):
-    network, card = load_model(model)
-    again = small_network(card.variant)
-    for key, value in again.state_dict().items():
-        assert torch.equal(network.state_dict()[key], value), key
-    assert card == read_card(model)
-    assert (card.halo, card.depth, card.width) == (network.halo, 5, 8)
-    assert card.licence == "Apache-2.0"
-    assert card.created.endswith("+00:00")
-
-
-def test_card_survives_json_with_its_table():
-    table = Calibration((1.0, 4.0), (0.0, 0.5), ((1.1, 1.2), (1.0, 0.9)))
-    card = ModelCard("despecknet", "log", 24, calibration=table, polarisations=("vv", "vh"))
-    assert ModelCard.from_json(card.to_json()) == card
-    assert table.at(1, (0, 0)) == pytest.approx(1.1)
-    assert table.at(2, (0.5, 0.5)) == pytest.approx(1.05)  # half way in log looks
-    assert table.at(4, (0.25, 0.25)) == pytest.approx(0.95)
-    assert table.at(100, (0.9, 0.9)) == pytest.approx(0.9)  # beyond the table: its edge
-
-
-def damage_nothing(path):
-    path.unlink()
-
-
-def damage_truncate(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def damage_pickle(path):
-    torch.save({"weights": torch.zeros(3)}, path)
-
-
-def damage_empty(path):
-    path.write_bytes(b"")
-
-
-def damage_text(path):
-    path.write_text("this is not a model, but it is longer than eight bytes")
-
-
-def damage_no_card(path):
-    save_file({"a": torch.zeros(2)}, str(path))
-
-
-def damage_other_card(path):
-    save_file({"a": torch.zeros(2)}, str(path), metadata={CARD_KEY: json.dumps({"variant": 3})})
-
-
-def damage_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES = [value for name, value in list(globals().items()) if name.startswith("damage_")]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_unusable_model_files_are_refused_in_four_parts(model, damage):
-    name = read_card(model).variant
-    damage(model)
-    for attempt in (lambda: make_despeckler(name, model=model), lambda: load_model(model)):
-        with pytest.raises(ModelCardError) as caught:
-            attempt()
-        error = caught.value
-        assert error.what
-        assert error.expected
-        assert error.where == [str(model)]
-        assert error.do
-
-
-@pytest.mark.parametrize(
-    "change", [{"width": 9}, {"depth": 6}, {"halo": 3}, {"variant": "despecknet-next"}]
-)
-def test_card_that_does_not_fit_the_weights_is_refused(model, change):
-    network, card = load_model(model)
-    changed = dataclasses.replace(card, **change)
-    weights = dict(network.state_dict())
-    save_file(weights, str(model), metadata={CARD_KEY: changed.to_json()})
-    with pytest.raises(ModelCardError, match="expected"):
-        load_model(model)
-
-
-def test_card_of_another_network_cannot_be_saved(tmp_path):
-    network = small_network()
-    card = dataclasses.replace(make_card(network), width=99)
-    with pytest.raises(ModelCardError, match="99"):
-        save_model(tmp_path / "a.safetensors", network, card)
-    assert not list(tmp_path.iterdir())
-
-
-def test_model_of_the_other_variant_is_refused(model):
-    variant = read_card(model).variant
-    (other,) = set(VARIANTS) - {variant}
-    with pytest.raises(ModelCardError, match=f"expected: a {other}"):
-        make_despeckler(other, model=model)
-    assert make_despeckler(str(model)).name == variant
-
-
-def test_file_changed_after_planning_is_refused(model):
-    planned = model_sha256(model)
-    network, card = load_model(model)
-    save_model(model, network, dataclasses.replace(card, licence="other"))
-    with pytest.raises(ModelCardError, match="SHA-256"):
-        load_network(str(model), planned)
-
-
-def test_networks_are_loaded_once_for_all_threads(model):
-    sha256, found = model_sha256(model), []
-    threads = [
-        threading.Thread(target=lambda: found.append(load_network(str(model), sha256)))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4
-    assert len(set(map(id, found))) == 1
-
-
-# Despecklers
+def test_product_of_the_published_model_is_a_product():
+    image = speckle((1, 1, 25, 25))
+    network = small_network(PAPER)
+    with torch.inference_mode():
+        said = network(image)
+    assert torch.equal(said.observed, image)
+    assert torch.equal(network.to_intensity(said.clean), said.clean)
+    assert_allclose(said.reconstruction.numpy(), (said.clean * said.noise).numpy())
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_shipped_models_load_fit_and_are_small(variant):
-    path = shipped_model(variant)
-    assert path.stat().st_size < 5e6
-    _, card = load_model(path)
-    assert (card.variant, card.depth, card.width) == (variant, 17, 64)
-    assert card.licence == "Apache-2.0"
-    assert card.command
-    assert card.data
-    assert len(card.calibration.looks) > 3
-
-
-def test_despeckler_is_small_to_ship_and_the_same_after(model):
-    despeckler = make_despeckler(str(model))
-    shipped = pickle.dumps(despeckler)
-    assert len(shipped) < 4000
-    block = speckle((1, 20, 20))
-    again = pickle.loads(shipped)
-    assert np.array_equal(again.apply(block, [KNOWN]), despeckler.apply(block, [KNOWN]))
-    assert again.sha256 == despeckler.sha256
-
-
-def test_planning_needs_no_torch(model):
-    code = (
-        "import sys\n"
-        "from sarstack.despecklers import make_despeckler\n"
-        f"print(make_despeckler({str(model)!r}).halo, 'torch' in sys.modules)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    card = read_card(model)
-    reach = TEXTURE_WINDOW_PX // 2 if card.domain == "log" else 0
-    assert said.stdout.split() == [str(card.halo + reach), "False"]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5)])
-def test_any_size_works(model, shape):
-    despeckler = make_despeckler(str(model))
-    image = speckle(shape)
-    out = despeckler.despeckle(image, KNOWN)
-    assert out.shape == shape
-    assert out.dtype == np.float32
-    assert (out > 0).all()
-    assert np.isnan(despeckler.despeckle(np.full(shape, np.nan, np.float32), KNOWN)).all()
-
-
-def test_a_hole_acts_as_the_edge_of_the_scene(model):
-    despeckler = make_despeckler(str(model))
-    image = speckle((40, 60))
-    cut = image.copy()
-    cut[:, 35:] = np.nan
-    cut[:7] = np.nan
-    expected = despeckler.despeckle(np.ascontiguousarray(image[7:, :35]), KNOWN)
-    found = despeckler.despeckle(cut, KNOWN)
-    assert_allclose(found[7:, :35], expected, rtol=1e-5)
-    assert np.isnan(found[:, 35:]).all()
-    assert np.isnan(found[:7]).all()
-
-
-def test_pixels_that_are_not_positive_give_small_positive_ones(model):
-    despeckler = make_despeckler(str(model))
-    image = speckle((40, 40))
-    image[5, 5], image[6, 6], image[20, 20] = 0, -0.3, np.nan
-    out = despeckler.despeckle(image, KNOWN)
-    assert np.array_equal(np.isnan(out), np.isnan(image))
-    assert (out[np.isfinite(out)] > 0).all()
-    nothing = despeckler.despeckle(-speckle((30, 30)), KNOWN)
-    assert np.isfinite(nothing).all()
-    assert (nothing > 0).all()
+def test_the_noise_branch_is_computed_only_if_asked_for(variant):
+    network, image = small_network(variant), speckle((1, 1, 24, 24))
+    with torch.inference_mode():
+        short, whole = network(image, noise=False), network(image)
+    assert short.noise is None
+    assert short.reconstruction is None
+    assert torch.equal(short.clean, whole.clean)
 
 
 @pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
-def test_a_brighter_scene_gives_a_brighter_result(model, gain):
-    despeckler = make_despeckler(str(model))
-    image = speckle((30, 30))
-    brighter = dataclasses.replace(KNOWN, bright=KNOWN.bright * gain)
-    expected = gain * despeckler.despeckle(image, KNOWN)
-    found = despeckler.despeckle(np.float32(gain) * image, brighter)
-    assert_allclose(found, expected, rtol=3e-5)
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_a_brighter_scene_is_the_same_input(variant, gain):
+    network, image = small_network(variant), speckle((1, 1, 40, 44))
+    dates = speckle((3, 40, 44), seed=1)
+    seen = {"others": sum_dates(dates)} if variant == "despecknet-mt" else {}
+    brighter = {"others": sum_dates(gain * dates)} if seen else {}
+    with torch.inference_mode():
+        expected = network(image, **seen)
+        found = network(gain * image, **brighter)
+    # The sums of other dates are squares of logarithms, and those of 1e4 are large.
+    assert_allclose(found.clean.numpy(), expected.clean.numpy() + np.log(gain), atol=1e-4)
+    assert_allclose(found.noise.numpy(), expected.noise.numpy(), atol=1e-4)
 
 
-def test_calibration_divides_by_the_bias(model):
-    network, card = load_model(model)
-    network = network.fold()
-    image = speckle((20, 20)) + 5  # far above any floor
-    plain = despeckle_image(network, card, image, looks=4, correlation=(0, 0), bright=6)
-    table = Calibration((1.0, 4.0), (0.0,), ((1.0,), (1.25,)))
-    known = dataclasses.replace(card, calibration=table)
-    halved = despeckle_image(network, known, image, looks=4, correlation=(0, 0), bright=6)
-    clear = plain > 0.1
-    assert_allclose(halved[clear], plain[clear] / 1.25, rtol=1e-5)
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_what_lies_under_a_hole_does_not_matter(variant):
+    network, image = small_network(variant), speckle((1, 1, 40, 44))
+    valid = torch.ones_like(image)
+    valid[..., 10:17, 5:30] = 0
+    with torch.inference_mode():
+        zero = network(image * valid, valid)
+        rubbish = network(torch.where(valid > 0, image, 1e6 * speckle(image.shape, 5)), valid)
+        told_nothing = network(image * valid)
+    there = valid > 0
+    for a, b in zip(zero[1:], rubbish[1:], strict=True):
+        assert torch.equal(a[there], b[there])
+    # Guard: an image with zeros is another image than one with a hole.
+    assert (zero.clean - told_nothing.clean)[there].abs().max() > 1e-3
 
 
-def test_run_network_is_exact_beyond_the_halo(model):
-    despeckler = make_despeckler(str(model))
-    network = load_network(str(model), despeckler.sha256)
-    image = speckle((70, 70))
-    halo = despeckler.halo
-    whole = run_network(network, image)
-    part = run_network(network, np.ascontiguousarray(image[10:64, 5:63]))
-    inner = (slice(10 + halo, 64 - halo), slice(5 + halo, 63 - halo))
-    assert_allclose(part[halo:-halo, halo:-halo], whole[inner], rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_a_hole_does_not_spoil_pixels_beyond(variant):
+    network, side = small_network(variant), 150
+    image = speckle((1, 1, side, side))
+    valid = torch.ones_like(image)
+    valid[..., 30:42, 21:40] = 0
+    with torch.inference_mode():
+        whole, holed = network(image).clean, network(image * valid, valid).clean
+    assert torch.isfinite(holed[valid > 0]).all()
+    far = torch.ones(side, side, dtype=torch.bool)
+    halo = network.halo
+    far[max(30 - halo, 0) : 42 + halo, max(21 - halo, 0) : 40 + halo] = False
+    assert far.sum() > 5000
+    assert_allclose(holed[0, 0, far].numpy(), whole[0, 0, far].numpy(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("correlation", [0.0, 0.65])
-@pytest.mark.parametrize("looks", [1.0, 4.5, 20.0])
-def test_shipped_network_removes_speckle_and_keeps_the_mean(looks, correlation):
-    from sarstack.reflectivity import Reflectivity
-    from sarstack.simulation import SpeckleSimulator
-
-    side = 256
-    flat = Reflectivity(np.ones((side, side), np.float32), np.zeros((side, side), np.complex64))
-    simulator = SpeckleSimulator(looks, (correlation, correlation))
-    noisy = simulator.observe(flat, np.random.default_rng(99))
-    bright = float(np.quantile(noisy, 0.98, method="higher"))
-    known = SceneStatistics(looks, (correlation, correlation), bright)
-    out = DeSpeckNetDespeckler().despeckle(noisy, known)
-    assert out.mean() / noisy.mean() == pytest.approx(1, abs=0.01)
-    assert out.mean() ** 2 / out.var() > 8 * looks
+# What they are told of the sensor
 
 
-# ---- texture is not speckle ----------------------------------------------------------------
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_looks_and_correlation_matter_and_unknown_is_nothing(variant):
+    network, image = small_network(variant), speckle((1, 1, 24, 28))
+    with torch.inference_mode():
+        untold = network(image).clean
+        unknown = network(image, sensor=sensor_of(7.0, known=0.0)).clean
+        one, two, correlated = (
+            network(image, sensor=sensor_of(looks, correlation)).clean
+            for looks, correlation in [(1.0, (0.3, 0.3)), (9.0, (0.3, 0.3)), (1.0, (0.3, 0.8))]
+        )
+    assert torch.equal(untold, unknown)
+    for other in (untold, two, correlated):
+        assert (one - other).abs().max() > 1e-3
 
 
-def _flat_and_textured(looks: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth, speckled image and an over-smoothed estimate; the right half has white texture."""
-    rng = np.random.default_rng(8)
-    truth = np.full((120, 240), 0.1)
-    truth[:, 120:] *= rng.gamma(3, 1 / 3, (120, 120))
-    noisy = (truth * rng.gamma(looks, 1 / looks, truth.shape)).astype(np.float32)
-    return truth, noisy, np.full(truth.shape, 0.1, np.float32)
+def test_the_published_network_is_told_nothing():
+    network, image = small_network(PAPER), speckle((1, 1, 24, 28))
+    with torch.inference_mode():
+        assert torch.equal(network(image, sensor=sensor_of(2.0)).clean, network(image).clean)
 
 
-def test_texture_taken_for_speckle_is_given_back_and_speckle_is_not() -> None:
-    truth, noisy, smooth = _flat_and_textured(8.0)
-    noisy[40:50, 100:140] = np.nan
-    smooth[np.isnan(noisy)] = np.nan
-    result = give_texture_back(noisy, smooth, 8.0, (0.0, 0.0))
-    assert_array_equal(np.isnan(result), np.isnan(noisy))
-    flat, textured = np.s_[8:-8, 8:100], np.s_[8:-8, 140:-8]
-    assert np.mean(result[flat] == smooth[flat]) > 0.9
-    assert result[flat].mean() == pytest.approx(0.1, rel=0.005)
-    valid = np.isfinite(result[textured])
-
-    def error(image: np.ndarray) -> float:
-        return float(np.log(image[textured] / truth[textured])[valid].std())
-
-    assert error(result) < 0.7 * error(smooth)
-    assert error(result) < error(noisy)
-    assert np.nanmean(result[textured]) == pytest.approx(np.nanmean(noisy[textured]), rel=0.06)
+def test_a_sensor_beyond_training_is_the_nearest_known_one():
+    assert torch.equal(sensor_of(1000.0), sensor_of(50.0))
+    assert torch.equal(sensor_of(0.01), sensor_of(0.5))
+    assert torch.equal(sensor_of(4.0, (-0.2, 1.0)), sensor_of(4.0, (0.0, 0.95)))
+    assert not torch.equal(sensor_of(1.0), sensor_of(1.0, known=0.0))
+    assert not sensor_of(4.0, known=0.0).any()
 
 
-def test_nothing_is_given_back_where_the_looks_are_only_nominal() -> None:
-    noisy = np.random.default_rng(0).gamma(1, 0.1, (48, 48)).astype(np.float32)
-    despeckler = make_despeckler("despecknet")
-    known = SceneStatistics(4.4, (0.0, 0.0), 1.0, "nominal")
-    sure = SceneStatistics(4.4, (0.0, 0.0), 1.0, "given")
-    assert despeckler.despeckle(noisy, known).std() < 0.7 * despeckler.despeckle(noisy, sure).std()
+# What the stack network sees of other dates
+
+
+def stack_result(image, others, valid=None):
+    with torch.inference_mode():
+        return small_network("despecknet-mt")(image, valid, others=others, noise=False).clean
+
+
+def test_sums_over_no_date_are_no_others():
+    image = speckle((1, 1, 40, 44))
+    nothing = stack_result(image, None)
+    assert torch.equal(stack_result(image, torch.zeros(1, 4, 40, 44)), nothing)
+    rubbish = torch.full((1, 4, 40, 44), 3.0)
+    rubbish[:, 0] = 0
+    assert torch.equal(stack_result(image, rubbish), nothing)
+    assert (stack_result(image, sum_dates(speckle((2, 40, 44), 1))) - nothing).abs().max() > 1e-2
+
+
+def test_others_are_seen_as_means_spread_and_number():
+    network = small_network("despecknet-mt")
+    dates, mean = speckle((5, 8, 12), seed=3), torch.full((1, 1, 8, 12), 0.4)
+    seen = network.see_others(sum_dates(dates), mean, torch.ones(1, 1, 8, 12))[0]
+    log = dates.log()
+    assert_allclose(seen[0].numpy(), (dates.mean(0).log() - 0.4).numpy(), atol=1e-5)
+    assert_allclose(seen[1].numpy(), (log.mean(0) - 0.4).numpy(), atol=1e-5)
+    softened = (log.var(0, correction=0) + LITTLE_SPREAD**2).sqrt() - LITTLE_SPREAD
+    assert_allclose(seen[2].numpy(), softened.numpy(), atol=1e-4)
+    assert_allclose(seen[2].numpy(), log.std(0, correction=0).numpy(), atol=LITTLE_SPREAD)
+    assert_allclose(seen[3].numpy(), 5 / 8)
+
+
+@pytest.mark.parametrize("power", [1e-4, 1.0, 1e4])
+def test_one_other_date_has_no_spread(power):
+    """Guard: a difference of large squares in float32 would show one, where there is none."""
+    network = small_network("despecknet-mt")
+    date, mean = power * speckle((1, 8, 12), seed=3), torch.zeros(1, 1, 8, 12)
+    seen = network.see_others(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
+    assert seen[0, 2].abs().max() < 1e-6
+
+
+def test_others_are_seen_through_a_hole_of_this_date():
+    image, others = speckle((1, 1, 40, 44)), sum_dates(speckle((3, 40, 44), 1))
+    valid = torch.ones_like(image)
+    valid[..., 18:25, 20:26] = 0
+    changed = others.clone()
+    changed[:, 1:3, 21, 22] *= 2
+    difference = (stack_result(image, changed, valid) - stack_result(image, others, valid))[0, 0]
+    assert torch.isfinite(difference[valid[0, 0] > 0]).all()
+    assert difference[valid[0, 0] > 0].abs().max() > 1e-4
+
+
+def test_variants_are_networks_of_their_name():
+    for name, cls in VARIANTS.items():
+        assert issubclass(cls, DeSpeckNet)
+        assert (cls.variant, cls.domain) == (name, "linear" if name == PAPER else "log")

@@ -7,8 +7,21 @@ from hypothesis import strategies as st
 from scipy.special import polygamma, psi
 
 from sarstack.errors import UsageError
-from sarstack.patch_simulation import SimulatedPatches, draw_simulator
-from sarstack.reflectivity import LANDS, Reflectivity, simulate_reflectivity
+from sarstack.patch_simulation import (
+    LOOKS_SPREAD,
+    REFERENCE_SHARE,
+    SimulatedPatches,
+    draw_hole,
+    draw_simulator,
+)
+from sarstack.reflectivity import (
+    BRIGHTEST_DB,
+    DARKEST_DB,
+    LANDS,
+    Reflectivity,
+    reflect_image,
+    simulate_reflectivity,
+)
 from sarstack.simulation import (
     SpeckleSimulator,
     gaussian_transfer_function,
@@ -159,16 +172,128 @@ def test_training_draws_cover_the_range():
     assert (lag[:, 0] != lag[:, 1]).mean() > 0.5
 
 
+def test_a_clean_image_becomes_a_landscape_of_other_brightness_and_contrast():
+    rng = np.random.default_rng(11)
+    image_db = np.cumsum(rng.normal(0, 0.3, (50, 60)), axis=1).astype(np.float32)
+    before = image_db.copy()
+    levels, contrasts = [], []
+    for seed in range(20):
+        scene = reflect_image(image_db, (50, 60), np.random.default_rng(seed))
+        level_db = 10 * np.log10(scene.diffuse.astype(np.float64))
+        contrast, level = np.polyfit((image_db - np.median(image_db)).ravel(), level_db.ravel(), 1)
+        assert level_db.min() >= DARKEST_DB - 1e-3
+        strong = level_db > BRIGHTEST_DB + 1e-3
+        assert strong.mean() < 0.01
+        levels.append(level)
+        contrasts.append(contrast)
+        follows = np.abs(level_db - level - contrast * (image_db - np.median(image_db))) < 0.3
+        assert follows.mean() > 0.95
+    assert -24.5 < min(levels) < -16
+    assert -12 < max(levels) < -3.5
+    assert 0.5 < min(contrasts) < 0.9
+    assert 1.2 < max(contrasts) < 1.6
+    np.testing.assert_array_equal(image_db, before)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 90), (33, 20), (200, 150)])
+def test_images_of_any_size_become_landscapes_of_the_size_asked_for(size):
+    image_db = np.random.default_rng(3).normal(0, 4, size).astype(np.float32)
+    scene, again = (reflect_image(image_db, (40, 50), np.random.default_rng(4)) for _ in range(2))
+    assert scene.diffuse.shape == scene.points.shape == (40, 50)
+    assert np.isfinite(scene.diffuse).all()
+    assert (scene.diffuse > 0).all()
+    assert np.array_equal(scene.diffuse, again.diffuse)
+    assert np.array_equal(scene.points, again.points)
+    if size == (7, 90):  # mirrored at its edges: rows come in pairs
+        first = scene.diffuse[:-1] == scene.diffuse[1:]
+        assert (first.mean(axis=1) > 0.9).sum() >= 40 // 7 - 1
+
+
 def test_patches_follow_from_their_number_alone():
     source, again = (SimulatedPatches(3, batch_size=2, patch_px=24) for _ in range(2))
     source.batch(0)
     first, second = source.batch(4), again.batch(4)
-    for a, b in zip(first, second, strict=True):
-        assert a.shape == (2, 1, 24, 24)
+    for name in ("intensity", "target", "weight", "sensor"):
+        a, b = getattr(first, name), getattr(second, name)
+        assert a.shape == ((2, 4) if name == "sensor" else (2, 1, 24, 24))
         assert a.dtype == np.float32
-        assert np.array_equal(a, b)
+        assert np.array_equal(a, b, equal_nan=True)
+    assert first.others is None
     assert not np.array_equal(first.intensity, source.batch(5).intensity)
     assert (first.weight >= 1).all()
+
+
+def few_scenes(monkeypatch, n_scenes=12):
+    monkeypatch.setattr("sarstack.patch_simulation.POOL_SCENES", n_scenes)
+
+
+def test_patches_are_told_their_sensor_turned_as_they_are(monkeypatch):
+    """Looks and correlation as estimates: a little wrong, one in five not at all."""
+    few_scenes(monkeypatch)
+    simulator = SpeckleSimulator(2.0, (0.75, 0.1))
+    batch = SimulatedPatches(5, batch_size=300, patch_px=64, simulator=simulator).batch(0)
+    looks, told, known = batch.sensor[:, 0], batch.sensor[:, 1:3], batch.sensor[:, 3]
+    assert set(known) == {0.0, 1.0}
+    assert 0.1 < (known == 0).mean() < 0.3
+    assert np.log(looks).mean() == pytest.approx(np.log(2), abs=0.03)
+    assert np.log(looks).std() == pytest.approx(LOOKS_SPREAD, rel=0.2)
+    assert told.min() >= 0
+    assert told.max() <= 0.95
+    turned = told[:, 1] > told[:, 0]
+    assert 0.35 < turned.mean() < 0.65
+    assert told.max(axis=1).mean() == pytest.approx(0.75, abs=0.02)
+    ratio = (batch.intensity / batch.target)[:, 0].astype(np.float64)
+    for image, is_turned in zip(ratio, turned, strict=True):
+        if np.isfinite(image).all():
+            assert (lag_one(image, 1) > lag_one(image, 0)) == is_turned
+
+
+def test_a_tenth_of_the_patches_ends_at_the_edge_of_a_swath(monkeypatch):
+    few_scenes(monkeypatch)
+    batch = SimulatedPatches(6, batch_size=300, patch_px=32).batch(0)
+    holes = np.isnan(batch.intensity[:, 0])
+    assert 0.05 < holes.any(axis=(1, 2)).mean() < 0.16
+    assert np.isfinite(batch.target).all()
+    assert np.isfinite(batch.weight).all()
+    for hole in holes:
+        for axis in (0, 1):  # a straight line is crossed once
+            assert (np.diff(hole.astype(int), axis=axis) != 0).sum(axis=axis).max() <= 1
+
+
+def test_edges_of_swaths_have_any_direction():
+    rng = np.random.default_rng(7)
+    holes = np.stack([draw_hole(40, rng) for _ in range(300)])
+    assert 0.4 < holes.mean() < 0.6
+    along_rows = (holes == holes[:, :, :1]).all(axis=(1, 2))
+    along_columns = (holes == holes[:, :1, :]).all(axis=(1, 2))
+    assert along_rows.mean() > 0.2
+    assert along_columns.mean() > 0.2
+    assert (~along_rows & ~along_columns).mean() > 0.1
+
+
+def test_a_quarter_of_the_scenes_is_cut_from_references(monkeypatch):
+    few_scenes(monkeypatch, 60)
+    board_db = (np.indices((300, 300)).sum(axis=0) % 2).astype(np.float32)
+    white = SpeckleSimulator(1.0)
+
+    def share_of_boards(references):
+        source = SimulatedPatches(
+            8, batch_size=240, patch_px=16, simulator=white, references=references
+        )
+        rises = np.diff(np.log(source.batch(0).target[:, 0]), axis=2) > 0
+        alternating = rises[:, :, 1:] != rises[:, :, :-1]
+        return float((alternating.mean(axis=(1, 2)) > 0.95).mean())
+
+    assert share_of_boards([board_db]) == pytest.approx(REFERENCE_SHARE, abs=0.12)
+    assert share_of_boards([]) == 0
+
+
+def test_the_published_network_sees_patches_of_one_brightness(monkeypatch):
+    few_scenes(monkeypatch)
+    batch = SimulatedPatches(9, batch_size=60, patch_px=64, brightness=True).batch(0)
+    assert np.nanmax(batch.intensity) <= 10
+    assert batch.target.max() <= 10
+    assert 0.5 < np.nanquantile(batch.intensity, 0.98) < 2
 
 
 @pytest.mark.parametrize("bad", [{"looks": 0.5}, {"looks": float("nan")}, {"correlation": (0, 1)}])

@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sarstack.tiles import Shape, Window, cells, n_tiles, sample_windows, tile_grid
+from sarstack.engine import CELL_PX
+from sarstack.tiles import (
+    ALIGNMENT_PX,
+    Shape,
+    Window,
+    cells,
+    n_tiles,
+    sample_windows,
+    tile_grid,
+)
 
 SHAPES = st.builds(Shape, st.integers(1, 700), st.integers(1, 700))
 
@@ -40,6 +49,26 @@ def test_the_halo_is_clipped_at_the_edge(scene: Shape, halo: int, data: st.DataO
     assert outer.x1 == min(window.x1 + halo, scene.x)
     whole = np.arange(scene.y * scene.x).reshape(scene)
     np.testing.assert_array_equal(whole[outer.slices][window.inside(outer)], whole[window.slices])
+
+
+@given(SHAPES, st.integers(0, 90), st.sampled_from([1, 2, 4, 8]), st.data())
+def test_an_aligned_halo_begins_on_the_grid_and_hardly_earlier(
+    scene: Shape, halo: int, alignment: int, data: st.DataObject
+) -> None:
+    y0 = data.draw(st.integers(0, scene.y - 1))
+    x0 = data.draw(st.integers(0, scene.x - 1))
+    window = Window(y0, min(y0 + 50, scene.y), x0, min(x0 + 50, scene.x))
+    plain, aligned = window.expand(halo, scene), window.expand(halo, scene, alignment)
+    assert aligned.y0 % alignment == aligned.x0 % alignment == 0
+    assert 0 <= plain.y0 - aligned.y0 < alignment
+    assert 0 <= plain.x0 - aligned.x0 < alignment
+    assert (aligned.y1, aligned.x1) == (plain.y1, plain.x1)
+    assert window.expand(halo, scene, 1) == plain
+
+
+def test_cells_of_the_engine_lie_on_the_grid_of_networks() -> None:
+    assert CELL_PX == 512
+    assert CELL_PX % ALIGNMENT_PX == 0
 
 
 @given(st.builds(Shape, st.integers(1, 30_000), st.integers(1, 30_000)))

@@ -26,6 +26,7 @@ LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
 Inside = tuple[slice, slice]
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
+LITTLE_SPREAD = 0.1  # A plain root would blow up what float32 rounds off large squares.
 
 
 class Prediction(NamedTuple):
@@ -376,7 +377,8 @@ class StackDeSpeckNet(LogDeSpeckNet):
         count = others[:, :1]
         n = count.clamp(min=1)
         average, log_average = others[:, 1:2] / n, others[:, 2:3] / n
-        spread = (others[:, 3:4] / n - log_average**2).clamp(min=0).sqrt()
+        variance = (others[:, 3:4] / n - log_average**2).clamp(min=0)
+        spread = (variance + LITTLE_SPREAD**2).sqrt() - LITTLE_SPREAD
         level = average.clamp(min=1e-30).log() - mean
         seen = torch.cat([level, log_average - mean, spread, count / (count + 3)], dim=1)
         there = (count > 0) & torch.isfinite(mean)

@@ -1,0 +1,40 @@
+"""Networks too small to be good and quick enough to be tested: what the tests share."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sarstack.networks.card import make_card, save_model
+from sarstack.networks.despecknet import DeSpeckNet, build_network
+
+TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1}
+ARCHITECTURES = {
+    "despecknet": TWO_SCALES,
+    "despecknet-lite": TWO_SCALES,
+    "despecknet-mt": TWO_SCALES,
+    "despecknet-paper": {"depth": 5, "width": 8},
+}
+
+
+def small_network(variant: str = "despecknet", seed: int = 0) -> DeSpeckNet:
+    """Draw a network: every input matters, batch norms have statistics and gains."""
+    torch.manual_seed(seed)
+    network = build_network(variant, **ARCHITECTURES[variant])
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.3)
+            norm.running_var.uniform_(0.5, 2)
+            nn.init.normal_(norm.weight, 1, 0.2)
+            nn.init.normal_(norm.bias, 0, 0.2)
+    for branch in (network.clean, network.noise):
+        last = branch.layers[-1] if variant == "despecknet-paper" else branch.leave
+        nn.init.normal_(last.weight, std=0.1)
+    return network.eval()
+
+
+def save_small_network(folder: Path, variant: str) -> Path:
+    """Write the model file of a small network."""
+    network = small_network(variant)
+    card = make_card(network, licence="Apache-2.0")
+    return save_model(folder / "small.safetensors", network, card)

@@ -1,0 +1,415 @@
+"""From block to network and back: what every despeckler built on a network promises."""
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from small_networks import save_small_network
+
+from sarstack.despecklers import make_despeckler
+from sarstack.despecklers.despecknet import StackDeSpeckNetDespeckler
+from sarstack.errors import UsageError
+from sarstack.inference import despeckle_image, load_network, run_network
+from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
+from sarstack.networks.despecknet import VARIANTS
+from sarstack.speckle import SceneStatistics
+from sarstack.tiles import ALIGNMENT_PX, Shape, Window
+
+KNOWN = SceneStatistics(4.0, (0.3, 0.3), 2.0)
+PAPER = "despecknet-paper"
+LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from threads, and wait for each other on busy machines."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=sorted(VARIANTS))
+def model(request, tmp_path):
+    return save_small_network(tmp_path, request.param)
+
+
+@pytest.fixture(params=LOG_VARIANTS)
+def log_model(request, tmp_path):
+    return save_small_network(tmp_path, request.param)
+
+
+@pytest.fixture
+def stack_despeckler(tmp_path):
+    return exact(save_small_network(tmp_path, "despecknet-mt"))
+
+
+def exact(path, precision="float32"):
+    """Build the despeckler of a model file that computes the same on every processor."""
+    return make_despeckler(str(path), precision=precision)
+
+
+def speckle(shape, seed=0, looks=4.0):
+    return np.random.default_rng(seed).gamma(looks, 1 / looks, shape).astype(np.float32)
+
+
+def apply(despeckler, block):
+    return despeckler.apply(block, [KNOWN] * len(block))
+
+
+def test_networks_are_loaded_once_for_all_threads(model):
+    sha256, found = model_sha256(model), []
+    threads = [
+        threading.Thread(target=lambda: found.append(load_network(str(model), sha256)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(map(id, found))) == 1
+
+
+def test_despeckler_is_small_to_ship_and_the_same_after(model):
+    despeckler = exact(model)
+    shipped = pickle.dumps(despeckler)
+    assert len(shipped) < 4000
+    block = speckle((2, 20, 20))
+    again = pickle.loads(shipped)
+    assert_array_equal(apply(again, block), apply(despeckler, block))
+    assert again.sha256 == despeckler.sha256
+
+
+def test_planning_needs_no_torch(model):
+    code = (
+        "import sys\n"
+        "from sarstack.despecklers import make_despeckler\n"
+        f"made = make_despeckler({str(model)!r})\n"
+        "print(made.halo, made.memory_bytes(10**6) > 10**6, 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(read_card(model).halo), "True", "False"]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (4, 4), (5, 9)])
+def test_any_size_works(model, shape):
+    despeckler = exact(model)
+    image = speckle(shape)
+    out = despeckler.despeckle(image, KNOWN)
+    assert out.shape == shape
+    assert out.dtype == np.float32
+    assert (out > 0).all()
+    assert np.isnan(despeckler.despeckle(np.full(shape, np.nan, np.float32), KNOWN)).all()
+
+
+# Holes
+
+
+def test_a_hole_acts_as_the_edge_of_the_scene_in_the_published_network(tmp_path):
+    despeckler = exact(save_small_network(tmp_path, PAPER))
+    image = speckle((40, 60))
+    cut = image.copy()
+    cut[:, 35:] = np.nan
+    cut[:7] = np.nan
+    expected = despeckler.despeckle(np.ascontiguousarray(image[7:, :35]), KNOWN)
+    found = despeckler.despeckle(cut, KNOWN)
+    assert_allclose(found[7:, :35], expected, rtol=1e-5)
+    assert np.isnan(found[:, 35:]).all()
+    assert np.isnan(found[:7]).all()
+
+
+def test_a_hole_up_to_the_end_of_the_last_cell_is_the_edge_of_the_scene(log_model):
+    """Beyond the edge lies what a network on a coarser grid is told of a hole."""
+    despeckler = exact(log_model)
+    image = speckle((2, 44, 60))
+    image[:, 41:], image[..., 58:] = np.nan, np.nan
+    expected = apply(despeckler, np.ascontiguousarray(image[:, :41, :58]))
+    assert_allclose(apply(despeckler, image)[:, :41, :58], expected, rtol=1e-6)
+
+
+def test_what_is_not_finite_is_a_hole(model):
+    despeckler = exact(model)
+    image = speckle((40, 44))
+    image[11:19, 20:33] = np.nan
+    expected = despeckler.despeckle(image, KNOWN)
+    image[12, 20:33] = np.inf
+    assert_array_equal(despeckler.despeckle(image, KNOWN), expected)
+    assert_array_equal(np.isnan(expected), ~np.isfinite(image))
+
+
+def test_pixels_that_are_not_positive_give_small_positive_ones(model):
+    despeckler = exact(model)
+    image = speckle((40, 40))
+    image[5, 5], image[6, 6], image[20, 20] = 0, -0.3, np.nan
+    out = despeckler.despeckle(image, KNOWN)
+    assert_array_equal(np.isnan(out), np.isnan(image))
+    assert (out[np.isfinite(out)] > 0).all()
+    nothing = despeckler.despeckle(-speckle((30, 30)), KNOWN)
+    assert np.isfinite(nothing).all()
+    assert (nothing > 0).all()
+    if despeckler.card.domain == "log":
+        assert nothing.max() < 1e-3 * KNOWN.bright
+
+
+# Scale, bias, sensor
+
+
+@pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
+def test_a_brighter_scene_gives_a_brighter_result(model, gain):
+    despeckler = exact(model)
+    block = speckle((3, 30, 30))
+    brighter = dataclasses.replace(KNOWN, bright=KNOWN.bright * gain)
+    expected = gain * apply(despeckler, block)
+    found = despeckler.apply(np.float32(gain) * block, [brighter] * 3)
+    assert_allclose(found, expected, rtol=3e-5)
+
+
+def test_calibration_divides_by_the_bias(model):
+    network, card = load_model(model)
+    network = network.fold()
+    image = speckle((20, 20)) + 5  # far above any floor
+    known = SceneStatistics(4.0, (0.0, 0.0), 6.0)
+    plain = despeckle_image(network, card, image, known)
+    table = Calibration((1.0, 4.0), (0.0,), ((1.0,), (1.25,)))
+    calibrated = dataclasses.replace(card, calibration=table)
+    divided = despeckle_image(network, calibrated, image, known)
+    clear = plain > 0.1
+    assert clear.any()
+    assert_allclose(divided[clear], plain[clear] / 1.25, rtol=1e-5)
+
+
+def test_a_network_is_told_looks_that_were_measured_or_given_only(log_model):
+    despeckler, image = exact(log_model), speckle((30, 34))
+
+    def despeckle(looks, correlation, source):
+        return despeckler.despeckle(image, SceneStatistics(looks, correlation, 2.0, source))
+
+    given = despeckle(1.0, (0.3, 0.3), "given")
+    assert_array_equal(despeckle(1.0, (0.3, 0.3), "estimated"), given)
+    nominal = despeckle(1.0, (0.3, 0.3), "nominal")
+    assert_array_equal(despeckle(9.0, (0.0, 0.0), "nominal"), nominal)
+    network = load_network(str(log_model), despeckler.sha256, precision="float32")
+    assert_array_equal(nominal, run_network(network, image))
+    for other in (
+        nominal,
+        despeckle(9.0, (0.3, 0.3), "given"),
+        despeckle(1.0, (0.3, 0.8), "given"),
+    ):
+        assert np.abs(np.log(other / given)).max() > 1e-3
+
+
+# Blocks and parts of them
+
+
+def test_a_block_is_exact_beyond_the_halo(model):
+    despeckler = exact(model)
+    network = load_network(str(model), despeckler.sha256, precision="float32")
+    halo, step = despeckler.halo, despeckler.alignment
+    side = 2 * halo + 41
+    image = speckle((side, side))
+    image[halo : halo + 9, 30:44] = np.nan
+    whole = run_network(network, image)
+    top, left = 2 * step, 5 * step
+    part = run_network(network, np.ascontiguousarray(image[top : side - 3, left : side - 6]))
+    inner = (slice(top + halo, side - 3 - halo), slice(left + halo, side - 6 - halo))
+    trimmed = part[halo:-halo, halo:-halo]
+    assert trimmed.size > 300
+    assert_allclose(trimmed, whole[inner], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOG_VARIANTS)
+def test_networks_on_a_coarser_grid_ask_for_blocks_on_it(name):
+    despeckler = make_despeckler(name)
+    assert despeckler.alignment == ALIGNMENT_PX
+    scene, window = Shape(900, 901), Window(305, 411, 222, 707)
+    reach = despeckler.reach(window, scene)
+    assert reach.y0 % ALIGNMENT_PX == reach.x0 % ALIGNMENT_PX == 0
+    assert 0 <= (window.y0 - despeckler.halo) - reach.y0 < ALIGNMENT_PX
+    assert 0 <= (window.x0 - despeckler.halo) - reach.x0 < ALIGNMENT_PX
+    assert (reach.y1, reach.x1) == (window.y1 + despeckler.halo, window.x1 + despeckler.halo)
+
+
+@pytest.mark.parametrize("y", range(4))
+@pytest.mark.parametrize("x", [0, 3])
+def test_a_part_of_a_block_is_computed_as_in_the_whole(model, y, x):
+    """Layers leave out what the part does not need, and nothing that it does."""
+    despeckler = exact(model)
+    halo = despeckler.halo
+    block = speckle((2, 2 * halo + 30, 2 * halo + 26))
+    block[:, halo + 3 : halo + 8, halo + 9 : halo + 20] = np.nan
+    total = None
+    if despeckler.n_summary:
+        total = sum(despeckler.contribute(date, KNOWN) for date in block).astype(np.float32)
+    whole = despeckler.despeckle(block[0], KNOWN, total)
+    rows, columns = block.shape[1:]
+    for inside in [
+        (slice(halo + y, rows - halo - 3), slice(halo + x, columns - halo)),  # the middle
+        (slice(0, 11 + y), slice(x, columns)),  # a corner of the scene, and its last column
+        (slice(halo + y, rows), slice(halo + x, halo + x + 1)),  # one column, down to the edge
+    ]:
+        found = despeckler.despeckle_inside(block[0], KNOWN, total, inside)
+        assert_allclose(found, whole[inside], rtol=1e-5, atol=1e-6)
+
+
+# Half the bits inside
+
+# A bfloat16 has 8 bits: 0.4 % a rounding. These networks have random weights, not trained ones.
+ROUNDING = 0.03
+
+
+def test_half_precision_is_near_the_exact_result(model):
+    image = speckle((60, 64))
+    image[20:29, 5:30] = np.nan
+    expected, found = (exact(model, p).despeckle(image, KNOWN) for p in ("float32", "bfloat16"))
+    assert found.dtype == np.float32
+    assert_array_equal(np.isnan(found), np.isnan(image))
+    valid = np.isfinite(image)
+    if read_card(model).domain == "linear":
+        assert_array_equal(found, expected)
+    else:
+        ratio = np.log(found[valid] / expected[valid])
+        assert 0 < np.abs(ratio).max() < ROUNDING
+        assert abs(ratio.mean()) < ROUNDING / 10
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (5, 9)])
+def test_half_precision_works_at_any_size(log_model, shape):
+    out = exact(log_model, "bfloat16").despeckle(speckle(shape), KNOWN)
+    assert out.shape == shape
+    assert (out > 0).all()
+
+
+def test_half_precision_is_rounding_only_in_blocks_and_in_brightness(log_model):
+    despeckler = exact(log_model, "bfloat16")
+    halo = despeckler.halo
+    image = speckle((2 * halo + 40, 2 * halo + 40))
+    whole = despeckler.despeckle(image, KNOWN)
+    inside = slice(halo + 1, -halo - 2), slice(halo, -halo)
+    rows, columns = (range(len(image))[part] for part in inside)
+    wanted = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    part = despeckler.despeckle_inside(image, KNOWN, None, wanted)
+    assert_allclose(part, whole[wanted], rtol=ROUNDING)
+    again = despeckler.despeckle_inside(image, KNOWN, None, wanted)
+    assert_array_equal(again, part)
+    brighter = despeckler.despeckle(np.float32(300) * image, KNOWN)
+    assert_allclose(brighter / 300, whole, rtol=ROUNDING)
+
+
+def test_a_precision_that_is_not_known_is_refused(model):
+    with pytest.raises(UsageError, match="precision = 'half'"):
+        exact(model, "half")
+    assert exact(model).settings()["precision"] == "float32"
+
+
+# Other dates
+
+
+def sum_contributions(despeckler, block):
+    return sum(despeckler.contribute(date, KNOWN) for date in block)
+
+
+def test_contributions_are_sums_over_positive_pixels(stack_despeckler):
+    block = speckle((3, 9, 13)).astype(np.float32)
+    block[0, 2, 3], block[1, 2, 3], block[2, 5, 5] = np.nan, -0.1, 0
+    total = sum_contributions(stack_despeckler, block)
+    positive = block > 0
+    log = np.log(np.where(positive, block, 1).astype(np.float64))
+    for found, terms in zip(total, [positive, block, log, log**2], strict=True):
+        assert_allclose(found, np.where(positive, terms, 0).sum(axis=0), rtol=1e-6)
+    assert (total[0, 2, 3], total[0, 5, 5], total[0, 0, 0]) == (1, 2, 3)
+    assert stack_despeckler.summary_halo == 0
+    assert len(total) == stack_despeckler.n_summary == StackDeSpeckNetDespeckler.n_summary
+
+
+def test_what_is_taken_away_leaves_the_other_date(stack_despeckler):
+    block = speckle((2, 30, 34))
+    block[0, 3:6, 7:9] = np.nan
+    block[1, 20:25] = np.nan
+    total = sum_contributions(stack_despeckler, block).astype(np.float32)
+    left = stack_despeckler.take_away(total, block[0])
+    expected = stack_despeckler.contribute(block[1], KNOWN)
+    assert_allclose(left, expected, rtol=1e-5, atol=2e-6)
+    assert_array_equal(left[0], np.isfinite(block[1]))
+    assert (left[:, 20:25] == 0).all()
+
+
+def test_a_date_that_is_alone_sees_nothing_of_itself(stack_despeckler):
+    date = 1e4 * speckle((40, 44))
+    date[5:9, 4:30] = np.nan
+    total = stack_despeckler.contribute(date, KNOWN).astype(np.float32)
+    assert not stack_despeckler.take_away(total, date).any()
+    assert_array_equal(
+        stack_despeckler.apply(date[np.newaxis], [KNOWN])[0],
+        stack_despeckler.despeckle(date, KNOWN),
+    )
+
+
+def test_a_date_never_sees_itself(stack_despeckler):
+    block = speckle((4, 30, 34))
+    changed = block.copy()
+    changed[2, 10:20, 5:30] *= np.float32(50)
+    changed[2, 25, 3] = -1
+    seen = [
+        stack_despeckler.take_away(sum_contributions(stack_despeckler, b).astype(np.float32), b[2])
+        for b in (block, changed)
+    ]
+    assert_array_equal(seen[0][0], seen[1][0])
+    assert_allclose(seen[1], seen[0], rtol=1e-4, atol=1e-4)
+    others = [k for k in range(4) if k != 2]
+    assert_allclose(seen[0], sum_contributions(stack_despeckler, block[others]), atol=1e-5)
+    before, after = (apply(stack_despeckler, b) for b in (block, changed))
+    assert (np.abs(np.log(after / before))[others] > 1e-3).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("power", [1e-3, 1.0, 1e4])
+def test_two_dates_see_each_other_without_spread(stack_despeckler, power):
+    """The sums of two dates less one are rounded: a single date must not look spread."""
+    block = np.float32(power) * speckle((2, 40, 44))
+    total = sum_contributions(stack_despeckler, block).astype(np.float32)
+    left = torch.from_numpy(stack_despeckler.take_away(total, block[0]))[None]
+    network = load_network(stack_despeckler.path, stack_despeckler.sha256, precision="float32")
+    seen = network.see_others(left, torch.zeros(1, 1, 40, 44), torch.ones(1, 1, 40, 44))
+    assert seen[0, 2].abs().max() < 1e-3
+
+
+def test_a_stack_of_twins_differs_from_one_alone(stack_despeckler):
+    date = speckle((40, 44))
+    alone, twins = (
+        apply(stack_despeckler, date[None]),
+        apply(stack_despeckler, np.stack([date] * 3)),
+    )
+    assert np.abs(np.log(twins[0] / alone[0])).max() > 1e-3
+    assert_array_equal(twins[0], twins[1])
+
+
+def test_methods_of_one_date_do_not_look_at_others(tmp_path):
+    despeckler = exact(save_small_network(tmp_path, "despecknet"))
+    assert despeckler.n_summary == 0
+    with pytest.raises(NotImplementedError, match="other dates"):
+        despeckler.contribute(speckle((4, 4)), KNOWN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOG_VARIANTS)
+@pytest.mark.parametrize("correlation", [0.0, 0.65])
+@pytest.mark.parametrize("looks", [1.0, 4.5, 20.0])
+def test_shipped_network_removes_speckle_and_keeps_the_mean(name, looks, correlation):
+    from sarstack.reflectivity import Reflectivity
+    from sarstack.simulation import SpeckleSimulator
+
+    side = 384
+    flat = Reflectivity(np.ones((side, side), np.float32), np.zeros((side, side), np.complex64))
+    simulator = SpeckleSimulator(looks, (correlation, correlation))
+    noisy = simulator.observe(flat, np.random.default_rng(99))
+    bright = float(np.quantile(noisy, 0.98, method="higher"))
+    known = SceneStatistics(looks, (correlation, correlation), bright)
+    out = make_despeckler(name).despeckle(noisy, known)
+    assert out.mean() / noisy.mean() == pytest.approx(1, abs=0.01)
+    assert out.mean() ** 2 / out.var() > 8 * looks
