@@ -1,0 +1,147 @@
+"""What this machine can do at best: the rates that stages are shares of."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
+from sarstack.cog import BLOCK_PX
+from sarstack.inference import choose_device, choose_precision
+
+CONVOLUTIONS = ((64, 256), (128, 128))
+"""Channels and side of what despecknet's 3x3 layers see of a cell of 512 pixels."""
+
+MATRIX_SIDE = 1024
+COPY_BYTES = 64 * 2**20
+READ_PX = 1024
+
+# Long enough for the clock on each kind of device.
+_LEAST_FLOP = {"cpu": 1e10, "cuda": 2e13}
+
+
+def convolution(precision: str, channels: int, side_px: int, n_threads: int = 1) -> Stage:
+    """Make a stage of 3x3 convolutions, batch 1, channels last, as in the network."""
+    import torch
+    from torch import nn
+
+    kind = {"dtype": getattr(torch, precision), "device": choose_device()}
+    layer = nn.Conv2d(channels, channels, 3, padding=1).to(**kind)
+    layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.rand(1, channels, side_px, side_px).to(**kind)
+    image = image.contiguous(memory_format=torch.channels_last)
+    name = f"convolution {precision}, {channels} channels, {side_px} px"
+    flop = 2.0 * 9 * channels**2 * side_px**2
+    return _on_device(name, lambda: layer(image), flop, n_threads)
+
+
+def matrix_product(precision: str, n_threads: int = 1) -> Stage:
+    """Make a stage of products of two square matrices."""
+    import torch
+
+    kind = {"dtype": getattr(torch, precision), "device": choose_device()}
+    left, right = (torch.rand(MATRIX_SIDE, MATRIX_SIDE).to(**kind) for _ in range(2))
+    name = f"matrix product {precision}, {MATRIX_SIDE}"
+    return _on_device(name, lambda: left @ right, 2.0 * MATRIX_SIDE**3, n_threads)
+
+
+def _on_device(name: str, once: Callable[[], object], flop: float, n_threads: int) -> Stage:
+    """Repeat an operation until the clock can tell."""
+    import torch
+
+    device = choose_device().partition(":")[0]
+    n_times = int(np.ceil(_LEAST_FLOP[device] / flop))
+
+    def work(_: int) -> None:
+        with torch.inference_mode():
+            for _ in range(n_times):
+                once()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    work_done = {FLOP: flop * n_times * n_threads}
+    return Stage(_with_threads(name, n_threads), in_threads(work, n_threads), work_done)
+
+
+@cache
+def fastest_convolution(precision: str, n_threads: int = 1) -> Stage:
+    """Return the faster of the network's shapes: the peak that networks are a share of."""
+    stages = [convolution(precision, *shape, n_threads) for shape in CONVOLUTIONS]
+    return max(stages, key=lambda stage: stage.work[FLOP] / stage.run().seconds)
+
+
+def precisions() -> list[str]:
+    """Return the precisions worth looking at here: float32, and bfloat16 if networks use it."""
+    return list(dict.fromkeys(["float32", choose_precision(choose_device())]))
+
+
+def memory_copy(n_threads: int = 1) -> Stage:
+    """Make a stage that copies arrays too large for any cache; bytes copied are counted once."""
+    pairs = [(np.ones(COPY_BYTES, np.uint8), np.empty(COPY_BYTES, np.uint8))
+             for _ in range(n_threads)]  # fmt: skip
+    run = in_threads(lambda number: np.copyto(pairs[number][1], pairs[number][0]), n_threads)
+    return Stage(_with_threads("memory copy", n_threads), run, {BYTES: COPY_BYTES * n_threads})
+
+
+def read_bytes(path: Path, n_threads: int = 1) -> Stage:
+    """Make a stage that reads a file as it is, from the page cache where it is in it."""
+    size = path.stat().st_size
+    buffers = [bytearray(min(size, COPY_BYTES)) for _ in range(n_threads)]
+
+    def work(number: int) -> None:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffers[number]):
+                pass
+
+    name = _with_threads("file read", n_threads)
+    return Stage(name, in_threads(work, n_threads), {BYTES: size * n_threads})
+
+
+def read_pixels(paths: Sequence[Path], n_threads: int = 1, tile_px: int = READ_PX) -> Stage:
+    """Make a stage that reads every pixel of some COGs, tile by tile, and does nothing more.
+
+    Threads share the tiles; the dates of a tile are read one after the other.
+    """
+    import rasterio
+    from rasterio.windows import Window
+
+    with rasterio.open(paths[0]) as raster:
+        height, width = raster.shape
+    tiles = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+
+    def work(number: int) -> None:
+        for y, x in tiles[number::n_threads]:
+            for path in paths:
+                with rasterio.open(path, sharing=False) as raster:
+                    raster.read(1, window=Window(x, y, min(tile_px, width - x),
+                                                 min(tile_px, height - y)))  # fmt: skip
+
+    name = _with_threads(f"reading {len(paths)} COGs of {height} x {width}", n_threads)
+    done = {BYTES: 4.0 * len(paths) * height * width}
+    return Stage(name, in_threads(work, n_threads), done)
+
+
+def deflate(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
+    """Make a stage that compresses an image in memory as our COGs are: GDAL's deflate."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import from_origin
+
+    height, width = pixels.shape
+    profile = {
+        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "float32",
+        "tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "compress": "DEFLATE",
+        "predictor": 3, "transform": from_origin(4e5, 5.4e6, 10, 10),
+    }  # fmt: skip
+
+    def work(_: int) -> None:
+        with MemoryFile() as file, file.open(**profile) as raster:
+            raster.write(pixels, 1)
+
+    name = _with_threads("deflate", n_threads)
+    return Stage(name, in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
+
+
+def _with_threads(name: str, n_threads: int) -> str:
+    return f"{name}, {n_threads} thread{'s' if n_threads > 1 else ''}"

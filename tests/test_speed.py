@@ -1,0 +1,224 @@
+"""The benchmark of speed counts rightly; no test here looks at the clock."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sarstack.benchmark import peaks, speed, stages
+from sarstack.benchmark.made_stacks import write_stack
+from sarstack.benchmark.speed_report import SpeedTable, render_text
+from sarstack.benchmark.timing import (
+    BYTES,
+    FLOP,
+    PX,
+    Beside,
+    Cost,
+    Row,
+    Stage,
+    compare,
+    in_threads,
+    measure,
+    run_command,
+)
+from sarstack.cli import run
+from sarstack.errors import SarstackError, UsageError
+from sarstack.networks.card import KNOWN_VARIANTS, load_model, read_card, shipped_model
+from sarstack.networks.two_scale import TwoScaleShape
+from sarstack.readers import open_stack
+
+
+def cost(seconds):
+    return Cost(seconds, 2 * seconds, int(1e6 * seconds))
+
+
+def stage(name, **fields):
+    return Stage(name, lambda: cost(1.0), **fields)
+
+
+@pytest.fixture
+def short_peaks(monkeypatch):
+    """Peaks that end at once, and are meaningless."""
+    monkeypatch.setattr(peaks, "_LEAST_FLOP", {"cpu": 1.0, "cuda": 1.0})
+    monkeypatch.setattr(peaks, "COPY_BYTES", 2**16)
+    monkeypatch.setattr(peaks, "CONVOLUTIONS", ((4, 16), (8, 8)))
+    monkeypatch.setattr(peaks, "MATRIX_SIDE", 16)
+    peaks.fastest_convolution.cache_clear()
+    yield
+    peaks.fastest_convolution.cache_clear()
+
+
+def test_a_share_is_the_median_over_rounds_of_two_rates():
+    peak = stage("peak", work={FLOP: 10.0})
+    network = stage("network", work={FLOP: 5.0, PX: 2.0}, beside=[Beside("peak", FLOP)])
+    # The machine is three times slower in the second round: shares do not see it.
+    costs = {
+        "peak": [cost(1.0), cost(3.0), cost(1.0)],
+        "network": [cost(2.0), cost(6.0), cost(4.0)],
+    }
+    rows = {row.name: row for row in compare([peak, network], costs)}
+    assert rows["peak"].rates[FLOP] == 10
+    assert rows["network"].shares == {"peak (FLOP/s)": pytest.approx(0.25)}
+    assert rows["network"].rates[PX] == pytest.approx(0.5)
+    assert rows["network"].seconds == 4
+    assert rows["network"].cpu_seconds == 8
+    assert rows["network"].range == pytest.approx(1)
+    assert rows["network"].rounds == 3
+    assert rows["network"].peak_bytes == 6e6
+
+
+def test_the_start_of_a_command_is_taken_off():
+    start = stage("start", work={})
+    one = stage("one", work={PX: 8.0, "px/worker": 8.0}, less="start")
+    beside = [Beside("one", "px/worker"), Beside("one", PX)]
+    two = stage("two", work={PX: 8.0, "px/worker": 4.0}, beside=beside, less="start")
+    costs = {"start": [cost(1.0)], "one": [cost(5.0)], "two": [cost(3.5)]}
+    rows = compare([start, one, two], costs)
+    assert rows[1].rates[PX] == 2
+    assert rows[2].seconds == 3.5
+    assert rows[2].shares == {"one (px/worker/s)": pytest.approx(0.8), "one (px/s)": 1.6}
+    assert np.isnan(rows[2].range)
+    # A start that took longer than the whole leaves nothing to be told.
+    costs["two"] = [cost(0.5)]
+    assert np.isnan(compare([start, one, two], costs)[2].shares["one (px/s)"])
+
+
+def test_stages_run_in_turn():
+    order = []
+    made = [Stage(n, lambda n=n: order.append(n) or cost(1.0), {}) for n in "ab"]
+    measure(made, 3)
+    assert order == list("ababab")
+
+
+def test_a_stage_that_fails_is_told_and_the_others_go_on():
+    def fail():
+        raise SarstackError("no memory", where="here")
+
+    beside = [Beside("bad", PX), Beside("good", PX)]
+    good, bad = stage("good", work={PX: 1.0}), Stage("bad", fail, {PX: 1.0})
+    both = stage("both", work={PX: 2.0}, beside=beside)
+    rows = measure([good, bad, both, stage("after", work={}, less="bad")], 2)
+    assert [row.rounds for row in rows] == [2, 0, 2, 0]
+    assert rows[1].note == "no memory, here"
+    assert rows[2].shares == {"good (px/s)": 2.0}
+
+
+def test_threads_work_side_by_side_and_the_first_call_is_not_counted():
+    calls = []
+    timed = in_threads(calls.append, 2)
+    timed()
+    assert sorted(calls) == [0, 0, 1, 1]
+    timed()
+    assert sorted(calls) == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("variant", KNOWN_VARIANTS)
+def test_operations_agree_with_the_model(variant):
+    card = read_card(shipped_model(variant))
+    found = stages.operations_per_px(variant)
+    if variant == "despecknet-paper":
+        network, _ = load_model(shipped_model(variant))
+        expected = 2 * sum(layer.weight.numel() for layer in network.clean.layers)
+    else:
+        shape = TwoScaleShape(**card.architecture)
+        # Two images are in the shape's count; each further one is four channels of 2x2 pixels.
+        more = 4 if variant == "despecknet-mt" else 0
+        expected = 2 * (shape.n_operations + more * 9 * 4 * shape.width // 4)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_work_is_counted_in_what_it_is_compared_in():
+    assert stages.work_of("boxcar", 100) == {PX: 100, BYTES: 400}
+    assert stages.work_of("despecknet", 100)[FLOP] == 100 * stages.operations_per_px("despecknet")
+
+
+def test_a_stack_is_made_of_readable_cogs_once(tmp_path):
+    stack = write_stack(tmp_path, 96, 5)
+    cube = open_stack(str(stack))
+    assert cube["vv"].shape == (5, 96, 96)
+    first = cube["vv"].values
+    assert not np.array_equal(first[0], first[1], equal_nan=True)
+    np.testing.assert_array_equal(first[0], first[2])
+    assert 0 < np.isnan(first).mean() < 0.1
+    before = [path.stat().st_mtime_ns for path in sorted(stack.iterdir())]
+    assert write_stack(tmp_path, 96, 5) == stack
+    assert before == [path.stat().st_mtime_ns for path in sorted(stack.iterdir())]
+    reading = peaks.read_pixels(sorted(stack.iterdir()), 2, tile_px=64)
+    assert reading.work == {BYTES: 4 * 5 * 96**2}
+    assert reading.run().seconds > 0
+
+
+def test_memory_of_a_command_is_its_own():
+    """The system's figure of a child is at least the size of the process that forked it."""
+    held = np.ones(600 * 2**20, np.uint8)
+    found = run_command("methods")
+    assert 20e6 < found.peak_bytes < 500e6 < held.nbytes
+    assert found.cpu_seconds > 0
+
+
+def test_a_command_that_fails_says_why(tmp_path):
+    with pytest.raises(SarstackError, match="code 3") as failure:
+        run_command("build-labels", str(tmp_path / "none"), "-o", str(tmp_path / "labels.zarr"))
+    assert "none" in str(failure.value)
+
+
+def test_every_table_can_be_built(short_peaks, tmp_path):
+    """What is compared is in the table, and has the unit."""
+    setting = stages.Setting(tmp_path, scene_px=256, n_dates=4, n_workers=3, n_steps=3)
+    for kind in speed.KINDS.values():
+        built = {stage.name: stage for stage in kind.build(setting)}
+        for one in built.values():
+            assert not one.less or one.less in built
+            for other, unit in one.beside:
+                assert one.work[unit] > 0
+                assert built[other].work[unit] > 0
+
+
+def test_job_writes_text_json_and_picture(short_peaks, tmp_path, capsys):
+    arguments = f"bench speed -o {tmp_path} --quick --scene-px 96 --workers 2"
+    assert run([*arguments.split(), "--stage", "peaks", "--stage", "methods"]) == 0
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert found["settings"]["scene_px"] == 96
+    assert [table["name"] for table in found["tables"]] == ["peaks", "methods"]
+    rows = {row["name"]: row for row in found["tables"][1]["rows"]}
+    (peak,) = rows["despecknet"]["shares"]
+    assert peak.startswith("convolution")
+    assert rows["despecknet"]["rounds"] == 3
+    assert rows["deSpeckNet on a CPU"]["seconds"] is None
+    assert 1 / rows["deSpeckNet on a CPU"]["rates"][PX] == pytest.approx(2.69e-5)
+    text = (tmp_path / "speed.txt").read_text()
+    shown = capsys.readouterr().out
+    for line in ("Peaks of this machine", "matrix product", "published"):
+        assert line in text
+        assert line in shown
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.txt", "speed.png"}
+
+
+@pytest.mark.slow
+def test_commands_run_in_processes_of_their_own(short_peaks, tmp_path):
+    chosen = ["labels", "despeckle", "finetune", "workers", "dates"]
+    tables = speed.bench_speed(tmp_path, stages=chosen, quick=True, scene_px=256, n_dates=4,
+                               n_workers=2)  # fmt: skip
+    rows = {row.name: row for table in tables for row in table.rows}
+    for name in ("labels of 4 dates", "despecknet from COG to COG", "finetune, 5 steps",
+                 "2 workers", "quegan-yu, 4 dates"):  # fmt: skip
+        assert rows[name].peak_bytes > 50e6
+        assert rows[name].shares
+
+
+def test_a_peer_that_is_not_installed_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("sarstack.benchmark.peers.find_spec", lambda name: None)
+    (table,) = speed.bench_speed(tmp_path, stages=["peers"], quick=True)
+    assert "not installed" in render_text(table)
+
+
+def test_what_cannot_be_done_is_said_first(tmp_path):
+    with pytest.raises(UsageError, match="labels"):
+        speed.bench_speed(tmp_path / "none", stages=["label"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_not_known_is_a_dash():
+    text = render_text(SpeedTable("t", "T", [Row("a", rates={PX: 2.0}, note="told")]))
+    assert text.splitlines()[2].split() == ["a", "-", "-", "-", "5.00e-01", "-", "-", "told"]
