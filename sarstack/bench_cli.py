@@ -73,3 +73,32 @@ def cases(**options: Any) -> None:
     options["suites"] = choose_suites(options["suites"], options["stacks"])
     n_images = export_cases(**options)
     click.echo(f"{n_images} images in {options['output']}")
+
+
+@bench.command(epilog="\b\nExample:\n  sarstack bench speed -o speed/ --quick")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("speed"), show_default=True,
+              help="Folder of speed.txt, speed.json and speed.png.")  # fmt: skip
+@click.option("--stage", "stages", multiple=True, metavar="NAME",
+              help="peaks, methods, peers, labels, despeckle, finetune, workers, tiles, scenes or "
+              "dates; may be repeated. Default: all.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="A look of about a minute: small scenes, once.")
+@click.option("--scene-px", type=click.IntRange(min=64),
+              help="Side of the largest scene; default 4096, quick 1024.")  # fmt: skip
+@click.option("--dates", "n_dates", type=click.IntRange(min=2),
+              help="Largest number of dates; default 24, quick 4.")  # fmt: skip
+@click.option("--workers", "n_workers", type=click.IntRange(min=1),
+              help="Largest number of workers; default all cores, quick 2.")  # fmt: skip
+@click.option("--rounds", "n_rounds", type=click.IntRange(min=1),
+              help="Times that everything is measured in turn; default 3, quick 1.")  # fmt: skip
+@click.option("--method", default="despecknet", show_default=True, metavar="NAME",
+              help="Of the sweeps over workers, tiles and scenes.")  # fmt: skip
+def speed(**options: Any) -> None:
+    """Measure this machine's peaks, and every stage as a share of its peak.
+
+    All of a table is measured in turn and compared round by round; commands run in processes
+    of their own on stacks made for it. Let nothing else run meanwhile.
+    """
+    from sarstack.benchmark.speed import bench_speed
+
+    bench_speed(tell=click.echo, **options)
