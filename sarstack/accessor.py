@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
-    from sarstack.workflows.train import AdaptedModel
+    from sarstack.workflows.adapt import AdaptedModel
 
 IN_MEMORY_CHUNK_PX = 1024
 
@@ -145,7 +145,8 @@ class DespeckAccessor:
         model : str
             Model to start from: ``shipped``, or a .safetensors file.
         **settings
-            ``steps``, ``batch_size``, ``patch_px``, ``learning_rate``, ``seed``, ``looks``.
+            ``mode`` (``auto``, ``noise2noise``, ``paper``), ``steps``, ``batch_size``,
+            ``patch_px``, ``learning_rate``, ``seed``, ``looks``.
 
         Returns
         -------
@@ -155,7 +156,7 @@ class DespeckAccessor:
         """
         from sarstack.config import FinetuneConfig
         from sarstack.cube import as_cube
-        from sarstack.workflows.train import finetune_index, index_cube
+        from sarstack.workflows.finetune import finetune_index, index_cube
 
         config = FinetuneConfig.make(stack="cube", model=model, output=output, **settings)
         cube, _ = as_cube(self._obj)

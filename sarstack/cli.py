@@ -292,7 +292,7 @@ def finetune_command(
       sarstack finetune stack/ -o tuned.safetensors
     """
     from sarstack.config import FinetuneConfig
-    from sarstack.workflows.train import finetune_on_stack
+    from sarstack.workflows.finetune import finetune_on_stack
 
     _tell_model(
         finetune_on_stack(_read_config(FinetuneConfig, stack, config, entries), overwrite=overwrite)

@@ -157,14 +157,21 @@ class TrainConfig(SelectionConfig):
 
 
 class FinetuneConfig(SelectionConfig):
-    """Settings of `sarstack finetune`: phase 2, on the noisy images themselves."""
+    """Settings of `sarstack finetune`: on the noisy images themselves, without labels."""
 
     model: str = Field("shipped", description="model to tune: shipped, or a .safetensors model")
     output: str = Field("finetuned.safetensors", description="model file to write")
+    mode: Literal["auto", "noise2noise", "paper"] = Field(
+        "auto",
+        description="target: other dates (noise2noise), the image itself (paper); "
+        "auto = noise2noise with 4 dates or more",
+    )
     steps: int = Field(200, gt=0, description="batches, at most")
     batch_size: int = Field(16, gt=0, description="patches per batch")
     patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
-    learning_rate: float = Field(1e-5, gt=0, description="of Adam")
+    learning_rate: float | None = Field(
+        None, gt=0, description="of Adam; default 1e-4 for noise2noise, 1e-5 for paper"
+    )
     seed: int = Field(0, description="decides places, dates and flips of all patches")
 
 

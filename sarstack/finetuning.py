@@ -1,30 +1,56 @@
-"""Phase 2 of deSpeckNet: unsupervised tuning on the noisy images themselves, with brakes.
+"""Tuning without labels, on the noisy images themselves: one loop, with brakes.
 
-The phase-2 loss ``mu2 |Y - X|^2 + xi |Y - X N|^2`` is smallest at X = Y, N = 1: nothing
-in it rewards despeckling (the authors stop after one epoch). What tells a good
-step from a bad one is the ratio image Y / X on homogeneous land: its mean is 1 and its
-variance 1 / looks when exactly the speckle was taken out; a smaller variance means that
-the network is copying the noise. So the ratio is measured every few steps, the best iterate is
-kept, and where no iterate is better than the start, the start is returned.
+What the network learns from and what it is judged by is a :class:`TuningSignal`: the
+paper's phase 2 (:class:`PaperSignal`) or the other dates of the stack
+(:class:`sarstack.noise_to_noise.NoiseToNoise`). The judge measures every few steps, the
+best iterate is kept, and where no iterate is better than the start, the start is returned.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from sarstack.checkpoint import copy_weights
 from sarstack.losses import Batch, noisy_loss, to_tensors
 from sarstack.networks.despecknet import DeSpeckNet
-from sarstack.ratio_probe import RatioProbe, RatioScore, find_homogeneous
+from sarstack.ratio_probe import RatioProbe, RatioScore
 from sarstack.training import PatchSource
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+
+WARMUP_STEPS = 10
+"""The first steps of Adam are as long as the later ones, and know less."""
+
+ALL_DONE = "all steps were done"
+Score = TypeVar("Score", bound=RatioScore)
 
 
-__all__ = ["FinetuneResult", "FinetuneSettings", "RatioProbe", "find_homogeneous", "finetune"]
+class TuningSignal(Protocol[Score]):
+    """What a network learns from in tuning, and what it is judged by."""
+
+    def loss(self, network: DeSpeckNet, batch: Batch, device: str) -> "Tensor":
+        """Return the loss of a batch of noisy patches."""
+        ...
+
+    def measure(self, network: DeSpeckNet, device: str) -> Score:
+        """Judge a network on held-out patches."""
+        ...
+
+    def is_better(self, score: Score, best: Score, before: Score) -> bool:
+        """Tell whether an iterate is to be kept: better than the best and than the start."""
+        ...
+
+    def reason_to_stop(self, score: Score, best: Score, before: Score) -> str:
+        """Say why going on would do harm; empty: it would not."""
+        ...
+
+    def tell(self, before: Score, best: Score | None) -> str:
+        """Say what tuning did, for the user; `best` is None where nothing was better."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,28 +62,26 @@ class FinetuneSettings:
     steps : int
         At most this many batches.
     learning_rate : float
-        A hundredth of the paper's: its own ruins the network within 25 steps.
-    mu2, xi : float
-        Weights of both losses, as in the paper.
+        Of Adam. For the paper's signal a hundredth of the paper's: its own ruins the network
+        within 25 steps.
     probe_every : int
-        Steps between measurements of the ratio image.
-    min_gain : float
-        Smallest improvement of the ratio score that counts.
+        Steps between measurements.
     device : str
         Torch device.
     """
 
     steps: int = 200
     learning_rate: float = 1e-5
-    mu2: float = 0.01
-    xi: float = 1.0
     probe_every: int = 10
-    min_gain: float = 0.005
     device: str = "cpu"
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step: a short ramp, then down to zero, so that the end settles."""
+        return self.learning_rate * min((step + 1) / WARMUP_STEPS, 1 - step / self.steps)
 
 
 @dataclass
-class FinetuneResult:
+class FinetuneResult(Generic[Score]):
     """What tuning did.
 
     Attributes
@@ -71,13 +95,13 @@ class FinetuneResult:
     best_step, steps : int
         Step of the returned network; steps done.
     history : list of dict
-        One row per measurement: step, loss, ratio_mean, ratio_variance, distance.
+        One row per measurement: step, loss and what the score says.
     """
 
     improved: bool
     message: str
-    before: RatioScore
-    after: RatioScore
+    before: Score
+    after: Score
     best_step: int
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
@@ -86,21 +110,21 @@ class FinetuneResult:
 def finetune(
     network: DeSpeckNet,
     patches: PatchSource,
-    ratio_probe: RatioProbe,
+    signal: TuningSignal[Score],
     settings: FinetuneSettings | None = None,
     *,
-    progress: Callable[[int, RatioScore], None] | None = None,
-) -> FinetuneResult:
-    """Tune a network on noisy images (the paper's phase 2), never for the worse.
+    progress: Callable[[int, Score], None] | None = None,
+) -> FinetuneResult[Score]:
+    """Tune a network on noisy images, never for the worse.
 
     Parameters
     ----------
     network : DeSpeckNet
-        Changed in place, only if the ratio image became better.
+        Changed in place, only if the judge found something better.
     patches : PatchSource
         Noisy patches of the scene; their targets are not looked at.
-    ratio_probe : RatioProbe
-        Held-out patches, from :func:`find_homogeneous`.
+    signal : TuningSignal
+        What it learns from and is judged by.
     settings : FinetuneSettings, optional
     progress : callable, optional
         Called with step and score after every measurement.
@@ -111,91 +135,125 @@ def finetune(
 
     Notes
     -----
-    Mullissa et al., TGRS 2020, section III-C; in the log domain the losses compare
-    logarithms. Batch normalisation keeps the statistics of phase 1.
+    Batch normalisation keeps the statistics of phase 1: what is tuned is what will be used.
     """
     import torch
 
     chosen = settings or FinetuneSettings()
     network.to(chosen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    start = copy_weights(network)
+    network.eval()
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate)
-    before = best_score = ratio_probe.measure(network, chosen.device)
-    best, best_step = start, 0
-    history = [_row(0, float("nan"), before)]
-    step, why = 0, "all steps were done"
-    while step < chosen.steps:
-        loss = _step(network, optimiser, patches.batch(step), chosen)
+    before = best_score = signal.measure(network, chosen.device)
+    best, best_step = copy_weights(network), 0
+    history = [{"step": 0, "loss": float("nan"), **before.row()}]
+    step, why = 0, ""
+    while step < chosen.steps and not why:
+        loss = signal.loss(network, patches.batch(step), chosen.device)
+        _descend(network, optimiser, loss, chosen.rate(step))
         step += 1
         if step % chosen.probe_every and step != chosen.steps:
             continue
-        score = ratio_probe.measure(network, chosen.device)
-        history.append(_row(step, loss, score))
+        score = signal.measure(network, chosen.device)
+        history.append({"step": step, "loss": float(loss.detach()), **score.row()})
         if progress is not None:
             progress(step, score)
-        if score.distance < best_score.distance - chosen.min_gain:
+        if signal.is_better(score, best_score, before):
             best, best_score, best_step = copy_weights(network), score, step
-        why = _reason_to_stop(score, before, best_score)
-        if why:
-            break
-        why = "all steps were done"
+        why = signal.reason_to_stop(score, best_score, before)
     network.load_state_dict(best)
-    network.eval()
-    message = _tell(before, best_score, best_step, why)
+    found = signal.tell(before, best_score if best_step else None)
+    message = f"{found} ({f'step {best_step} is kept; ' if best_step else ''}{why or ALL_DONE})"
     return FinetuneResult(best_step > 0, message, before, best_score, best_step, step, history)
 
 
-def _step(
-    network: DeSpeckNet,
-    optimiser: "torch.optim.Optimizer",
-    batch: Batch,
-    settings: FinetuneSettings,
-) -> float:
-    """Do one step of phase 2: the target is the noisy image itself."""
+def _descend(
+    network: DeSpeckNet, optimiser: "torch.optim.Optimizer", loss: "Tensor", rate: float
+) -> None:
     import torch
 
-    # Running statistics, not those of a batch: what is tuned is what will be used.
-    network.eval()
-    itself = Batch(batch.intensity, batch.intensity, np.ones_like(batch.intensity))
-    tensors = to_tensors(itself, settings.device)
-    prediction = network(tensors.intensity, tensors.valid)
-    used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
-    difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
-    copying = difference.sum() / used.sum().clamp(min=1)
-    loss = settings.mu2 * copying + settings.xi * noisy_loss(prediction, tensors)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
-    return float(loss.detach())
 
 
-def _reason_to_stop(score: RatioScore, before: RatioScore, best: RatioScore) -> str:
-    if score.variance < 0.97 * score.expected_variance and score.variance < before.variance:
-        return "the ratio image varied less than speckle: the network began to copy the noise"
-    if score.distance > best.distance + 0.25:
-        return "the ratio image became clearly worse"
-    return ""
+def copies_noise(score: RatioScore, before: RatioScore) -> bool:
+    """Tell whether the ratio image varies clearly less than speckle and than it did at first.
+
+    Never where no window is homogeneous: among texture the best estimate keeps some speckle.
+    """
+    return score.variance < 0.97 * min(score.expected_variance, before.variance)
 
 
-def _tell(before: RatioScore, best: RatioScore, best_step: int, why: str) -> str:
-    if not best_step:
+@dataclass(frozen=True)
+class PaperSignal:
+    """Phase 2 of deSpeckNet: the target is the noisy image itself.
+
+    Its loss ``mu2 |Y - X|^2 + xi |Y - X N|^2`` is smallest at X = Y, N = 1: nothing in it
+    rewards despeckling (the authors stop after one epoch). What tells a good step from a bad
+    one is the ratio image Y / X on homogeneous land: its mean is 1 and its variance 1 / looks
+    when exactly the speckle was taken out; a smaller variance means that the network is
+    copying the noise.
+
+    Parameters
+    ----------
+    probe : RatioProbe
+        Held-out patches, from :func:`sarstack.ratio_probe.find_homogeneous`.
+    mu2, xi : float
+        Weights of both losses, as in the paper.
+    min_gain : float
+        Smallest improvement of the ratio score that counts.
+
+    Notes
+    -----
+    Mullissa et al., TGRS 2020, section III-C; in the log domain the losses compare
+    logarithms.
+    """
+
+    probe: RatioProbe
+    mu2: float = 0.01
+    xi: float = 1.0
+    min_gain: float = 0.005
+
+    def loss(self, network: DeSpeckNet, batch: Batch, device: str) -> "Tensor":
+        """Return the distance of the noisy image from clean image and from clean x speckle."""
+        import torch
+
+        itself = batch._replace(target=batch.intensity, weight=np.ones_like(batch.intensity))
+        tensors = to_tensors(itself, device)
+        prediction = tensors.predict(network, noise=True)
+        used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
+        difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
+        copying = difference.sum() / used.sum().clamp(min=1)
+        return self.mu2 * copying + self.xi * noisy_loss(prediction, tensors)
+
+    def measure(self, network: DeSpeckNet, device: str) -> RatioScore:
+        """Measure the ratio image on homogeneous windows."""
+        return self.probe.measure(network, device)
+
+    def is_better(self, score: RatioScore, best: RatioScore, before: RatioScore) -> bool:  # noqa: ARG002
+        """Tell whether the ratio image is closer to speckle."""
+        return score.distance < best.distance - self.min_gain
+
+    def reason_to_stop(self, score: RatioScore, best: RatioScore, before: RatioScore) -> str:
+        """Stop where noise is copied or the ratio image is far worse than the best."""
+        if copies_noise(score, before):
+            return "the ratio image varied less than speckle: the network began to copy the noise"
+        if score.distance > best.distance + 0.25:
+            return "the ratio image became clearly worse"
+        return ""
+
+    def tell(self, before: RatioScore, best: RatioScore | None) -> str:
+        """Say how the ratio image changed."""
+        if best is None:
+            return (
+                "Tuning did not improve the ratio image, so the network is unchanged: "
+                f"variance {before.variance:.4f}, {before.expected_variance:.4f} expected"
+            )
         return (
-            "Tuning did not improve the ratio image, so the network is unchanged "
-            f"(variance {before.variance:.4f}, {before.expected_variance:.4f} expected; {why})."
+            f"Tuning moved the variance of the ratio image from {before.variance:.4f} to "
+            f"{best.variance:.4f} ({best.expected_variance:.4f} expected) and its mean from "
+            f"{before.mean:.3f} to {best.mean:.3f}"
         )
-    return (
-        f"Tuning moved the variance of the ratio image from {before.variance:.4f} to "
-        f"{best.variance:.4f} ({best.expected_variance:.4f} expected) and its mean from "
-        f"{before.mean:.3f} to {best.mean:.3f} in {best_step} steps ({why})."
-    )
-
-
-def _row(step: int, loss: float, score: RatioScore) -> dict[str, float]:
-    return {
-        "step": step,
-        "loss": loss,
-        "ratio_mean": score.mean,
-        "ratio_variance": score.variance,
-        "distance": score.distance,
-    }

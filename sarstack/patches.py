@@ -5,6 +5,7 @@ held its own input would teach a network to keep the speckle.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
 from sarstack.labels import mean_without, multilook
-from sarstack.readers.raster import Raster
+from sarstack.metrics import mean_of_others
 from sarstack.readers.stack import Stack
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
@@ -99,14 +100,17 @@ class StackPatches:
     ----------
     stack : Stack
     labels : Labels or None
-        None: the noisy image is its own target, as phase 2 wants it.
+        None: the noisy image is its own target; tuning makes its own.
     cells : tuple of (str, Window)
         Polarisation and place of the patches.
     batch_size : int
     seed : int
-    bright : dict of (str, int) to float
-        Divisor of each image (polarisation, date) for networks on linear intensity;
-        empty for networks on log intensity, which need none.
+    statistics : dict of str to dict of int to SceneStatistics
+        Of each polarisation and date: what the network is told of the speckle.
+    linear : bool
+        Whether images are divided by their 98th percentile, for networks on linear intensity.
+    n_dates : int
+        Dates drawn of each place, next to each other in the batch.
     """
 
     stack: Stack
@@ -114,30 +118,57 @@ class StackPatches:
     cells: tuple[tuple[str, Window], ...]
     batch_size: int
     seed: int
-    bright: dict[tuple[str, int], float]
+    statistics: dict[str, dict[int, SceneStatistics]]
+    linear: bool = False
+    n_dates: int = 1
 
     def batch(self, step: int) -> Batch:
         """Draw places, dates and flips from the step's number, and read them."""
         rng = np.random.default_rng([self.seed, step])
-        patches = [self._draw(rng) for _ in range(self.batch_size)]
-        return Batch(*(np.stack(parts)[:, np.newaxis] for parts in zip(*patches, strict=True)))
+        places = [self._draw(rng) for _ in range(max(1, self.batch_size // self.n_dates))]
+        return Batch(*(np.concatenate(parts) for parts in zip(*places, strict=True)))
 
     def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        """Read one patch; flipped at random, never rotated: azimuth is not range."""
+        """Read one place; flipped at random, never rotated: azimuth is not range."""
         polarisation, window = self.cells[rng.integers(len(self.cells))]
-        rasters = self.stack.rasters[polarisation]
-        usable = [i for i, raster in enumerate(rasters) if raster is not None]
-        date = int(rng.choice(usable))
-        raster = rasters[date]
-        assert raster is not None, "chosen from the dates that have this polarisation"
-        parts = self._read(raster, polarisation, date, window)
-        flip = (slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1])))
-        return tuple(np.ascontiguousarray(part[flip]) for part in parts)
+        usable = self.dates_of(polarisation)
+        # Far apart: speckle of neighbouring dates can be the same where nothing grows.
+        turn = rng.integers(len(usable)) + np.arange(self.n_dates) * len(usable) // self.n_dates
+        dates = [usable[i] for i in turn % len(usable)]
+        rows, columns = rng.choice([-1, 1], 2)
+        *images, sensor = self.read(polarisation, window, dates)
+        flipped = (image[..., ::rows, ::columns] for image in images)
+        return *map(np.ascontiguousarray, flipped), sensor
 
-    def _read(
-        self, raster: Raster, polarisation: str, date: int, window: Window
+    def dates_of(self, polarisation: str) -> list[int]:
+        """Return the numbers of the dates that have a polarisation."""
+        rasters = self.stack.rasters[polarisation]
+        return [i for i, raster in enumerate(rasters) if raster is not None]
+
+    def read(
+        self, polarisation: str, window: Window, dates: Sequence[int]
     ) -> tuple[NDArray[np.float32], ...]:
-        divisor = np.float32(self.bright.get((polarisation, date), 1.0))
+        """Read one place on several dates.
+
+        Returns
+        -------
+        intensity, target, weight : ndarray, shape (date, 1, y, x), float32
+        sensor : ndarray, shape (date, 4), float32
+            Of a :class:`Batch`.
+        """
+        patches = [self._read_one(polarisation, date, window) for date in dates]
+        images = (np.stack(parts)[:, np.newaxis] for parts in zip(*patches, strict=True))
+        known = [self.statistics[polarisation][date] for date in dates]
+        told = [[k.looks, *k.correlation, k.looks_source != "nominal"] for k in known]
+        return *images, np.array(told, dtype=np.float32)
+
+    def _read_one(
+        self, polarisation: str, date: int, window: Window
+    ) -> tuple[NDArray[np.float32], ...]:
+        raster = self.stack.rasters[polarisation][date]
+        assert raster is not None, "chosen from the dates that have this polarisation"
+        bright = self.statistics[polarisation][date].bright if self.linear else 1.0
+        divisor = np.float32(bright)
         if self.labels is None:
             intensity = raster.read(window) / divisor
             return intensity, intensity, np.isfinite(intensity).astype(np.float32)
@@ -152,6 +183,24 @@ class StackPatches:
         stable = self.labels.read("stable", polarisation, window)
         usable = np.isfinite(target) & (target > 0) & np.isfinite(intensity) & (stable == 1)
         return intensity / divisor, target / divisor, usable.astype(np.float32)
+
+    def read_with_others(
+        self, polarisation: str, window: Window, dates: Sequence[int], shown: Sequence[int]
+    ) -> Batch:
+        """Read a place on some dates, each with the mean of all other `dates` as its target.
+
+        Parameters
+        ----------
+        polarisation, window
+            The place.
+        dates : sequence of int
+            Dates that make up the targets.
+        shown : sequence of int
+            Those of `dates` that are returned.
+        """
+        intensity, _, weight, sensor = self.read(polarisation, window, dates)
+        target, rows = mean_of_others(intensity), [list(dates).index(date) for date in shown]
+        return Batch(intensity[rows], target[rows], weight[rows], sensor[rows])
 
 
 def split_cells(
@@ -215,12 +264,3 @@ def _usable_share(stack: Stack, labels: Labels | None, polarisation: str, window
     count = labels.read("count", polarisation, window)
     stable = labels.read("stable", polarisation, window)
     return float(np.mean((count >= MIN_DATES) & (stable == 1)))
-
-
-def bright_of(statistics: dict[str, dict[int, SceneStatistics]]) -> dict[tuple[str, int], float]:
-    """Return the divisor of every image from the scene statistics."""
-    return {
-        (polarisation, layer): known.bright
-        for polarisation, dates in statistics.items()
-        for layer, known in dates.items()
-    }

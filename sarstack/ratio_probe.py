@@ -4,6 +4,7 @@ Its mean is 1 and its variance 1 / looks when exactly the speckle was taken out;
 variance means that noise is left in the result.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class RatioScore:
     Attributes
     ----------
     mean : float
-        1 when the radiometry is kept.
+        1 when the radiometry is kept; NaN, as the variance, where no window is homogeneous.
     variance : float
         Of the ratio; `expected_variance` (1 / looks) when the speckle and nothing
         else was taken out.
@@ -43,6 +44,14 @@ class RatioScore:
         """How far the ratio image is from ideal: relative error of variance plus of mean."""
         return abs(self.variance / self.expected_variance - 1) + 2 * abs(self.mean - 1)
 
+    def row(self) -> dict[str, float]:
+        """Return the entries of a learning curve."""
+        return {
+            "ratio_mean": self.mean,
+            "ratio_variance": self.variance,
+            "distance": self.distance,
+        }
+
 
 @dataclass(frozen=True)
 class RatioProbe:
@@ -50,15 +59,15 @@ class RatioProbe:
 
     Attributes
     ----------
-    patches : tuple of ndarray, each (batch, 1, y, x), float32
-        Noisy linear power (on the scale the network wants), NaN = nodata.
-    masks : tuple of ndarray of bool, same shapes
+    batches : tuple of Batch
+        Noisy patches; their targets are not looked at.
+    masks : tuple of ndarray of bool, each (batch, 1, y, x)
         True in homogeneous windows.
     looks : float
         Equivalent looks of the scene.
     """
 
-    patches: tuple[NDArray[np.float32], ...]
+    batches: tuple[Batch, ...]
     masks: tuple[NDArray[np.bool_], ...]
     looks: float
 
@@ -69,46 +78,76 @@ class RatioProbe:
 
     def measure(self, network: DeSpeckNet, device: str = "cpu") -> RatioScore:
         """Despeckle the patches and measure the ratio image on the homogeneous windows."""
-        import torch
+        return self.score([despeckle_batch(network, batch, device) for batch in self.batches])
 
-        network.eval()
-        ratios = []
-        with torch.inference_mode():
-            for noisy, mask in zip(self.patches, self.masks, strict=True):
-                tensors = to_tensors(Batch(noisy, noisy, np.ones_like(noisy)), device)
-                clean = network.to_intensity(
-                    network(tensors.intensity, tensors.valid, noise=False).clean
-                )
-                estimate = np.maximum(clean.cpu().numpy()[mask], 1e-30)
-                ratios.append(noisy[mask] / estimate)
+    def score(self, despeckled: Sequence[NDArray[np.float32]]) -> RatioScore:
+        """Measure the ratio image of patches that are despeckled already."""
+        ratios = [
+            batch.intensity[mask] / np.maximum(clean[mask], 1e-30)
+            for batch, clean, mask in zip(self.batches, despeckled, self.masks, strict=True)
+        ]
         ratio = np.concatenate(ratios).astype(np.float64)
-        mean, variance = float(ratio.mean()), float(ratio.var())
+        mean = float(ratio.mean()) if ratio.size else math.nan
+        variance = float(ratio.var()) if ratio.size else math.nan
         return RatioScore(mean, variance, 1 / self.looks, self.n_windows)
 
 
+def despeckle_batch(network: DeSpeckNet, batch: Batch, device: str) -> NDArray[np.float32]:
+    """Return what a network makes of a batch, shape (batch, 1, y, x), linear power."""
+    import torch
+
+    network.eval()
+    with torch.inference_mode():
+        clean = to_tensors(batch, device).predict(network, noise=False).clean
+        return np.asarray(network.to_intensity(clean).cpu().numpy(), dtype=np.float32)
+
+
 def find_homogeneous(
-    patches: Sequence[NDArray[np.float32]],
+    batches: Sequence[Batch],
     looks: float,
     correlation: tuple[float, float] = (0.0, 0.0),
     *,
     share: float = 0.2,
 ) -> RatioProbe:
-    """Pick the homogeneous windows of held-out noisy patches.
+    """Make a judge of held-out noisy patches, on those of their windows that are homogeneous.
+
+    Parameters
+    ----------
+    batches : sequence of Batch
+        Noisy patches of at least 15x15.
+    looks, correlation, share
+        See :func:`mark_homogeneous`.
+    """
+    masks = mark_homogeneous([b.intensity for b in batches], looks, correlation, share=share)
+    return RatioProbe(tuple(batches), masks, looks)
+
+
+def mark_homogeneous(
+    patches: Sequence[NDArray[np.float32]],
+    looks: float,
+    correlation: tuple[float, float] = (0.0, 0.0),
+    *,
+    share: float = 0.2,
+    largest_factor: float = math.inf,
+) -> tuple[NDArray[np.bool_], ...]:
+    """Mark the windows that vary as speckle alone does.
 
     Parameters
     ----------
     patches : sequence of ndarray, each (batch, 1, y, x), float32
-        Noisy linear power, NaN = nodata, at least 15x15.
+        Linear power, NaN = nodata, at least 15x15.
     looks : float
-        Equivalent looks of the scene.
+        Equivalent looks of the patches.
     correlation : tuple of float
-        Lag-1 correlation of its speckle; correlated windows vary less than 1 / looks.
+        Lag-1 correlation of their speckle; correlated windows vary less than 1 / looks.
     share : float
         Best share of the windows kept, if their variation is that of speckle.
+    largest_factor : float
+        Windows that vary so many times more or less than speckle are never kept.
 
     Returns
     -------
-    RatioProbe
+    tuple of ndarray of bool, shapes of `patches`
 
     Raises
     ------
@@ -126,13 +165,13 @@ def find_homogeneous(
     speckle = (1 - pair_correlation(correlation, WINDOW_PX)) / looks
     # Homogeneous: closest to what speckle alone does, not the smallest, which would pick
     # the windows where chance made the speckle weak.
-    limit = np.quantile(np.abs(np.log(known / speckle)), share)
+    best = np.quantile(np.abs(np.log(known / speckle)), share)
+    limit = min(float(best), math.log(largest_factor))
     masks = []
-    for variation in variations:
+    for variation, patch in zip(variations, patches, strict=True):
         chosen = np.abs(np.log(np.where(variation > 0, variation, np.nan) / speckle)) <= limit
-        masks.append(chosen)
-    full = [_spread(chosen, patch.shape) for chosen, patch in zip(masks, patches, strict=True)]
-    return RatioProbe(tuple(patches), tuple(full), looks)
+        masks.append(_spread(chosen, patch.shape))
+    return tuple(masks)
 
 
 def _window_variation(patch: NDArray[np.float32]) -> NDArray[np.float64]:

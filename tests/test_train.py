@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from simulated_stack import SimulatedStack, read_tif
+from small_networks import save_small_network
 
 from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.errors import ResumeMismatchError, StackError, UsageError
 from sarstack.labels import multilook
-from sarstack.networks.card import load_model, read_card, shipped_model
+from sarstack.networks.card import load_model, read_card
 from sarstack.patches import Labels, StackPatches, split_cells
 from sarstack.readers import index_stack
+from sarstack.speckle import SceneStatistics
 from sarstack.workflows.build_labels import build_labels
-from sarstack.workflows.train import finetune_on_stack, train_on_stack
+from sarstack.workflows.finetune import finetune_on_stack
+from sarstack.workflows.train import train_on_stack
 
 MakeStack = Callable[..., SimulatedStack]
 
@@ -22,6 +25,11 @@ MakeStack = Callable[..., SimulatedStack]
 def labels_for(stack: SimulatedStack, folder: Path, **settings: object) -> Path:
     path = folder / "labels.zarr"
     return build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(path), **settings))
+
+
+def speckle_of(stack: SimulatedStack) -> dict[str, dict[int, SceneStatistics]]:
+    known = SceneStatistics(4.4, (0.1, 0.2), 1.0)
+    return {p: dict.fromkeys(range(len(stack.files)), known) for p in stack.truth}
 
 
 @pytest.mark.parametrize("multilook_px", [1, 3])
@@ -33,12 +41,14 @@ def test_the_target_is_the_mean_of_the_other_dates(
     stack = index_stack(str(simulated.folder))
     labels = Labels.open(path, stack)
     training, _ = split_cells(stack, labels, 16)
-    patches = StackPatches(stack, labels, training, 1, 0, {})
+    patches = StackPatches(stack, labels, training, 1, 0, speckle_of(simulated))
     cube = np.stack([multilook(read_tif(f), multilook_px) for f in simulated.files])
     polarisation, window = training[0]
     for date in range(5):
-        raster = stack.rasters[polarisation][date]
-        intensity, target, weight = patches._read(raster, polarisation, date, window)
+        intensity, target, weight, sensor = (
+            part[0].squeeze() for part in patches.read(polarisation, window, [date])
+        )
+        np.testing.assert_allclose(sensor, [4.4, 0.1, 0.2, 1], rtol=1e-6)
         others = np.delete(cube, date, axis=0)[(slice(None), *window.slices)]
         n = np.isfinite(others).sum(0)
         expected = np.nansum(others.astype(np.float64), 0) / np.where(n, n, np.nan)
@@ -56,11 +66,12 @@ def test_batches_repeat_and_held_out_places_are_never_trained_on(
     assert training
     assert held_out
     assert not {window for _, window in training} & {window for _, window in held_out}
-    patches = StackPatches(stack, labels, training, 3, 7, {})
+    patches = StackPatches(stack, labels, training, 3, 7, speckle_of(simulated))
     first, again = patches.batch(11), patches.batch(11)
-    for a, b in zip(first, again, strict=True):
+    for name in ("intensity", "target", "weight", "sensor"):
+        a, b = getattr(first, name), getattr(again, name)
         np.testing.assert_array_equal(a, b)
-        assert a.shape == (3, 1, 32, 32)
+        assert a.shape == ((3, 4) if name == "sensor" else (3, 1, 32, 32))
     assert not np.array_equal(first.intensity, patches.batch(12).intensity)
 
 
@@ -69,7 +80,7 @@ def test_changing_pixels_are_out_of_the_loss(make_stack: MakeStack, tmp_path: Pa
     stack = index_stack(str(simulated.folder))
     labels = Labels.open(labels_for(simulated, tmp_path), stack)
     training, _ = split_cells(stack, labels, 16)
-    batch = StackPatches(stack, labels, training, 8, 0, {}).batch(0)
+    batch = StackPatches(stack, labels, training, 8, 0, speckle_of(simulated)).batch(0)
     assert 0.8 < batch.weight.mean() <= 1
     assert np.isfinite(batch.target[batch.weight > 0]).all()
 
@@ -81,7 +92,7 @@ def test_training_writes_a_model_with_a_card_and_a_curve(
     labels = labels_for(simulated, tmp_path)
     config = TrainConfig.make(
         stack=str(simulated.folder), labels=str(labels), output=str(tmp_path / "m.safetensors"),
-        steps=20, batch_size=2, patch_px=32,
+        start=str(save_small_network(tmp_path, "despecknet")), steps=20, batch_size=2, patch_px=32,
     )  # fmt: skip
     adapted = train_on_stack(config)
     card = read_card(adapted.model)
@@ -93,7 +104,7 @@ def test_training_writes_a_model_with_a_card_and_a_curve(
         assert card.polarisations == ("vv", "vh")
         assert 3 < card.looks[0] < 6
     else:
-        _same_weights(adapted.model, shipped_model("despecknet"))
+        _same_weights(adapted.model, tmp_path / "small.safetensors")
     with pytest.raises(ResumeMismatchError, match="exists already"):
         train_on_stack(config)
 
@@ -105,7 +116,7 @@ def test_a_checkpoint_of_another_stack_is_never_continued(
     labels = labels_for(first, tmp_path)
     settings = {
         "labels": str(labels), "output": str(tmp_path / "m.safetensors"), "steps": 20,
-        "batch_size": 2, "patch_px": 32,
+        "batch_size": 2, "patch_px": 32, "start": str(save_small_network(tmp_path, "despecknet")),
     }  # fmt: skip
 
     def interrupted(*_: object) -> None:
@@ -128,18 +139,68 @@ def _same_weights(first: Path, second: Path) -> None:
     assert all(np.array_equal(a[key].numpy(), b[key].numpy()) for key in b)
 
 
-def test_tuning_never_returns_something_worse(make_stack: MakeStack, tmp_path: Path) -> None:
-    simulated = make_stack(shape=(128, 128), n_dates=3)
+@pytest.mark.parametrize(("n_dates", "mode"), [(3, "auto"), (4, "auto"), (4, "paper")])
+def test_tuning_never_returns_something_worse(
+    make_stack: MakeStack, tmp_path: Path, n_dates: int, mode: str
+) -> None:
+    simulated = make_stack(shape=(128, 128), n_dates=n_dates)
+    start = save_small_network(tmp_path, "despecknet")
     config = FinetuneConfig.make(
-        stack=str(simulated.folder), output=str(tmp_path / "t.safetensors"), steps=20, batch_size=2,
-        learning_rate=1e-3,
+        stack=str(simulated.folder), output=str(tmp_path / "t.safetensors"), model=str(start),
+        steps=20, batch_size=4, learning_rate=1e-3, mode=mode,
     )  # fmt: skip
     adapted = finetune_on_stack(config)
-    assert adapted.message
+    between = (n_dates, mode) == (4, "auto")
+    assert ("other dates" in adapted.message) == between
+    judged = "spread" if between else "distance"
+    assert judged in adapted.history[0]
     if adapted.improved:
-        assert adapted.history[0]["distance"] > min(row["distance"] for row in adapted.history)
+        assert adapted.history[0][judged] > min(row[judged] for row in adapted.history)
+        chosen = "noise2noise" if between else "paper"
+        assert read_card(adapted.model).data.startswith(f"tuned ({chosen}) on {n_dates} dates of")
     else:
-        _same_weights(adapted.model, shipped_model("despecknet"))
+        _same_weights(adapted.model, start)
+
+
+def test_places_are_drawn_with_dates_far_apart(make_stack: MakeStack) -> None:
+    simulated = make_stack(shape=(64, 64), n_dates=8, polarisations=("vv",))
+    stack = index_stack(str(simulated.folder))
+    training, _ = split_cells(stack, None, 32)
+    patches = StackPatches(stack, None, training, 8, 0, speckle_of(simulated), n_dates=4)
+    drawn: list[list[int]] = []
+    read = StackPatches.read
+
+    def watch(self: StackPatches, polarisation: str, window: object, dates: list[int]) -> object:
+        drawn.append(sorted(dates))
+        return read(self, polarisation, window, dates)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(StackPatches, "read", watch)
+        batch = patches.batch(0)
+    assert batch.intensity.shape == (8, 1, 32, 32)
+    assert len(drawn) == 2
+    assert all(np.diff(dates).min() == 2 for dates in drawn)
+
+
+@pytest.mark.parametrize(
+    ("variant", "n_dates", "mode", "says"),
+    [
+        ("despecknet", 3, "noise2noise", "3 dates"),
+        ("despecknet-paper", 4, "noise2noise", "log intensity"),
+        ("despecknet-mt", 4, "auto", "despecknet-lite"),
+    ],
+)
+def test_modes_that_do_not_fit_are_refused(
+    make_stack: MakeStack, tmp_path: Path, variant: str, n_dates: int, mode: str, says: str
+) -> None:
+    simulated = make_stack(shape=(64, 64), n_dates=n_dates, polarisations=("vv",))
+    config = FinetuneConfig.make(
+        stack=str(simulated.folder), output=str(tmp_path / "t.safetensors"), mode=mode,
+        model=str(save_small_network(tmp_path, variant)),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=says):
+        finetune_on_stack(config)
+    assert not (tmp_path / "t.safetensors").exists()
 
 
 def test_labels_of_another_stack_are_refused(make_stack: MakeStack, tmp_path: Path) -> None:

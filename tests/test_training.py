@@ -11,11 +11,12 @@ from safetensors import safe_open
 
 from sarstack.checkpoint import CHECKPOINT
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
-from sarstack.finetuning import FinetuneSettings, RatioProbe, find_homogeneous, finetune
+from sarstack.finetuning import FinetuneSettings, PaperSignal, finetune
 from sarstack.learning_curve import plot_curve
 from sarstack.losses import clean_loss, noisy_loss, to_tensors, variation_loss
 from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.patch_simulation import SimulatedPatches
+from sarstack.ratio_probe import RatioProbe, find_homogeneous
 from sarstack.simulation import SpeckleSimulator
 from sarstack.training import CURVE, Batch, TrainingSettings, train
 
@@ -53,9 +54,13 @@ QUICK = TrainingSettings(
 )  # fmt: skip
 
 
+TWO_SCALES = {"width": 8, "deep_width": 8, "head": 0, "body": 1, "tail": 0}
+
+
 def new_network(variant="despecknet", seed=0):
     torch.manual_seed(seed)
-    return build_network(variant, depth=4, width=8)
+    paper = variant == "despecknet-paper"
+    return build_network(variant, **({"depth": 4, "width": 8} if paper else TWO_SCALES))
 
 
 def weights_of(network):
@@ -163,9 +168,8 @@ def test_bfloat16_training_learns_too(tmp_path):
     settings = dataclasses.replace(QUICK, bfloat16=True)
     result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
     assert all(p.dtype == torch.float32 for p in network.parameters())
-    assert result.history[-1]["rmse_db"] < 0.8 * result.history[0]["rmse_db"] or (
-        result.history[-1]["rmse_db"] < 1.6
-    )
+    # The last layer starts near zero: the first steps learn little.
+    assert result.history[-1]["rmse_db"] < 0.95 * result.history[0]["rmse_db"]
 
 
 # Losses
@@ -233,7 +237,7 @@ def held_out(looks=4.0, seed=3):
     rng = np.random.default_rng(seed)
     flat = rng.gamma(looks, 1 / looks, (4, 1, 45, 45)).astype(np.float32)
     flat[:, :, :, 30:] *= np.exp(rng.normal(0, 1, (4, 1, 45, 15))).astype(np.float32)
-    return [flat]
+    return [Batch(flat, flat, np.ones_like(flat))]
 
 
 def test_homogeneous_windows_are_found_and_textured_ones_left_out():
@@ -245,13 +249,13 @@ def test_homogeneous_windows_are_found_and_textured_ones_left_out():
 
 
 def test_windows_with_nodata_are_not_used():
-    patches = held_out()
-    patches[0][:2] = np.nan
-    probe = find_homogeneous(patches, looks=4.0, share=0.9)
+    batches = held_out()
+    batches[0].intensity[:2] = np.nan
+    probe = find_homogeneous(batches, looks=4.0, share=0.9)
     assert not probe.masks[0][:2].any()
-    patches[0][:] = np.nan
+    batches[0].intensity[:] = np.nan
     with pytest.raises(UsageError, match="free of nodata"):
-        find_homogeneous(patches, looks=4.0)
+        find_homogeneous(batches, looks=4.0)
 
 
 def test_ratio_of_a_perfect_and_of_a_copying_network():
@@ -262,14 +266,14 @@ def test_ratio_of_a_perfect_and_of_a_copying_network():
         def eval(self):
             return self
 
-        def __call__(self, intensity, valid=None, noise=True):
+        def __call__(self, intensity, valid=None, **_):
             return type("P", (), {"clean": self.clean(intensity)})
 
         def to_intensity(self, clean):
             return clean
 
-    patches = held_out()
-    probe = RatioProbe((patches[0][..., :30],), (np.ones((4, 1, 45, 30), bool),), 4.0)
+    flat = Batch(*(image[..., :30] for image in held_out()[0][:3]))
+    probe = RatioProbe((flat,), (np.ones((4, 1, 45, 30), bool),), 4.0)
     ideal = probe.measure(Perfect(torch.ones_like))
     copying = probe.measure(Perfect(lambda y: y))
     assert ideal.mean == pytest.approx(1, abs=0.03)
@@ -292,10 +296,10 @@ def test_tuning_that_only_copies_noise_is_undone(trained):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
-    probe = find_homogeneous(held_out(), looks=4.0)
     # The paper's loss pushed hard towards X = Y.
-    settings = FinetuneSettings(steps=40, learning_rate=3e-3, mu2=1.0, xi=0.01, probe_every=5)
-    result = finetune(network, FlatPatches(), probe, settings)
+    signal = PaperSignal(find_homogeneous(held_out(), looks=4.0), mu2=1.0, xi=0.01)
+    settings = FinetuneSettings(steps=40, learning_rate=1e-2, probe_every=5)
+    result = finetune(network, FlatPatches(), signal, settings)
     assert result.history[-1]["ratio_variance"] < result.before.variance
     assert result.after.distance <= result.before.distance
     if not result.improved:
@@ -308,10 +312,10 @@ def test_tuning_repairs_a_network_that_removes_too_much(trained):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     with torch.no_grad():
-        network.clean.layers[-1].bias.add_(0.3)  # 26 % too dark
+        network.clean.leave.bias.add_(0.3)  # 26 % too dark
     probe = find_homogeneous(held_out(), looks=4.0)
-    settings = FinetuneSettings(steps=60, learning_rate=3e-3, mu2=1.0, xi=0.01, probe_every=2)
-    result = finetune(network, FlatPatches(), probe, settings)
+    settings = FinetuneSettings(steps=60, learning_rate=3e-3, probe_every=2)
+    result = finetune(network, FlatPatches(), PaperSignal(probe, mu2=1.0, xi=0.01), settings)
     assert result.improved
     assert result.after.distance < result.before.distance
     assert probe.measure(network).distance == pytest.approx(result.after.distance, abs=1e-6)
@@ -323,8 +327,8 @@ def test_no_steps_change_nothing(trained):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
-    probe = find_homogeneous(held_out(), looks=4.0)
-    result = finetune(network, FlatPatches(), probe, FinetuneSettings(steps=0))
+    signal = PaperSignal(find_homogeneous(held_out(), looks=4.0))
+    result = finetune(network, FlatPatches(), signal, FinetuneSettings(steps=0))
     assert not result.improved
     assert_same_weights(weights_of(network), before)
 

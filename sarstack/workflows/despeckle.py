@@ -104,7 +104,7 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
     """
     from sarstack.config import FinetuneConfig
     from sarstack.networks.card import KNOWN_VARIANTS, shipped_model
-    from sarstack.workflows.train import finetune_on_stack
+    from sarstack.workflows.finetune import finetune_on_stack
 
     start = config.method
     if start in KNOWN_VARIANTS:
