@@ -17,12 +17,15 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--suite", "suites", multiple=True, metavar="NAME",
                      help="grd, rtc, single-look-white, single-look or grd-stack; may be repeated. "
-                     "Default: all, or none where --stack is given."),
+                     "Default: all, or none where --stack or --scene is given."),
         click.option("--stack", "stacks", multiple=True, metavar="PATH",
                      help="A stack of 4 dates or more: each date is judged by the others. "
                      "May be repeated."),
+        click.option("--scene", "scenes", multiple=True, metavar="PATH",
+                     help="A real single scene: judged by what is taken out of it. May be "
+                     "repeated."),
         click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
-                     help="What the numbers of a stack are, where it does not tell."),
+                     help="What the numbers of a stack or scene are, where it does not tell."),
         click.option("--size-px", type=click.IntRange(min=96), default=256, show_default=True,
                      help="Side of the simulated scenes."),
         click.option("--scenes", "n_scenes", type=click.IntRange(min=0), default=6,
@@ -47,7 +50,7 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
               "shown. May be repeated.")  # fmt: skip
 @case_options
 def quality(**options: Any) -> None:
-    """Score every method against exact truth, and by leaving out dates of real stacks.
+    """Score every method against exact truth, and on real stacks and scenes without it.
 
     Everything simulated follows from fixed seeds: the same scenes wherever it runs.
     """
@@ -70,7 +73,8 @@ def cases(**options: Any) -> None:
     from sarstack.benchmark.quality import choose_suites
     from sarstack.benchmark.recorded import export_cases
 
-    options["suites"] = choose_suites(options["suites"], options["stacks"])
+    real = [*options["stacks"], *options["scenes"]]
+    options["suites"] = choose_suites(options["suites"], real)
     n_images = export_cases(**options)
     click.echo(f"{n_images} images in {options['output']}")
 

@@ -3,17 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.special import polygamma
 
 from sarstack import metrics
-from sarstack.benchmark import leave_one_out, quality, tables
-from sarstack.benchmark.changes import draw_gains, simulate_changes
+from sarstack.benchmark import leave_one_out, quality, single_scenes, tables
 from sarstack.benchmark.scenes import LINE_WIDTHS_PX, make_scenes
 from sarstack.benchmark.scores import score_case
 from sarstack.benchmark.suites import SUITES, make_cases
+from sarstack.changes import draw_gains, simulate_changes
 from sarstack.cli import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
@@ -55,6 +56,15 @@ def test_the_input_has_the_error_of_its_speckle(suite):
     assert scores["ratio_variance"] == pytest.approx(0, abs=1e-9)
 
 
+def test_a_single_look_has_a_complex_field_whose_power_it_is():
+    for name in SINGLE:
+        for case in cases_of(name).values():
+            assert (case.field is None) == (case.looks > 1)
+            if case.field is not None:
+                power = case.field.real**2 + case.field.imag**2
+                np.testing.assert_array_equal(power, case.noisy[0])
+
+
 def test_a_gain_is_found_as_bias_everywhere():
     scores = score_case(cases_of("rtc", 0)["flat"], 2 * cases_of("rtc", 0)["flat"].noisy)
     plain = score_case(cases_of("rtc", 0)["flat"], cases_of("rtc", 0)["flat"].noisy)
@@ -75,6 +85,12 @@ def test_boxcar_beats_the_input_and_pays_with_lines_and_points():
     assert smooth["ratio_structure"] > 0.1
     assert abs(smooth["flat_bias_db"]) < 0.3
     assert len(rows) == 2 * 6
+    assert "of_lee" not in table.columns
+
+
+def test_methods_are_compared_with_lee_where_it_takes_part():
+    rows = quality.compare_with_lee({"lee": {"rmse_db": 2.0}, "better": {"rmse_db": 1.0}})
+    assert [row["of_lee"] for row in rows.values()] == [1, 0.5]
 
 
 def test_suites_are_the_same_every_time_and_share_their_scenes():
@@ -210,7 +226,9 @@ def test_real_stacks_are_scored():
 
 def test_stacks_are_pooled_with_equal_weight():
     rows = [{"spread": 0.3, "spread_half": np.nan}, {"spread": 0.4, "spread_half": 0.5}]
-    both = quality.pool_tables([tables.Table(str(i), "", {"a": row}) for i, row in enumerate(rows)])
+    apart = [tables.Table(str(i), "", {"a": row}) for i, row in enumerate(rows)]
+    both = quality.pool_tables("stacks", apart)
+    assert both.name == "all-stacks"
     assert both.rows["a"]["spread"] == pytest.approx(np.sqrt(0.125))
     assert both.rows["a"]["spread_half"] == pytest.approx(0.5)
 
@@ -225,6 +243,57 @@ def test_command_scores_stacks_alone_with_their_crops(tmp_path):
     name = f"{tmp_path.name}-vv"
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {f"{name}.csv", f"{name}.png", f"{name}-crop.png", "tables.txt"}
+
+
+def two_polarisations(looks=4.0, side=150):
+    """Fields of 15 px with bright lines, seen twice without common speckle, and the truth."""
+    rng = np.random.default_rng(12)
+    land = np.exp(rng.normal(-2, 0.5, (side // 15, side // 15))).repeat(15, 0).repeat(15, 1)
+    land[::15] *= 4
+    speckle = rng.gamma(looks, 1 / looks, (2, 1, side, side))
+    return (land * speckle).astype(np.float32), land.astype(np.float32)[None]
+
+
+def test_a_scene_is_judged_by_what_is_taken_out_of_it():
+    (vv, vh), truth = two_polarisations()
+    flat = np.ones(vv.shape[1:], dtype=bool)
+    scene = single_scenes.RealScene("made", vv, 4.0, flat, vh)
+    _, ideal = single_scenes.score_scene(scene, SimpleNamespace(apply=lambda noisy: truth))
+    assert ideal["ratio_mean"] == pytest.approx(1, abs=0.02)
+    assert ideal["ratio_variance"] == pytest.approx(1, abs=0.05)
+    assert abs(ideal["bias_db"]) < 0.1
+    assert abs(ideal["ratio_structure"]) < 0.03
+    _, blurred = single_scenes.score_scene(scene, make_despeckler("boxcar"))
+    assert blurred["ratio_structure"] > 0.1
+    _, untouched = single_scenes.score_scene(scene, None)
+    assert np.isnan(untouched["ratio_structure"])
+    assert untouched["ratio_variance"] == 0
+
+
+def test_homogeneous_windows_of_a_scene_are_found(tmp_path):
+    for name, (image,) in zip(("vv", "vh"), two_polarisations()[0], strict=True):
+        image[:, :40] /= np.arange(1, 151)[:, None] % 5 + 1  # stripes are not homogeneous
+        np.save(tmp_path / f"site_20210101_{name}.npy", image)
+    vv, vh = single_scenes.read_scene(str(tmp_path), "linear")
+    assert [vv.name, vh.name] == [f"{tmp_path.name}-vv", f"{tmp_path.name}-vh"]
+    np.testing.assert_array_equal(vv.other, vh.intensity)
+    assert 0.1 < vv.flat.mean() < 0.3
+    assert not vv.flat[:, :30].any()
+    np.save(tmp_path / "alone_20210101_vv.npy", np.full((12, 12), 0.1, np.float32))
+    (alone,) = single_scenes.read_scene(str(tmp_path / "alone_20210101_vv.npy"), "linear")
+    assert not alone.flat.any()  # smaller than one window
+    assert np.isnan(alone.other).all()
+
+
+def test_command_scores_scenes_alone_with_their_crops(tmp_path):
+    for name, (image,) in zip(("vv", "vh"), two_polarisations()[0], strict=True):
+        np.save(tmp_path / f"site_20210101_{name}.npy", image)
+    arguments = f"bench quality -o {tmp_path}/out --method lee --scene {tmp_path} --scale linear"
+    assert run(arguments.split()) == 0
+    names = [f"{tmp_path.name}-{polarisation}" for polarisation in ("vv", "vh")]
+    expected = {f"{n}{end}" for n in names for end in (".csv", ".png", "-crop.png")}
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == expected | {"all-scenes.csv", "all-scenes.png", "tables.txt"}
 
 
 def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
@@ -250,6 +319,16 @@ def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
     next(results.glob("*.npy")).unlink()
     assert run([*command, *options]) == 2
     assert "has no result" in capsys.readouterr().err
+
+
+def test_fields_go_out_beside_their_images(tmp_path):
+    options = f"--suite single-look --size-px {SIZE_PX} --scenes 0".split()
+    assert run(["bench", "cases", "-o", str(tmp_path), *options]) == 0
+    for name in json.loads((tmp_path / "looks.json").read_text()):
+        field = np.load(tmp_path / "complex" / f"{name}.npy")
+        assert field.dtype == np.complex64
+        power = field.real**2 + field.imag**2
+        np.testing.assert_array_equal(power, np.load(tmp_path / f"{name}.npy"))
 
 
 def test_what_cannot_be_done_is_said_first(tmp_path):

@@ -5,10 +5,14 @@ Needs numpy and the peer, not sarstack: see README.md beside this file.
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
 import sys
-import time
+import tempfile
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,16 @@ Program = Callable[[np.ndarray, float], np.ndarray]
 
 # SAR2SAR was trained on digital numbers and knows their scale; land has about this amplitude.
 SAR2SAR_AMPLITUDE = 100.0
-SAR2SAR_SIDE_PX = 256
+MERLIN_AMPLITUDE = 100.0
+SIDE_PX = 256  # of the images that both networks know
+
+OTB_PROGRAM = "otbcli_Despeckle"
+OTB_OPTIONS = {
+    "lee": {"rad": 3, "nblooks": None},
+    "frost": {"rad": 3, "deramp": 2},
+    "gammamap": {"rad": 3, "nblooks": None},
+    "kuan": {"rad": 3, "nblooks": None},
+}  # None: the number of looks of the image
 
 
 def mulog_bm3d() -> Program:
@@ -46,10 +59,7 @@ def tv_db() -> Program:
 
 def sar2sar() -> Program:
     """SAR2SAR (Dalsasso et al., 2021) with the weights inside deepdespeckling."""
-    # GDAL is imported at import time, is not declared, and only reads TIFF files.
-    for name in ("osgeo", "osgeo.gdal"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["osgeo"].gdal = sys.modules["osgeo.gdal"]
+    do_without_gdal()
     import torch
     from deepdespeckling.sar2sar.sar2sar_denoiser import Sar2SarDenoiser
 
@@ -59,13 +69,40 @@ def sar2sar() -> Program:
     def run(image: np.ndarray, _looks: float) -> np.ndarray:
         amplitude = np.sqrt(image)
         scale = SAR2SAR_AMPLITUDE / np.median(amplitude)
-        short = [max(SAR2SAR_SIDE_PX - length, 0) for length in image.shape]
-        padded = np.pad(amplitude * scale, [(0, n) for n in short], mode="symmetric")
-        side = SAR2SAR_SIDE_PX
-        made = denoiser.denoise_image(padded, patch_size=side, stride_size=side - 2)["denoised"]
+        made = denoiser.denoise_image(enlarge(amplitude * scale), SIDE_PX, SIDE_PX - 2)["denoised"]
         return (np.asarray(made)[: image.shape[0], : image.shape[1]] / scale) ** 2
 
     return run
+
+
+def merlin(model: str) -> Program:
+    """MERLIN (Dalsasso et al., 2022) with the weights inside deepdespeckling."""
+    do_without_gdal()
+    from deepdespeckling.merlin.merlin_denoiser import MerlinDenoiser
+
+    # The suites' spectra are symmetric as they are: finding their centre could only shift them.
+    denoiser = MerlinDenoiser(model, symetrise=False)
+
+    def run(field: np.ndarray, _looks: float) -> np.ndarray:
+        scale = MERLIN_AMPLITUDE / np.median(np.abs(field))
+        parts = np.stack([enlarge(part * scale) for part in (field.real, field.imag)], axis=-1)
+        made = denoiser.denoise_image(parts, SIDE_PX, SIDE_PX - 2)["denoised"]["full"]
+        return (np.asarray(made)[: field.shape[0], : field.shape[1]] / scale) ** 2
+
+    return run
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Mirror a smaller image to the size these networks ask for."""
+    short = [max(SIDE_PX - length, 0) for length in image.shape]
+    return np.pad(image, [(0, n) for n in short], mode="symmetric")
+
+
+def do_without_gdal() -> None:
+    """Stand in for GDAL, which deepdespeckling imports, does not declare and does not need here."""
+    for name in ("osgeo", "osgeo.gdal"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    sys.modules["osgeo"].gdal = sys.modules["osgeo.gdal"]
 
 
 def allow_old_weights(torch: types.ModuleType) -> None:
@@ -75,7 +112,39 @@ def allow_old_weights(torch: types.ModuleType) -> None:
     torch.serialization.add_safe_globals(allowed)
 
 
-PEERS = {"mulog-bm3d": mulog_bm3d, "mulog-tv": mulog_tv, "tv-db": tv_db, "sar2sar": sar2sar}
+def otb(method: str) -> Program:
+    """Run one of the four filters of the Orfeo ToolBox application Despeckle, 7 x 7 pixels."""
+    if not shutil.which(OTB_PROGRAM):
+        raise SystemExit(f"{OTB_PROGRAM} is not on the PATH: install the Orfeo ToolBox")
+    import tifffile
+
+    def run(image: np.ndarray, looks: float) -> np.ndarray:
+        # Its filters take variances below 1e-10 for none at all, whatever the brightness.
+        scale = np.median(image)
+        with tempfile.TemporaryDirectory() as folder:
+            given, made = (str(Path(folder, name)) for name in ("given.tif", "made.tif"))
+            tifffile.imwrite(given, (image / scale).astype(np.float32))
+            command = [OTB_PROGRAM, "-in", given, "-out", made, "float", "-filter", method]
+            for option, value in OTB_OPTIONS[method].items():
+                command += [f"-filter.{method}.{option}", str(looks if value is None else value)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            return tifffile.imread(made) * scale
+
+    return run
+
+
+OF_INTENSITY = {
+    "mulog-bm3d": mulog_bm3d,
+    "mulog-tv": mulog_tv,
+    "tv-db": tv_db,
+    "sar2sar": sar2sar,
+    **{f"otb-{method}": partial(otb, method) for method in OTB_OPTIONS},
+}
+OF_FIELDS = {
+    "merlin-tops": partial(merlin, "Sentinel-TOPS"),
+    "merlin-stripmap": partial(merlin, "stripmap"),
+    "merlin-spotlight": partial(merlin, "spotlight"),
+}
 
 
 def despeckle(program: Program, image: np.ndarray, looks: float) -> np.ndarray:
@@ -87,14 +156,22 @@ def despeckle(program: Program, image: np.ndarray, looks: float) -> np.ndarray:
     return np.where(valid, made, np.nan).astype(np.float32)
 
 
+def cpu_seconds() -> float:
+    """Return the processor seconds of this process and of the programs it has run."""
+    return sum(os.times()[:4])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peer", choices=sorted(PEERS))
+    parser.add_argument("peer", choices=sorted(OF_INTENSITY | OF_FIELDS))
     parser.add_argument("cases", type=Path)
     parser.add_argument("results", type=Path, help="folder; its name is shown in the tables")
     options = parser.parse_args()
-    program = PEERS[options.peer]()
+    program = (OF_INTENSITY | OF_FIELDS)[options.peer]()
+    of_fields = options.peer in OF_FIELDS
+    folder = options.cases / "complex" if of_fields else options.cases
     looks_of = json.loads((options.cases / "looks.json").read_text())
+    looks_of = {n: looks for n, looks in looks_of.items() if (folder / f"{n}.npy").exists()}
     options.results.mkdir(parents=True, exist_ok=True)
     ledger = options.results / "costs.json"
     costs = json.loads(ledger.read_text()) if ledger.exists() else {}
@@ -102,9 +179,10 @@ def main() -> None:
         result = options.results / f"{name}.npy"
         if name in costs and result.exists():
             continue
-        image, started = np.load(options.cases / f"{name}.npy"), time.process_time()
-        np.save(result, despeckle(program, image, looks))
-        costs[name] = (time.process_time() - started) / (image.size / 1e6)
+        image, started = np.load(folder / f"{name}.npy"), cpu_seconds()
+        made = program(image, looks) if of_fields else despeckle(program, image, looks)
+        np.save(result, made.astype(np.float32))
+        costs[name] = (cpu_seconds() - started) / (image.size / 1e6)
         ledger.write_text(json.dumps(costs, indent=1))
         print(f"{len(costs)}/{len(looks_of)}", flush=True)
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarstack.benchmark.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.metrics import bias_db
+from sarstack.metrics import bias_db, log_spread, mean_of_dates, mean_of_others
 from sarstack.readers import open_stack
 from sarstack.speckle import measure_scene
 
@@ -59,23 +58,28 @@ def read_stack(path: str, scale: str | None = None) -> list[RealStack]:
     UsageError
         If there are fewer than four dates: halves of two are the least.
     """
-    cube = _open(path, scale)
+    cube = open_cube(path, scale)
     if cube.sizes["time"] < MIN_DATES:
         raise UsageError(
             f"the stack has {cube.sizes['time']} dates",
             expected=f"{MIN_DATES} or more: each date is judged by the others",
             where=path,
         )
-    name = Path(path.replace("*", "")).stem.strip("_- ") or "stack"
     stacks = []
     for polarisation in cube.data_vars:
         intensity = cube[polarisation].to_numpy()
         looks = measure_scene(intensity)[0].looks
-        stacks.append(RealStack(f"{name}-{polarisation}", intensity, looks))
+        stacks.append(RealStack(f"{name_path(path)}-{polarisation}", intensity, looks))
     return stacks
 
 
-def _open(path: str, scale: str | None) -> "xr.Dataset":
+def name_path(path: str) -> str:
+    """Name a stack or scene after its path, for file names."""
+    return Path(path.replace("*", "")).stem.strip("_- ") or "stack"
+
+
+def open_cube(path: str, scale: str | None) -> "xr.Dataset":
+    """Open a stack or scene; `scale` serves those only that do not tell theirs."""
     if scale is None:
         return open_stack(path)
     try:
@@ -126,29 +130,3 @@ def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, 
         "bias_db": bias_db(despeckled, noisy),
         **score_ratio(noisy, despeckled, other_half, stack.looks),
     }
-
-
-def log_spread(despeckled: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Return the standard deviation of ln(despeckled / reference), positive pixels only.
-
-    A date that is brighter as a whole (rain, season) is not punished: the mean is taken off.
-    """
-    usable = (despeckled > 0) & (reference > 0)  # false where NaN
-    if usable.sum() < 2:
-        return NAN
-    return float(np.log(despeckled[usable].astype(np.float64) / reference[usable]).std())
-
-
-def mean_of_dates(block: Cube) -> Cube:
-    """Return the mean of the valid dates of each pixel, shape (y, x); NaN where none is."""
-    valid = np.isfinite(block)
-    total = np.where(valid, block, 0).sum(axis=0, dtype=np.float64)
-    count = valid.sum(axis=0)
-    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean.astype(np.float32)
-
-
-def mean_of_others(block: Cube) -> Cube:
-    """Return for each date the mean of all others, shape (time, y, x)."""
-    dates = np.arange(len(block))
-    return np.stack([mean_of_dates(block[dates != date]) for date in dates])

@@ -1,14 +1,15 @@
-"""The job behind ``sarstack bench quality``: suites and stacks in, tables and pictures out."""
+"""The job behind ``sarstack bench quality``: suites, stacks, scenes in, tables, pictures out."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sarstack.benchmark.leave_one_out import RealStack, mean_of_others, read_stack, score_stack
+from sarstack.benchmark.leave_one_out import RealStack, read_stack, score_stack
 from sarstack.benchmark.recorded import Recorded
 from sarstack.benchmark.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
+from sarstack.benchmark.single_scenes import RealScene, read_scene, score_scene
 from sarstack.benchmark.suites import SUITES, Suite, find_suite, make_cases
 from sarstack.benchmark.tables import (
     Table,
@@ -21,6 +22,7 @@ from sarstack.benchmark.tables import (
 )
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.errors import ModelCardError
+from sarstack.metrics import mean_of_others
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -55,9 +57,9 @@ def choose_methods(names: Sequence[str] = ()) -> Methods:
     return chosen
 
 
-def choose_suites(suites: Sequence[str], stacks: Sequence[str]) -> Sequence[str]:
-    """Return the suites asked for; all of them if neither a suite nor a stack is."""
-    return suites or ([] if stacks else list(SUITES))
+def choose_suites(suites: Sequence[str], real: Sequence[str]) -> Sequence[str]:
+    """Return the suites asked for; all of them if neither a suite nor real data are."""
+    return suites or ([] if real else list(SUITES))
 
 
 def bench_quality(
@@ -67,6 +69,7 @@ def bench_quality(
     methods: Sequence[str] = (),
     results: Sequence[Path] = (),
     stacks: Sequence[str] = (),
+    scenes: Sequence[str] = (),
     scale: str | None = None,
     size_px: int = 256,
     n_scenes: int = 6,
@@ -80,15 +83,17 @@ def bench_quality(
         Folder of the tables (CSV, PNG, ``tables.txt``) and crops; made if absent.
     suites : sequence of str
         Names in :data:`sarstack.benchmark.suites.SUITES`; all by default, none if only
-        `stacks` are given.
+        `stacks` or `scenes` are given.
     methods : sequence of str
         Registered names or ``.safetensors`` models; all registered ones by default.
     results : sequence of Path
         Folders of results of other programs, see :mod:`sarstack.benchmark.recorded`.
     stacks : sequence of str
         Paths of real stacks of four dates or more.
+    scenes : sequence of str
+        Paths of real single scenes.
     scale : str, optional
-        ``linear``, ``amplitude`` or ``db``, for stacks that do not tell.
+        ``linear``, ``amplitude`` or ``db``, for stacks and scenes that do not tell.
     size_px, n_scenes : int
         Side and number of simulated landscapes, see :func:`make_cases`.
     tell : callable
@@ -101,21 +106,26 @@ def bench_quality(
     Raises
     ------
     UsageError, ModelCardError, StackError
-        Before any work if a name, size or stack cannot be used.
+        Before any work if a name, size or path cannot be used.
     """
-    chosen_suites = [find_suite(name) for name in choose_suites(suites, stacks)]
+    chosen_suites = [find_suite(name) for name in choose_suites(suites, [*stacks, *scenes])]
     chosen = choose_methods(methods) | {folder.name: Recorded(folder) for folder in results}
-    read = [stack for path in stacks for stack in read_stack(path, scale)]
+    real_stacks = [stack for path in stacks for stack in read_stack(path, scale)]
+    real_scenes = [scene for path in scenes for scene in read_scene(path, scale)]
     output.mkdir(parents=True, exist_ok=True)
     tables, rows = [], []
     for suite in chosen_suites:
-        table, scenes = bench_suite(suite, chosen, size_px, n_scenes, output)
-        rows += scenes
+        table, found = bench_suite(suite, chosen, size_px, n_scenes, output)
+        rows += found
         tables.append(_tell_table(table, output, tell))
-    real = [_tell_table(bench_stack(stack, chosen, output), output, tell) for stack in read]
-    if len(real) > 1:
-        real.append(_tell_table(pool_tables(real), output, tell))
-    tables += real
+    for kind, benched in (
+        ("stacks", (bench_stack(stack, chosen, output) for stack in real_stacks)),
+        ("scenes", (bench_scene(scene, chosen, output) for scene in real_scenes)),
+    ):
+        real = [_tell_table(table, output, tell) for table in benched]
+        if len(real) > 1:
+            real.append(_tell_table(pool_tables(kind, real), output, tell))
+        tables += real
     if rows:
         write_rows(rows, output / "scenes.csv")
     meanings = explain_columns(tables)
@@ -162,7 +172,13 @@ def bench_suite(
         name: {**pool_scores(scores), "cpu_s_per_mpx": costs.get(name, NAN)}
         for name, scores in found.items()
     }
-    return Table(suite.name, suite.title, pooled), rows
+    return Table(suite.name, suite.title, compare_with_lee(pooled)), rows
+
+
+def compare_with_lee(rows: Mapping[str, Scores]) -> dict[str, Scores]:
+    """Add each method's RMSE over that of Lee, which everybody knows, if Lee takes part."""
+    known = rows.get("lee", {}).get("rmse_db", NAN)
+    return {name: {**row, "of_lee": row["rmse_db"] / known} for name, row in rows.items()}
 
 
 def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) -> Table:
@@ -180,12 +196,29 @@ def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) 
     return Table(stack.name, title, rows)
 
 
-def pool_tables(tables: Sequence[Table]) -> Table:
-    """Pool the tables of several stacks, each stack and polarisation with equal weight."""
+def bench_scene(scene: RealScene, methods: Methods, output: Path | None = None) -> Table:
+    """Score methods on a real single scene by what they take out; crops go to `output`."""
+    rows: dict[str, Scores] = {}
+    results: dict[str, Cube] = {}
+    for name, despeckler in methods.items():
+        results[name], scores = score_scene(scene, despeckler)
+        rows[name] = {**scores, "cpu_s_per_mpx": cost_of(despeckler, scene.intensity)}
+    if output:
+        _draw(scene.intensity, None, results, output / f"{scene.name}-crop.png")
+    _, height, width = scene.intensity.shape
+    title = (
+        f"{scene.name}: {height} x {width}, {scene.looks:.1f} looks, "
+        f"{scene.flat.mean():.0%} of it homogeneous"
+    )
+    return Table(scene.name, title, rows)
+
+
+def pool_tables(kind: str, tables: Sequence[Table]) -> Table:
+    """Pool the tables of several stacks or scenes, each polarisation with equal weight."""
     rows = {
         method: pool_scores([table.rows[method] for table in tables]) for method in tables[0].rows
     }
-    return Table("all-stacks", f"All {len(tables)} stacks and polarisations together", rows)
+    return Table(f"all-{kind}", f"All {len(tables)} {kind} and polarisations together", rows)
 
 
 def cost_of(method: Despeckler | None, noisy: Cube) -> float:
@@ -195,7 +228,7 @@ def cost_of(method: Despeckler | None, noisy: Cube) -> float:
     return method.cost if isinstance(method, Recorded) else measure_cost(method.apply, noisy)
 
 
-def _draw(noisy: Cube, reference: Cube, results: dict[str, Cube], path: Path) -> None:
+def _draw(noisy: Cube, reference: Cube | None, results: dict[str, Cube], path: Path) -> None:
     """Draw the middle of the middle date."""
     date = len(noisy) // 2
     rows, columns = (
@@ -206,4 +239,4 @@ def _draw(noisy: Cube, reference: Cube, results: dict[str, Cube], path: Path) ->
         return np.asarray(cube[date, rows, columns])
 
     made = {name: crop(cube) for name, cube in results.items() if name != INPUT}
-    draw_crops(crop(noisy), crop(reference), made, path, path.stem)
+    draw_crops(crop(noisy), None if reference is None else crop(reference), made, path, path.stem)

@@ -6,7 +6,7 @@ environment, writes its results under the same names; they are then scored like 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from sarstack.benchmark.leave_one_out import read_stack
 from sarstack.benchmark.scores import NAN
+from sarstack.benchmark.single_scenes import read_scene
 from sarstack.benchmark.suites import find_suite, make_cases
 from sarstack.despecklers import Despeckler
 from sarstack.errors import StackReadError, UsageError
 from sarstack.speckle import SceneStatistics
 
+COMPLEX_FOLDER = "complex"
 LOOKS_FILE = "looks.json"
 COSTS_FILE = "costs.json"
 
@@ -35,6 +37,7 @@ def export_cases(
     *,
     suites: Sequence[str] = (),
     stacks: Sequence[str] = (),
+    scenes: Sequence[str] = (),
     scale: str | None = None,
     size_px: int = 256,
     n_scenes: int = 6,
@@ -44,9 +47,10 @@ def export_cases(
     Parameters
     ----------
     output : Path
-        Folder for ``NAME.npy`` (shape (y, x), float32, linear power, NaN = nodata) and
-        ``looks.json`` (number of looks by name).
-    suites, stacks, scale, size_px, n_scenes
+        Folder for ``NAME.npy`` (shape (y, x), float32, linear power, NaN = nodata),
+        ``looks.json`` (number of looks by name) and, of images whose complex field is known,
+        ``complex/NAME.npy`` (complex64, its power is the image).
+    suites, stacks, scenes, scale, size_px, n_scenes
         As for :func:`sarstack.benchmark.quality.bench_quality`, of which the same are needed
         afterwards.
 
@@ -55,25 +59,27 @@ def export_cases(
     int
         Number of images.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    looks_of = {}
-    for image, looks in _images(suites, stacks, scale, size_px, n_scenes):
-        key = image_key(image)
-        looks_of[key] = looks
-        np.save(output / f"{key}.npy", image)
+    (output / COMPLEX_FOLDER).mkdir(parents=True, exist_ok=True)
+    looks_of: dict[str, float] = {}
+    simulated = (
+        case for name in suites for case in make_cases(find_suite(name), size_px, n_scenes)
+    )
+    for case in simulated:
+        looks_of |= {_export(image, output): case.looks for image in case.noisy}
+        if case.field is not None:
+            np.save(output / COMPLEX_FOLDER / f"{image_key(case.noisy[0])}.npy", case.field)
+    real = [(s.intensity, s.looks) for path in stacks for s in read_stack(path, scale)]
+    real += [(s.intensity, s.looks) for path in scenes for s in read_scene(path, scale)]
+    for dates, looks in real:
+        looks_of |= {_export(image, output): looks for image in dates}
     (output / LOOKS_FILE).write_text(json.dumps(looks_of, indent=1), encoding="utf-8")
     return len(looks_of)
 
 
-def _images(
-    suites: Sequence[str], stacks: Sequence[str], scale: str | None, size_px: int, n_scenes: int
-) -> Iterator[tuple[NDArray[np.float32], float]]:
-    for name in suites:
-        for case in make_cases(find_suite(name), size_px, n_scenes):
-            yield from ((date, case.looks) for date in case.noisy)
-    for path in stacks:
-        for stack in read_stack(path, scale):
-            yield from ((date, stack.looks) for date in stack.intensity)
+def _export(image: NDArray[np.float32], folder: Path) -> str:
+    key = image_key(image)
+    np.save(folder / f"{key}.npy", image)
+    return key
 
 
 class Recorded(Despeckler):
@@ -118,8 +124,8 @@ class Recorded(Despeckler):
                 "an image of the benchmark has no result",
                 expected=f"a file {path.name}",
                 where=str(self.folder),
-                do="export cases with the same --suite, --stack, --size-px and --scenes, "
-                "and run the other program on all of them",
+                do="export cases with the same --suite, --stack, --scene, --size-px and "
+                "--scenes, and run the other program on all of them",
             )
         result = np.load(path, allow_pickle=False)
         if result.shape != intensity.shape:

@@ -61,6 +61,7 @@ class Score(NamedTuple):
 SCORES: dict[str, Score] = {
     "rmse_db": Score("RMSE dB", "of 10 log10(result / truth); the score to look at", 3,
                      _root_mean_square),
+    "of_lee": Score("of Lee", "RMSE over that of Lee in the same table; below 1", 3),
     "rmse_changed_db": Score("changed dB", "the same where a date differs from the others", 3,
                              _root_mean_square),
     "rmse_unchanged_db": Score("unchanged dB", "the same elsewhere", 3, _root_mean_square),
@@ -149,7 +150,13 @@ def _split_by_change(case: Case, despeckled: Cube) -> Scores:
     }
 
 
-def score_ratio(noisy: Cube, despeckled: Cube, reference: Cube, looks: float) -> Scores:
+def score_ratio(
+    noisy: Cube,
+    despeckled: Cube,
+    reference: Cube,
+    looks: float,
+    where: NDArray[np.bool_] | None = None,
+) -> Scores:
     """Score the ratio image, which should be speckle and nothing else.
 
     Parameters
@@ -158,8 +165,11 @@ def score_ratio(noisy: Cube, despeckled: Cube, reference: Cube, looks: float) ->
         Linear power; `reference` shows the scene without the speckle of `noisy`.
     looks : float
         Of the speckle.
+    where : ndarray, shape (y, x), bool, optional
+        Mean and variance are those of these pixels; structure is sought everywhere.
     """
-    ratio = metrics.ratio_statistics(noisy, despeckled)
+    chosen = np.ones(noisy.shape[1:], dtype=bool) if where is None else where
+    ratio = metrics.ratio_statistics(noisy[:, chosen], despeckled[:, chosen])
     structure = [metrics.ratio_structure(*images)
                  for images in zip(noisy, despeckled, reference, strict=True)]  # fmt: skip
     return {

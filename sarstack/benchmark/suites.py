@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from sarstack.benchmark.scenes import SEED, Scene, make_scenes
 from sarstack.changes import simulate_changes
 from sarstack.errors import UsageError
 from sarstack.reflectivity import LANDS, Reflectivity
-from sarstack.simulation import SpeckleSimulator
+from sarstack.simulation import MARGIN_PX, SpeckleSimulator
 
 FloatCube = NDArray[np.float32]
 
@@ -54,6 +55,8 @@ class Case:
         What each date would be if it did not differ from the others; None for single dates.
     changed : ndarray, shape (time, y, x), bool, optional
         Where it differs.
+    field : ndarray, shape (y, x), complex64, optional
+        What a single look is before detection: `noisy` is its power. None for several looks.
     """
 
     scene: Scene
@@ -62,6 +65,7 @@ class Case:
     looks: float
     usual: FloatCube | None = None
     changed: NDArray[np.bool_] | None = None
+    field: NDArray[np.complex64] | None = None
 
 
 GRD = SpeckleSimulator(4.5, (0.65, 0.65))
@@ -115,10 +119,31 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
         yield from _make_stacks(suite, size_px, max(n_scenes // 3, 1))
         return
     for index, scene in enumerate(make_scenes(size_px, n_scenes)):
-        rng = np.random.default_rng([SEED, suite.seed, index])
-        noisy = suite.simulator.observe(scene.reflectivity, rng)
-        truth = suite.simulator.expect(scene.reflectivity)
-        yield Case(scene, noisy[None], truth[None], suite.simulator.looks)
+        seed, sensor = [SEED, suite.seed, index], suite.simulator
+        noisy = sensor.observe(scene.reflectivity, np.random.default_rng(seed))
+        truth = sensor.expect(scene.reflectivity)
+        field = None
+        if sensor.looks == 1:
+            field = observe_field(sensor, scene.reflectivity, np.random.default_rng(seed))
+        yield Case(scene, noisy[None], truth[None], sensor.looks, field=field)
+
+
+def observe_field(
+    sensor: SpeckleSimulator, scene: Reflectivity, rng: np.random.Generator
+) -> NDArray[np.complex64]:
+    """Return a single look before detection, shape (y, x).
+
+    Its power is what ``sensor.observe(scene, rng)`` returns for one look, to the bit.
+    """
+    diffuse = np.pad(scene.diffuse, MARGIN_PX, mode="symmetric")
+    parts = rng.standard_normal((*diffuse.shape, 2), dtype=np.float32)
+    field = parts.view(np.complex64)[..., 0] * np.sqrt(diffuse / 2)
+    field = field + np.pad(scene.points, MARGIN_PX)
+    if sensor.correlation != (0.0, 0.0):
+        transfer = sensor.transfer(diffuse.shape).astype(np.float32)
+        field = fft.ifft2(fft.fft2(field) * transfer)
+    inside = slice(MARGIN_PX, -MARGIN_PX)
+    return np.ascontiguousarray(field[inside, inside])
 
 
 def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:

@@ -128,14 +128,16 @@ def find_best(table: Table) -> set[tuple[int, int]]:
 
 
 def draw_crops(
-    noisy: Image, reference: Image, results: Mapping[str, Image], path: Path, title: str
+    noisy: Image, reference: Image | None, results: Mapping[str, Image], path: Path, title: str
 ) -> Path:
     """Draw input, reference and every result side by side, in dB on one stretch.
 
     Parameters
     ----------
-    noisy, reference : ndarray, shape (y, x), floating
+    noisy : ndarray, shape (y, x), floating
         Linear power.
+    reference : ndarray, shape (y, x), floating, optional
+        The truth, or the mean of other dates; None where there is neither.
     results : dict of ndarray, shape (y, x), floating
         By method.
     path : Path
@@ -148,10 +150,13 @@ def draw_crops(
     """
     from sarstack.report import draw_panels
 
-    shown = {"input": noisy, "reference": reference, **results}
+    known = {} if reference is None else {"reference": reference}
+    shown = {"input": noisy, **known, **results}
     with np.errstate(divide="ignore", invalid="ignore"):
         in_db = {name: 10 * np.log10(image) for name, image in shown.items()}
-    finite = in_db["reference"][np.isfinite(in_db["reference"])]
+    # The panel after the input, the reference or a result: without speckle the range is narrow.
+    calm = list(in_db.values())[:2][-1]
+    finite = calm[np.isfinite(calm)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (-25.0, 0.0)
     panels = [(f"{name} [dB]", image, low - 4, high + 4) for name, image in in_db.items()]
     return draw_panels(panels, path, title, n_columns=4)
