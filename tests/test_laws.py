@@ -131,7 +131,7 @@ def flat_speckle(looks, correlation, side):
 def test_tiles_give_the_whole_image(despeckler, seed, height, width, size):
     """Law 1: any tile size gives the whole-image result, and no seam at tile borders."""
     if is_network(despeckler):  # slow: few dates, few tiles, but tiles that do not see all
-        width, size = width + 2 * despeckler.halo, max(size, 40)
+        width, size = width + 2 * despeckler.halo, max(size, 41)
     block = landscape(seed, (height, width))
     if is_network(despeckler) and not despeckler.n_summary:
         block = block[:1]
