@@ -302,10 +302,14 @@ def dates(setting: Setting) -> list[Stage]:
     stages: list[Stage] = []
     jobs = {"labels": ("build-labels",), "quegan-yu": ("despeckle", "--method", "quegan-yu")}
     for name, (job, *options) in jobs.items():
+        options += ["--workers", str(setting.n_workers)]
+        small = write_stack(setting.folder, SMALL_PX, counts[0])
+        start = command(f"start of {name}", job, small, *options)
+        stages.append(start)
         for n in counts:
             stack = write_stack(setting.folder, side, n)
             beside = [Beside(f"{name}, {counts[0]} dates", PX)] if n > counts[0] else []
-            stages.append(command(f"{name}, {n} dates", job, stack, *options, "--workers",
-                                  str(setting.n_workers), work={PX: float(n * side**2)},
-                                  beside=beside))  # fmt: skip
+            stages.append(command(f"{name}, {n} dates", job, stack, *options,
+                                  work={PX: float(n * side**2)}, beside=beside,
+                                  less=start.name))  # fmt: skip
     return stages
