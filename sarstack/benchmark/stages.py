@@ -133,7 +133,8 @@ def peaks_of_machine(setting: Setting) -> list[Stage]:
 
 def every_method(setting: Setting) -> list[Stage]:
     """Every method on one thread, from array to array: a share of convolution, or of a copy."""
-    block, copy = setting.block(), peaks.memory_copy()
+    # Half a scene at most: the published network alone takes 1.1e6 operations per pixel.
+    block, copy = setting.block(min(1024, setting.scene_px // 2)), peaks.memory_copy()
     stages = [*map(peaks.fastest_convolution, peaks.precisions()), copy]
     for name in despeckler_names():
         try:
