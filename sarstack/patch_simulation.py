@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from sarstack.losses import Batch
-from sarstack.reflectivity import reflect_image, simulate_reflectivity
+from sarstack.reflectivity import Reflectivity, reflect_image, simulate_reflectivity
 from sarstack.simulation import MARGIN_PX, SpeckleSimulator
 
 FloatImage = NDArray[np.float32]
@@ -28,6 +28,8 @@ UNTOLD_SHARE = 0.2
 LOOKS_SPREAD, CORRELATION_SPREAD = 0.15, 0.04
 HOLE_SHARE = 0.1
 REFERENCE_SHARE = 0.25
+ROUGH_SHARE = 0.12
+LOOKS_POWER = 0.4
 
 
 class ObservedScene(NamedTuple):
@@ -92,13 +94,14 @@ class SimulatedPatches:
             scene = reflect_image(chosen, (side, side), rng)
         else:
             scene = simulate_reflectivity((side, side), rng)
-        sensor = self.simulator or draw_simulator(rng)
+        scene, sensor = roughen(scene, rng), self.simulator or draw_simulator(rng)
         noisy, clean = sensor.observe_inside(scene, rng)
         if self.brightness:
             bright = np.float32(np.percentile(noisy, 98))
             # A mean square in linear power would see nothing but the strongest corners.
             noisy, clean = (np.minimum(part / bright, SATURATED) for part in (noisy, clean))
-        return ObservedScene(noisy, clean, weigh_detail(clean, self.detail_weight), sensor)
+        weight = weigh_detail(clean, self.detail_weight) * weigh_looks(sensor.looks)
+        return ObservedScene(noisy, clean, weight, sensor)
 
     def _draw(self, scene: ObservedScene, rng: np.random.Generator) -> tuple[FloatImage, ...]:
         """Cut a patch and turn it; y is no longer y when a quarter turn is among it."""
@@ -117,6 +120,19 @@ def weigh_detail(clean: FloatImage, detail_weight: float) -> FloatImage:
     log = np.log(clean)
     contrast = np.abs(log - uniform_filter(log, 15, mode="nearest"))
     return (1 + detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
+
+
+def weigh_looks(looks: float) -> np.float32:
+    """Weigh patches by their looks: with many the errors are small, and would not count."""
+    return np.float32(looks**LOOKS_POWER)
+
+
+def roughen(scene: Reflectivity, rng: np.random.Generator) -> Reflectivity:
+    """Give some scenes texture from pixel to pixel, as 30 m data have: it is no speckle."""
+    if rng.random() >= ROUGH_SHARE:
+        return scene
+    texture_db = rng.uniform(0.3, 2.5) * rng.standard_normal(scene.diffuse.shape)
+    return Reflectivity((scene.diffuse * 10 ** (texture_db / 10)).astype(np.float32), scene.points)
 
 
 def tell_sensor(

@@ -77,7 +77,8 @@ def reflect_image(
     Parameters
     ----------
     image_db : ndarray, shape (y, x), float32
-        Clean image in dB, no NaN; mirrored at its edges where it is too small.
+        Clean image in dB, no NaN; mirrored at its edges where it is too small, seen at times
+        with larger pixels where it is large.
     shape : tuple of int
         Rows and columns wanted.
     rng : numpy.random.Generator
@@ -88,6 +89,8 @@ def reflect_image(
     Reflectivity
         Between -32 and +15 dB, with at most one pixel in a thousand a point target more.
     """
+    step = int(rng.integers(1, 1 + max(min(image_db.shape) // min(shape), 1)))
+    image_db = image_db[::step, ::step]
     lack = [max(wanted - given, 0) for wanted, given in zip(shape, image_db.shape, strict=True)]
     large = np.pad(image_db, [(n // 2, n - n // 2) for n in lack], mode="symmetric")
     y, x = (int(rng.integers(0, b - a + 1)) for a, b in zip(shape, large.shape, strict=True))

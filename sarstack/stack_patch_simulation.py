@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from sarstack.changes import draw_gains
 from sarstack.losses import Batch
-from sarstack.patch_simulation import draw_simulator, tell_sensor, turn_image, weigh_detail
+from sarstack.patch_simulation import (
+    draw_simulator,
+    roughen,
+    tell_sensor,
+    turn_image,
+    weigh_detail,
+    weigh_looks,
+)
 from sarstack.reflectivity import Reflectivity, simulate_reflectivity
 from sarstack.simulation import MARGIN_PX, SpeckleSimulator, draw_blob
 
@@ -72,7 +79,8 @@ class SimulatedStackPatches:
     def _observe_stack(self, index: int) -> ObservedStack:
         rng = np.random.default_rng([self.seed, 3, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        land, sensor = simulate_reflectivity((side, side), rng), draw_simulator(rng)
+        land = roughen(simulate_reflectivity((side, side), rng), rng)
+        sensor = draw_simulator(rng)
         gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
         scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
         noisy, clean = map(
@@ -80,6 +88,7 @@ class SimulatedStackPatches:
             zip(*(sensor.observe_inside(scene, rng) for scene in scenes), strict=True),
         )
         weight = np.stack([weigh_detail(date, self.detail_weight) for date in clean])
+        weight *= weigh_looks(sensor.looks)
         unlike = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
         return ObservedStack(noisy, clean, weight + np.float32(CHANGED_WEIGHT) * unlike, sensor)
 
