@@ -169,7 +169,8 @@ class DespeckAccessor:
         -------
         Dataset
             Variables ``looks``, ``correlation_y``, ``correlation_x`` and ``source``
-            ("estimated", or "nominal" where the scene is too small), dim
+            ("compared" between dates, "estimated" from single ones, "nominal"
+            where the scene is too small), dim
             ``polarisation``. Computed at once, on sample windows only.
         """
         import dask

@@ -163,8 +163,7 @@ def despeckle_image(
     intensity : ndarray, shape (y, x), float32
         Linear power, NaN = nodata.
     statistics : SceneStatistics
-        Of the whole scene. The network is told looks and correlation that were measured or
-        given, not those assumed.
+        Of the whole scene; the network is told what is sure in them.
     others : ndarray, shape (4, y, x), float32, optional
         Sums over other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
@@ -181,12 +180,11 @@ def despeckle_image(
     bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     linear = card.domain == "linear"
-    sensor = None if statistics.looks_source == "nominal" else (looks, *correlation)
     despeckled = run_network(
         network,
         intensity,
         reference if linear else 1.0,
-        sensor=sensor,
+        sensor=statistics.sensor,
         others=others,
         inside=inside,
     )

@@ -159,7 +159,7 @@ class StackPatches:
         patches = [self._read_one(polarisation, date, window) for date in dates]
         images = (np.stack(parts)[:, np.newaxis] for parts in zip(*patches, strict=True))
         known = [self.statistics[polarisation][date] for date in dates]
-        told = [[k.looks, *k.correlation, k.looks_source != "nominal"] for k in known]
+        told = [[*k.sensor, 1.0] if k.sensor else [1.0, 0.0, 0.0, 0.0] for k in known]
         return *images, np.array(told, dtype=np.float32)
 
     def _read_one(
