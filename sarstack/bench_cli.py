@@ -28,7 +28,7 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="What the numbers of a stack or scene are, where it does not tell."),
         click.option("--size-px", type=click.IntRange(min=96), default=256, show_default=True,
                      help="Side of the simulated scenes."),
-        click.option("--scenes", "n_scenes", type=click.IntRange(min=0), default=6,
+        click.option("--landscapes", "n_scenes", type=click.IntRange(min=0), default=6,
                      show_default=True,
                      help="Simulated landscapes in a suite, beside the canonical scenes."),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ the truth: no despeckler can undo the sensor's point response.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from scipy.ndimage import gaussian_filter
 
 from sarstack.errors import UsageError
 from sarstack.reflectivity import Reflectivity, simulate_reflectivity
+
+Number = TypeVar("Number", np.float32, np.complex64)
 
 # Pixels of scene needed beyond an edge: the point response is below -50 dB there.
 MARGIN_PX = 16
@@ -163,6 +166,13 @@ class SpeckleSimulator:
         """Return one speckled observation, shape (y, x), linear power."""
         return _crop(self._observe_periodic(_pad(scene), rng))
 
+    def observe_field(self, scene: Reflectivity, rng: np.random.Generator) -> NDArray[np.complex64]:
+        """Return a single look before detection, shape (y, x).
+
+        Its power is what :meth:`observe` returns for one look, to the bit.
+        """
+        return _crop(self._draw_look(_pad(scene), rng))
+
     def observe_inside(
         self, scene: Reflectivity, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -188,17 +198,20 @@ class SpeckleSimulator:
     def _observe_periodic(
         self, scene: Reflectivity, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        amplitude = np.sqrt(scene.diffuse / 2)
-        white = self.correlation == (0.0, 0.0)
-        transfer = self.transfer(scene.diffuse.shape).astype(np.float32)
         observed = np.zeros(scene.diffuse.shape, dtype=np.float32)
         for weight in look_weights(self.looks):
-            parts = rng.standard_normal((*scene.diffuse.shape, 2), dtype=np.float32)
-            field = parts.view(np.complex64)[..., 0] * amplitude + scene.points
-            if not white:
-                field = fft.ifft2(fft.fft2(field) * transfer)
+            field = self._draw_look(scene, rng)
             observed += np.float32(weight) * (field.real**2 + field.imag**2)
         return observed
+
+    def _draw_look(self, scene: Reflectivity, rng: np.random.Generator) -> NDArray[np.complex64]:
+        """Draw one look of a periodic scene, as the sensor's complex field."""
+        parts = rng.standard_normal((*scene.diffuse.shape, 2), dtype=np.float32)
+        field = parts.view(np.complex64)[..., 0] * np.sqrt(scene.diffuse / 2) + scene.points
+        if self.correlation == (0.0, 0.0):
+            return field
+        transfer = self.transfer(scene.diffuse.shape).astype(np.float32)
+        return np.asarray(fft.ifft2(fft.fft2(field) * transfer))
 
 
 def _pad(scene: Reflectivity) -> Reflectivity:
@@ -208,7 +221,7 @@ def _pad(scene: Reflectivity) -> Reflectivity:
     )
 
 
-def _crop(padded: NDArray[np.float32]) -> NDArray[np.float32]:
+def _crop(padded: NDArray[Number]) -> NDArray[Number]:
     return np.ascontiguousarray(padded[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
 
 

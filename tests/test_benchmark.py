@@ -192,7 +192,7 @@ def test_every_registered_method_takes_part():
     "names", [["boxcar", "lee"], pytest.param(None, marks=pytest.mark.slow, id="all")]
 )
 def test_command_scores_methods_and_writes_tables(names, tmp_path, capsys):
-    arguments = f"bench quality -o {tmp_path} --suite rtc --size-px {SIZE_PX} --scenes 0"
+    arguments = f"bench quality -o {tmp_path} --suite rtc --size-px {SIZE_PX} --landscapes 0"
     chosen = [part for name in names or [] for part in ("--method", name)]
     names = names or despeckler_names()
     assert run([*arguments.split(), *chosen]) == 0
@@ -299,7 +299,7 @@ def test_command_scores_scenes_alone_with_their_crops(tmp_path):
 def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
     """The other program here is our own boxcar, so its row must be that of the method."""
     cases, results = tmp_path / "cases", tmp_path / "theirs"
-    options = f"--suite grd --size-px {SIZE_PX} --scenes 0".split()
+    options = f"--suite grd --size-px {SIZE_PX} --landscapes 0".split()
     assert run(["bench", "cases", "-o", str(cases), *options]) == 0
     looks_of = json.loads((cases / "looks.json").read_text())
     assert len(looks_of) == 5
@@ -322,7 +322,7 @@ def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
 
 
 def test_fields_go_out_beside_their_images(tmp_path):
-    options = f"--suite single-look --size-px {SIZE_PX} --scenes 0".split()
+    options = f"--suite single-look --size-px {SIZE_PX} --landscapes 0".split()
     assert run(["bench", "cases", "-o", str(tmp_path), *options]) == 0
     for name in json.loads((tmp_path / "looks.json").read_text()):
         field = np.load(tmp_path / "complex" / f"{name}.npy")

@@ -125,7 +125,7 @@ class Recorded(Despeckler):
                 expected=f"a file {path.name}",
                 where=str(self.folder),
                 do="export cases with the same --suite, --stack, --scene, --size-px and "
-                "--scenes, and run the other program on all of them",
+                "--landscapes, and run the other program on all of them",
             )
         result = np.load(path, allow_pickle=False)
         if result.shape != intensity.shape:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from sarstack.benchmark.scenes import SEED, Scene, make_scenes
 from sarstack.changes import simulate_changes
 from sarstack.errors import UsageError
 from sarstack.reflectivity import LANDS, Reflectivity
-from sarstack.simulation import MARGIN_PX, SpeckleSimulator
+from sarstack.simulation import SpeckleSimulator
 
 FloatCube = NDArray[np.float32]
 
@@ -124,26 +123,8 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
         truth = sensor.expect(scene.reflectivity)
         field = None
         if sensor.looks == 1:
-            field = observe_field(sensor, scene.reflectivity, np.random.default_rng(seed))
+            field = sensor.observe_field(scene.reflectivity, np.random.default_rng(seed))
         yield Case(scene, noisy[None], truth[None], sensor.looks, field=field)
-
-
-def observe_field(
-    sensor: SpeckleSimulator, scene: Reflectivity, rng: np.random.Generator
-) -> NDArray[np.complex64]:
-    """Return a single look before detection, shape (y, x).
-
-    Its power is what ``sensor.observe(scene, rng)`` returns for one look, to the bit.
-    """
-    diffuse = np.pad(scene.diffuse, MARGIN_PX, mode="symmetric")
-    parts = rng.standard_normal((*diffuse.shape, 2), dtype=np.float32)
-    field = parts.view(np.complex64)[..., 0] * np.sqrt(diffuse / 2)
-    field = field + np.pad(scene.points, MARGIN_PX)
-    if sensor.correlation != (0.0, 0.0):
-        transfer = sensor.transfer(diffuse.shape).astype(np.float32)
-        field = fft.ifft2(fft.fft2(field) * transfer)
-    inside = slice(MARGIN_PX, -MARGIN_PX)
-    return np.ascontiguousarray(field[inside, inside])
 
 
 def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:
