@@ -29,14 +29,15 @@ class DespeckAccessor:
         self._obj = obj
 
     def apply(
-        self, method: str = "despecknet", looks: float | None = None, **parameters: Any
+        self, method: str | None = None, looks: float | None = None, **parameters: Any
     ) -> Any:
         """Despeckle.
 
         Parameters
         ----------
-        method : str
-            Name of a method (``sarstack methods``) or path of a .safetensors model.
+        method : str, optional
+            Name of a method (``sarstack methods``) or path of a .safetensors model; by
+            default ``despecknet-mt`` for five dates or more, else ``despecknet``.
         looks : float, optional
             Equivalent number of looks; measured from the scene when not given.
         **parameters
@@ -57,11 +58,11 @@ class DespeckAccessor:
             Declared dB or amplitude is converted; the result is linear intensity.
         """
         from sarstack.cube import as_cube
-        from sarstack.despecklers import make_despeckler
+        from sarstack.despecklers import default_method, make_despeckler
         from sarstack.engine import despeckle_array
 
-        despeckler = make_despeckler(method, **parameters)
         cube, restore = as_cube(self._obj)
+        despeckler = make_despeckler(method or default_method(cube.sizes["time"]), **parameters)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
         result = cube.copy()

@@ -181,7 +181,8 @@ def build_labels_command(
 @cli.command("despeckle")
 @click.argument("stack", required=False)
 @click.option("-o", "--output", help="Folder of the results; default STACK-despeckled.")
-@click.option("--method", help="A method of `sarstack methods`, or a .safetensors model.")
+@click.option("--method", help="A method of `sarstack methods`, or a .safetensors model. Default: "
+              "despecknet-mt for five dates or more, else despecknet.")  # fmt: skip
 @click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
               help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
 @click.option("--finetune", is_flag=True, help="Tune the network on the stack first.")
@@ -239,7 +240,7 @@ def _parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
 @click.argument("stack", required=False)
 @click.option("--labels", help="Store made by build-labels from the same stack.")
 @click.option("-o", "--output", help="Model to write; default model.safetensors.")
-@click.option("--variant", type=click.Choice(["despecknet", "despecknet-paper"]))
+@click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]))
 @click.option("--start", help="Weights to start from: shipped (default), scratch, or a model.")
 @click.option("--steps", type=int, help="Batches to train on, at most.")
 @click.option("--batch-size", type=int, help="Patches per batch.")

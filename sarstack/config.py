@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sarstack.errors import ConfigError
 
 DEFAULT_FILE = "sarstack.yaml"
+AUTO = "auto"
 Rule = Literal["cv", "paper"]
 _PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "must be given"}
 
@@ -116,7 +117,11 @@ class DespeckleConfig(StackConfig):
     """Settings of `sarstack despeckle`."""
 
     output: str | None = Field(None, description="folder of the results; default STACK-despeckled")
-    method: str = Field("despecknet", description="a method's name or a .safetensors model")
+    method: str = Field(
+        AUTO,
+        description="a method's name or a .safetensors model; auto: despecknet-mt for five dates "
+        "or more, else despecknet",
+    )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the method, e.g. {window_px: 9}"
     )
@@ -141,7 +146,7 @@ class TrainConfig(SelectionConfig):
 
     labels: str = Field(description="store made by build-labels from the same stack")
     output: str = Field("model.safetensors", description="model file to write")
-    variant: Literal["despecknet", "despecknet-paper"] = Field(
+    variant: Literal["despecknet", "despecknet-lite", "despecknet-paper"] = Field(
         "despecknet", description="network: on log intensity, or as published"
     )
     start: str = Field(

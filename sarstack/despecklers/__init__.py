@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import UsageError
 
-__all__ = ["Despeckler", "describe_despecklers", "despeckler_names", "make_despeckler", "register"]
+__all__ = [
+    "Despeckler",
+    "default_method",
+    "describe_despecklers",
+    "despeckler_names",
+    "make_despeckler",
+    "register",
+]
+
+DATES_FOR_STACK_METHOD = 5
 
 _CLASSES: dict[str, type[Despeckler]] = {}
 
@@ -33,6 +42,15 @@ def despeckler_names() -> list[str]:
 def describe_despecklers() -> dict[str, str]:
     """Return the first line of each method's description, by name."""
     return {name: (cls.__doc__ or "").strip().splitlines()[0] for name, cls in _CLASSES.items()}
+
+
+def default_method(n_dates: int) -> str:
+    """Return the method to use where none is named.
+
+    ``despecknet-mt`` from five dates on: with fewer, the others say little more than the
+    date itself; ``despecknet`` below.
+    """
+    return "despecknet-mt" if n_dates >= DATES_FOR_STACK_METHOD else "despecknet"
 
 
 def make_despeckler(name: str, **parameters: Any) -> Despeckler:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sarstack import scratch, tasks
 from sarstack.cluster import Task, Workers, open_workers, run_tasks
-from sarstack.config import DespeckleConfig
+from sarstack.config import AUTO, DespeckleConfig
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
@@ -106,7 +106,7 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
     from sarstack.networks.card import KNOWN_VARIANTS, shipped_model
     from sarstack.workflows.finetune import finetune_on_stack
 
-    start = config.method
+    start = "despecknet" if config.method == AUTO else config.method
     if start in KNOWN_VARIANTS:
         start = str(shipped_model(start))
     elif not start.endswith(".safetensors"):

@@ -13,8 +13,8 @@ import numpy as np
 
 from sarstack import __version__
 from sarstack.cluster import LOCAL, n_cores
-from sarstack.config import DespeckleConfig, SelectionConfig
-from sarstack.despecklers import Despeckler, make_despeckler
+from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
+from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.engine import CELL_PX
 from sarstack.errors import (
     NotEnoughSpaceError,
@@ -186,6 +186,10 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
         If finished results were made with other settings and `overwrite` is off.
     """
     stack = select_stack(config, skip_unreadable=True)
+    if config.method == AUTO:
+        # A polarisation that some dates lack counts with the dates it has.
+        n_dates = min(sum(r is not None for r in own) for own in stack.rasters.values())
+        config = config.model_copy(update={"method": default_method(n_dates)})
     despeckler = make_despeckler(config.method, **config.parameters)
     output = Path(config.output) if config.output else default_output(config.stack)
     _refuse_input_folder(stack, output)
