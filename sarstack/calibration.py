@@ -8,6 +8,7 @@ by the despeckler, so that the mean of a scene is kept.
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.inference import despeckle_image
 from sarstack.networks.card import Calibration, ModelCard
@@ -15,22 +16,49 @@ from sarstack.networks.despecknet import DeSpeckNet
 from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
 from sarstack.speckle import SceneStatistics
+from sarstack.stack_patch_simulation import add_dates
 
 LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
-SIDE_PX = 320
+SIDE_PX = 448
 SEED = 77
+N_OTHERS = 2
+SEE_OTHERS = ("despecknet-mt",)
+
+
+def simulate_flat(
+    looks: float, correlation: float, *, sharp: bool, seed: int = SEED, side_px: int = SIDE_PX
+) -> NDArray[np.float32]:
+    """Simulate stationary speckle of mean 1 on one date and the two that are its others.
+
+    Parameters
+    ----------
+    looks, correlation : float
+        Of the speckle, the same along both axes.
+    sharp : bool
+        Spectrum with a sharp band edge, or falling off smoothly.
+    seed, side_px : int
+        Of the simulation.
+
+    Returns
+    -------
+    ndarray, shape (3, side_px, side_px), float32
+    """
+    shape = (side_px, side_px)
+    flat = Reflectivity(np.ones(shape, np.float32), np.zeros(shape, np.complex64))
+    rng = np.random.default_rng([seed, int(looks * 100), int(correlation * 100)])
+    simulator = SpeckleSimulator(looks, (correlation, correlation), band_limited=sharp)
+    return np.stack([simulator.observe(flat, rng) for _ in range(1 + N_OTHERS)])
 
 
 def flat_bias(
     network: DeSpeckNet,
     card: ModelCard,
+    dates: NDArray[np.float32],
     looks: float,
     correlation: float,
     *,
-    sharp: bool,
-    seed: int = SEED,
-    side_px: int = SIDE_PX,
+    told: bool = True,
 ) -> float:
     """Return the mean of a despeckled flat over the mean of the noisy one.
 
@@ -40,21 +68,18 @@ def flat_bias(
         Folded, in evaluation mode.
     card : ModelCard
         Its calibration table is applied.
+    dates : ndarray, shape (3, y, x), float32
+        From :func:`simulate_flat`.
     looks, correlation : float
         Of the simulated speckle.
-    sharp : bool
-        Spectrum with a sharp band edge, or falling off smoothly.
-    seed, side_px : int
-        Of the simulation.
+    told : bool
+        Whether the network is told them.
     """
-    shape = (side_px, side_px)
-    flat = Reflectivity(np.ones(shape, np.float32), np.zeros(shape, np.complex64))
-    rng = np.random.default_rng([seed, int(looks * 100), int(correlation * 100)])
-    simulator = SpeckleSimulator(looks, (correlation, correlation), band_limited=sharp)
-    noisy = simulator.observe(flat, rng)
+    noisy, others = dates[0], add_dates(dates[1:]) if card.variant in SEE_OTHERS else None
     bright = float(np.quantile(noisy, 0.98, method="higher"))
-    known = SceneStatistics(looks, (correlation, correlation), bright)
-    clean = despeckle_image(network, card, noisy, known)
+    source = "given" if told else "estimated"
+    known = SceneStatistics(looks, (correlation, correlation), bright, source)
+    clean = despeckle_image(network, card, noisy, known, others)
     # The edge of the scene is another problem: the network sees less there.
     inner = (slice(card.halo, -card.halo),) * 2
     return float(clean[inner].mean(dtype=np.float64) / noisy[inner].mean(dtype=np.float64))
@@ -80,13 +105,17 @@ def calibrate(
     Returns
     -------
     Calibration
-        The middle of speckle with and without a sharp band edge.
+        The middle of speckle with and without a sharp band edge, told and not told.
     """
     folded, plain = network.fold(), replace(card, calibration=Calibration())
-
-    def both(n_looks: float, lag1: float) -> float:
-        kinds = (flat_bias(folded, plain, n_looks, lag1, sharp=s) for s in (True, False))
-        return round(sum(kinds) / 2, 5)
-
-    bias = tuple(tuple(both(n, c) for c in correlation) for n in looks)
-    return Calibration(looks, correlation, bias)
+    tables = np.zeros((2, len(looks), len(correlation)))
+    for row, n_looks in enumerate(looks):
+        for column, lag1 in enumerate(correlation):
+            for sharp in (True, False):
+                dates = simulate_flat(n_looks, lag1, sharp=sharp)
+                tables[:, row, column] += [
+                    flat_bias(folded, plain, dates, n_looks, lag1, told=told) / 2
+                    for told in (True, False)
+                ]
+    told, untold = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
+    return Calibration(looks, correlation, told, untold)

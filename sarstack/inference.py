@@ -179,7 +179,7 @@ def despeckle_image(
         return np.full(missing.shape, np.nan, np.float32)
     bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
-    linear = card.domain == "linear"
+    linear, told = card.domain == "linear", statistics.sensor is not None
     despeckled = run_network(
         network,
         intensity,
@@ -188,7 +188,7 @@ def despeckle_image(
         others=others,
         inside=inside,
     )
-    despeckled /= np.float32(card.calibration.at(looks, correlation))
+    despeckled /= np.float32(card.calibration.at(looks, correlation, told=told))
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
     if linear:

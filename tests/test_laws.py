@@ -216,7 +216,7 @@ def test_flat_speckle_keeps_its_mean(name, looks, correlation):
     despeckler = exact(name)
     # The two means are of the same field, so most of their statistical error cancels. Pixels
     # whose window is cut by the scene's edge would be a tenth of so small a scene: left out.
-    side = 166 + 2 * despeckler.halo if is_network(despeckler) else 400
+    side = 260 + 2 * despeckler.halo if is_network(despeckler) else 400
     block = flat_speckle(looks, correlation, side)
     inside = slice(despeckler.halo, -despeckler.halo)
     statistics = measure_scene(block)

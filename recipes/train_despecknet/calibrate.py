@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from sarstack.calibration import calibrate, flat_bias
+from sarstack.calibration import calibrate, flat_bias, simulate_flat
 from sarstack.inference import load_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, save_model
 
@@ -17,8 +17,10 @@ CHECKED_SEED = 5
 def print_table(table: Calibration) -> None:
     """Show the bias in percent, looks down and correlation across."""
     print("bias on flat fields [%], correlation", *table.correlation)
-    for looks, row in zip(table.looks, table.bias, strict=True):
-        print(f"{looks:5.1f} looks " + " ".join(f"{100 * (b - 1):+6.2f}" for b in row))
+    for kind, bias in (("told", table.bias), ("untold", table.untold)):
+        for looks, row in zip(table.looks, bias, strict=True):
+            shown = " ".join(f"{100 * (b - 1):+6.2f}" for b in row)
+            print(f"{looks:5.1f} looks, {kind:6s} {shown}")
 
 
 def recalibrate(path: Path) -> None:
@@ -35,13 +37,17 @@ def check(path: Path) -> float:
     worst = 0.0
     for looks in CHECKED_LOOKS:
         for sharp in (True, False):
-            row = [
-                100 * (flat_bias(network, card, looks, c, sharp=sharp, seed=CHECKED_SEED) - 1)
-                for c in CHECKED_CORRELATION
-            ]
-            worst = max(worst, *map(abs, row))
-            kind = "sharp" if sharp else "soft "
-            print(f"{looks:5.1f} looks {kind} " + " ".join(f"{b:+6.2f}" for b in row), flush=True)
+            flats = [simulate_flat(looks, c, sharp=sharp, seed=CHECKED_SEED)
+                     for c in CHECKED_CORRELATION]  # fmt: skip
+            for told in (True, False):
+                row = [
+                    100 * (flat_bias(network, card, flat, looks, c, told=told) - 1)
+                    for flat, c in zip(flats, CHECKED_CORRELATION, strict=True)
+                ]
+                worst = max(worst, *map(abs, row))
+                kind = f"{'sharp' if sharp else 'soft '} {'told  ' if told else 'untold'}"
+                shown = " ".join(f"{b:+6.2f}" for b in row)
+                print(f"{looks:5.1f} looks {kind} {shown}", flush=True)
     print(f"largest bias left: {worst:.2f} %")
     return worst
 

@@ -40,16 +40,20 @@ class Calibration:
         Columns: lag-1 correlation (geometric mean of both axes), increasing.
     bias : tuple of tuple of float
         Ratio of the means; the result is divided by it.
+    untold : tuple of tuple of float
+        The same where the network was not told looks and correlation; empty: no different.
     """
 
     looks: tuple[float, ...] = (1.0,)
     correlation: tuple[float, ...] = (0.0,)
     bias: tuple[tuple[float, ...], ...] = ((1.0,),)
+    untold: tuple[tuple[float, ...], ...] = ()
 
-    def at(self, looks: float, correlation: tuple[float, float]) -> float:
+    def at(self, looks: float, correlation: tuple[float, float], *, told: bool = True) -> float:
         """Interpolate the bias: bilinear in log looks and in the mean correlation."""
+        bias = self.bias if told else self.untold or self.bias
         shared = float(np.sqrt(max(correlation[0], 0) * max(correlation[1], 0)))
-        along = [np.interp(shared, self.correlation, row) for row in self.bias]
+        along = [np.interp(shared, self.correlation, row) for row in bias]
         # Beyond the table the nearest entry holds: np.interp clips.
         return float(np.interp(np.log(max(looks, 1e-3)), np.log(self.looks), along))
 
