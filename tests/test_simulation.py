@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import polygamma, psi
 
+from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.patch_simulation import (
     LOOKS_SPREAD,
@@ -29,6 +30,8 @@ from sarstack.simulation import (
     simulate_stack,
     transfer_function,
 )
+from sarstack.speckle import SceneStatistics
+from sarstack.stack_patch_simulation import SimulatedStackPatches, add_dates
 
 
 def flat(side: int) -> Reflectivity:
@@ -300,3 +303,27 @@ def test_the_published_network_sees_patches_of_one_brightness(monkeypatch):
 def test_impossible_sensors_are_refused(bad):
     with pytest.raises(UsageError, match="expected"):
         SpeckleSimulator(**bad)
+
+
+def test_patches_of_a_stack_hold_truth_and_what_the_other_dates_add_up_to() -> None:
+    source = SimulatedStackPatches(3, batch_size=6, patch_px=48)
+    batch = source.batch(0)
+    again = SimulatedStackPatches(3, batch_size=6, patch_px=48).batch(0)
+    for part, same in zip(batch, again, strict=True):
+        np.testing.assert_array_equal(part, same)
+    assert batch.others is not None
+    assert batch.others.shape == (6, 4, 48, 48)
+    assert (batch.intensity / batch.target).mean() == pytest.approx(1, abs=0.05)
+    counts = batch.others[:, 0, 0, 0]
+    assert (batch.others[:, 0] == counts[:, None, None]).all()
+    assert (batch.others[counts == 0] == 0).all()
+    seen = counts > 0
+    level = batch.others[seen, 1] / batch.others[seen, 0] / batch.target[seen, 0]
+    assert np.median(level) == pytest.approx(1, abs=0.15), "most of the land is as on other dates"
+
+
+def test_sums_over_dates_are_those_of_the_despeckler() -> None:
+    dates = np.random.default_rng(4).gamma(4, 0.1, (3, 9, 7)).astype(np.float32)
+    despeckler = make_despeckler("despecknet-mt")
+    summary = sum(despeckler.contribute(date, SceneStatistics(4.0)) for date in dates)
+    np.testing.assert_allclose(add_dates(dates), summary, rtol=1e-5)
