@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sarstack.inference import despeckle_image
 from sarstack.networks.card import Calibration, ModelCard
-from sarstack.networks.despecknet import DeSpeckNet
+from sarstack.networks.network import DeSpeckNet
 from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
 from sarstack.speckle import SceneStatistics

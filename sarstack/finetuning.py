@@ -14,7 +14,7 @@ import numpy as np
 
 from sarstack.checkpoint import copy_weights
 from sarstack.losses import Batch, noisy_loss, to_tensors
-from sarstack.networks.despecknet import DeSpeckNet
+from sarstack.networks.network import DeSpeckNet
 from sarstack.ratio_probe import RatioProbe, RatioScore
 from sarstack.training import PatchSource
 

@@ -15,7 +15,7 @@ from sarstack.networks.card import ModelCard, load_model, model_sha256
 from sarstack.speckle import SceneStatistics
 
 if TYPE_CHECKING:
-    from sarstack.networks.despecknet import DeSpeckNet
+    from sarstack.networks.network import DeSpeckNet
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarstack.networks.despecknet import DeSpeckNet, Inside, Prediction
+from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.two_scale import describe_sensor
 
 

@@ -19,7 +19,7 @@ from sarstack.finetuning import copies_noise
 from sarstack.gamma import stable_threshold
 from sarstack.losses import Batch, TensorBatch, to_tensors
 from sarstack.metrics import log_deviation
-from sarstack.networks.despecknet import DeSpeckNet
+from sarstack.networks.network import DeSpeckNet
 from sarstack.ratio_probe import RatioProbe, RatioScore, despeckle_batch
 
 if TYPE_CHECKING:

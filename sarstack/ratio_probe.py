@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sarstack.errors import UsageError
 from sarstack.gamma import pair_correlation
 from sarstack.losses import Batch, to_tensors
-from sarstack.networks.despecknet import DeSpeckNet
+from sarstack.networks.network import DeSpeckNet
 
 WINDOW_PX = 15
 

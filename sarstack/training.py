@@ -18,7 +18,7 @@ from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkp
 from sarstack.errors import ConfigError
 from sarstack.learning_curve import plot_curve, write_curve
 from sarstack.losses import Batch, clean_loss, noisy_loss, to_tensors, variation_loss
-from sarstack.networks.despecknet import DeSpeckNet
+from sarstack.networks.network import DeSpeckNet
 
 if TYPE_CHECKING:
     import torch

@@ -13,14 +13,14 @@ from sarstack.networks.despecknet import (
     LITTLE_SPREAD,
     LOCAL_MEAN_CELLS,
     VARIANTS,
-    Branch,
-    DeSpeckNet,
     LiteDeSpeckNet,
     LogDeSpeckNet,
     StackDeSpeckNet,
     build_network,
     centre_log,
 )
+from sarstack.networks.network import DeSpeckNet
+from sarstack.networks.published import Branch
 from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, describe_sensor
 from sarstack.tiles import ALIGNMENT_PX
 

@@ -22,7 +22,7 @@ from sarstack.errors import ModelCardError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sarstack.networks.despecknet import DeSpeckNet
+    from sarstack.networks.network import DeSpeckNet
 
 CARD_KEY = "sarstack-card"
 KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")

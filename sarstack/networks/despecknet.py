@@ -2,8 +2,8 @@
 
 All variants have the two branches; they differ in what the branches see and are.
 
-* :class:`LinearDeSpeckNet` (``despecknet-paper``): linear intensity in, linear intensity
-  out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
+* ``despecknet-paper``, in :mod:`sarstack.networks.published`: linear intensity in, linear
+  intensity out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
 * :class:`LogDeSpeckNet` (``despecknet``, ``despecknet-lite``): log intensity with its local
   mean taken off, so a brighter scene is the same input; the product becomes a sum and the
   clean branch predicts what to take away. It is told looks and correlation, if known.
@@ -11,221 +11,21 @@ All variants have the two branches; they differ in what the branches see and are
   of the stack have in common.
 """
 
-import copy
-from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple, Self, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sarstack.networks.network import DeSpeckNet, Inside, Prediction
+from sarstack.networks.published import LinearDeSpeckNet
 from sarstack.networks.two_scale import N_SENSOR, TwoScaleBranch, TwoScaleShape
 from sarstack.tiles import ALIGNMENT_PX
 
 LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
-Inside = tuple[slice, slice]
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
 LITTLE_SPREAD = 0.1  # A plain root would blow up what float32 rounds off large squares.
-
-
-class Prediction(NamedTuple):
-    """What a network says of a batch, each (batch, 1, y, x), in the variant's own domain.
-
-    ``noise`` and ``reconstruction`` are None when the noise branch was not asked for.
-    """
-
-    observed: Tensor
-    clean: Tensor
-    noise: Tensor | None
-    reconstruction: Tensor | None
-
-
-class Branch(nn.Module):
-    """A plain stack of 3x3 convolutions with zero padding.
-
-    conv 1->width, ReLU; (depth - 2) x [conv, batch norm, ReLU]; conv width->1.
-
-    Parameters
-    ----------
-    depth : int
-        Number of convolutions; the published network has 17.
-    width : int
-        Channels; the published network has 64.
-    """
-
-    def __init__(self, depth: int = 17, width: int = 64) -> None:
-        super().__init__()
-        channels = [1] + [width] * (depth - 1) + [1]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)
-        )
-        # Statistics of some thirty batches: a batch of few sensors and scenes is no fair sample.
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width, momentum=0.03) for _ in range(depth - 2))
-        for convolution in self.layers:
-            fan = 9 * max(convolution.in_channels, convolution.out_channels)
-            nn.init.normal_(convolution.weight, std=(2 / fan) ** 0.5)
-            if convolution.bias is not None:
-                nn.init.zeros_(convolution.bias)
-
-    @property
-    def layers(self) -> list[nn.Conv2d]:
-        """The convolutions in order."""
-        return cast("list[nn.Conv2d]", list(self.convolutions))
-
-    @property
-    def radius_px(self) -> int:
-        """Receptive radius: how far away an input pixel can matter."""
-        return sum(c.kernel_size[0] // 2 for c in self.layers)
-
-    def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Map (batch, 1, y, x) to the same shape.
-
-        With `valid` (1 or 0, same shape), every layer sees zeros at invalid pixels: a
-        hole acts exactly as the zero padding at the edge of the scene.
-        """
-        last = len(self.layers) - 1
-        for i, convolution in enumerate(self.layers):
-            if valid is not None:
-                image = image * valid
-            image = convolution(image)
-            if 0 < i < last and len(self.norms):
-                image = self.norms[i - 1](image)
-            if i < last:
-                image = functional.relu(image, inplace=True)
-        return image
-
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Put the batch norms' running statistics into the convolutions, in place."""
-        if not len(self.norms):
-            return
-        norms = cast("list[nn.BatchNorm2d]", list(self.norms))
-        for convolution, norm in zip(self.layers[1:-1], norms, strict=True):
-            mean, variance, bias = norm.running_mean, norm.running_var, convolution.bias
-            if mean is None or variance is None or bias is None:
-                raise ValueError("a layer has no running statistics or no bias")
-            gain = norm.weight / torch.sqrt(variance + norm.eps)
-            convolution.weight.mul_(gain[:, None, None, None])
-            bias.copy_((bias - mean) * gain + norm.bias)
-        self.norms = nn.ModuleList()
-
-
-class DeSpeckNet(nn.Module):
-    """Two branches with separate weights; subclasses say what they see and predict."""
-
-    variant: ClassVar[str]
-    domain: ClassVar[str]
-    clean: nn.Module
-    noise: nn.Module
-    architecture: dict[str, Any]
-    """What :func:`build_network` needs to build it again."""
-
-    @property
-    def halo(self) -> int:
-        """Pixels needed on each side, derived from the layers."""
-        raise NotImplementedError
-
-    @property
-    def channels(self) -> float:
-        """Activations per pixel of the widest layer."""
-        raise NotImplementedError
-
-    def fold(self) -> Self:
-        """Return a copy for inference, batch norms folded into the convolutions."""
-        return copy.deepcopy(self).eval()
-
-    def narrow(self, dtype: torch.dtype) -> None:
-        """Compute inner layers in another type, in place; does nothing where it would harm."""
-
-    def forward(
-        self,
-        intensity: Tensor,
-        valid: Tensor | None = None,
-        *,
-        sensor: Tensor | None = None,
-        others: Tensor | None = None,
-        noise: bool = True,
-        inside: Inside | None = None,
-    ) -> Prediction:
-        """Predict clean image and, if asked, speckle; all tensors (batch, 1, y, x).
-
-        Parameters
-        ----------
-        intensity : Tensor
-            Linear power, 0 where invalid.
-        valid : Tensor, optional
-            1 where there is data, 0 elsewhere; None: everywhere.
-        sensor : Tensor, shape (batch, 5), optional
-            See :func:`sarstack.networks.two_scale.describe_sensor`; None: unknown.
-        others : Tensor, shape (batch, 4, y, x), optional
-            What other dates add up to, see :class:`StackDeSpeckNet`.
-        noise : bool
-            Whether the noise branch is computed.
-        inside : tuple of slice, optional
-            Rows and columns to predict, at least `halo` away from every edge that is not
-            one of the scene's; all, if None.
-        """
-        raise NotImplementedError
-
-    def to_intensity(self, clean: Tensor) -> Tensor:
-        """Turn the clean prediction into linear power."""
-        raise NotImplementedError
-
-
-class LinearDeSpeckNet(DeSpeckNet):
-    """The published network on linear intensity.
-
-    Its input must be of the brightness it was trained on: divide by the scene's 98th
-    percentile before, multiply after.
-    """
-
-    variant, domain = "despecknet-paper", "linear"
-
-    def __init__(self, depth: int = 17, width: int = 64) -> None:
-        super().__init__()
-        self.architecture = {"depth": depth, "width": width}
-        self.clean, self.noise = Branch(depth, width), Branch(depth, width)
-        self.reach_px = self.clean.radius_px
-
-    @property
-    def halo(self) -> int:
-        """Receptive radius."""
-        return self.reach_px
-
-    @property
-    def channels(self) -> float:
-        """Width."""
-        return float(self.architecture["width"])
-
-    def fold(self) -> Self:
-        """Return a copy for inference, the batch norms folded into the convolutions."""
-        folded = super().fold()
-        for branch in (folded.clean, folded.noise):
-            cast("Branch", branch).fold()
-        return folded
-
-    def forward(
-        self,
-        intensity: Tensor,
-        valid: Tensor | None = None,
-        *,
-        sensor: Tensor | None = None,  # noqa: ARG002
-        others: Tensor | None = None,  # noqa: ARG002
-        noise: bool = True,
-        inside: Inside | None = None,
-    ) -> Prediction:
-        """Predict ``xhat``, ``nhat`` and their product."""
-        part = (..., *(inside or (slice(None), slice(None))))
-        clean = self.clean(intensity, valid).float()[part]
-        if not noise:
-            return Prediction(intensity[part], clean, None, None)
-        speckle = self.noise(intensity, valid).float()[part]
-        return Prediction(intensity[part], clean, speckle, clean * speckle)
-
-    def to_intensity(self, clean: Tensor) -> Tensor:
-        """Return the prediction itself: it is linear power already."""
-        return clean
 
 
 class LogDeSpeckNet(DeSpeckNet):

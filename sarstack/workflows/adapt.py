@@ -19,7 +19,7 @@ from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.workflows.plan import make_folder
 
 if TYPE_CHECKING:
-    from sarstack.networks.despecknet import DeSpeckNet
+    from sarstack.networks.network import DeSpeckNet
 
 LOGGER = logging.getLogger("sarstack")
 Statistics = dict[str, dict[int, SceneStatistics]]

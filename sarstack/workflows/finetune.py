@@ -33,7 +33,7 @@ from sarstack.workflows.plan import select_stack
 
 if TYPE_CHECKING:
     from sarstack.finetuning import PaperSignal
-    from sarstack.networks.despecknet import DeSpeckNet
+    from sarstack.networks.network import DeSpeckNet
     from sarstack.noise_to_noise import NoiseToNoise
 
 LOGGER = logging.getLogger("sarstack")
