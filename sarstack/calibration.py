@@ -22,14 +22,20 @@ LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
 SIDE_PX = 448
 SEED = 77
-N_OTHERS = 2
 SEE_OTHERS = ("despecknet-mt",)
+N_OTHERS = 2
 
 
 def simulate_flat(
-    looks: float, correlation: float, *, sharp: bool, seed: int = SEED, side_px: int = SIDE_PX
+    looks: float,
+    correlation: float,
+    *,
+    sharp: bool,
+    n_others: int = 0,
+    seed: int = SEED,
+    side_px: int = SIDE_PX,
 ) -> NDArray[np.float32]:
-    """Simulate stationary speckle of mean 1 on one date and the two that are its others.
+    """Simulate stationary speckle of mean 1 on one date and its others.
 
     Parameters
     ----------
@@ -37,18 +43,18 @@ def simulate_flat(
         Of the speckle, the same along both axes.
     sharp : bool
         Spectrum with a sharp band edge, or falling off smoothly.
-    seed, side_px : int
+    n_others, seed, side_px : int
         Of the simulation.
 
     Returns
     -------
-    ndarray, shape (3, side_px, side_px), float32
+    ndarray, shape (1 + n_others, side_px, side_px), float32
     """
     shape = (side_px, side_px)
     flat = Reflectivity(np.ones(shape, np.float32), np.zeros(shape, np.complex64))
     rng = np.random.default_rng([seed, int(looks * 100), int(correlation * 100)])
     simulator = SpeckleSimulator(looks, (correlation, correlation), band_limited=sharp)
-    return np.stack([simulator.observe(flat, rng) for _ in range(1 + N_OTHERS)])
+    return np.stack([simulator.observe(flat, rng) for _ in range(1 + n_others)])
 
 
 def flat_bias(
@@ -68,14 +74,14 @@ def flat_bias(
         Folded, in evaluation mode.
     card : ModelCard
         Its calibration table is applied.
-    dates : ndarray, shape (3, y, x), float32
-        From :func:`simulate_flat`.
+    dates : ndarray, shape (time, y, x), float32
+        From :func:`simulate_flat`; all but the first are the others.
     looks, correlation : float
         Of the simulated speckle.
     told : bool
         Whether the network is told them.
     """
-    noisy, others = dates[0], add_dates(dates[1:]) if card.variant in SEE_OTHERS else None
+    noisy, others = dates[0], add_dates(dates[1:]) if len(dates) > 1 else None
     bright = float(np.quantile(noisy, 0.98, method="higher"))
     source = "given" if told else "estimated"
     known = SceneStatistics(looks, (correlation, correlation), bright, source)
@@ -90,6 +96,7 @@ def calibrate(
     card: ModelCard,
     looks: tuple[float, ...] = LOOKS,
     correlation: tuple[float, ...] = CORRELATION,
+    n_others: int = 0,
 ) -> Calibration:
     """Measure the bias on a grid of looks and correlations.
 
@@ -101,21 +108,32 @@ def calibrate(
         Of the network; its calibration is not looked at.
     looks, correlation : tuple of float
         The grid, increasing.
+    n_others : int
+        Other dates that the network sees.
 
     Returns
     -------
     Calibration
         The middle of speckle with and without a sharp band edge, told and not told.
     """
-    folded, plain = network.fold(), replace(card, calibration=Calibration())
+    folded = network.fold()
+    plain = replace(card, calibration=Calibration(), with_others=Calibration())
     tables = np.zeros((2, len(looks), len(correlation)))
     for row, n_looks in enumerate(looks):
         for column, lag1 in enumerate(correlation):
             for sharp in (True, False):
-                dates = simulate_flat(n_looks, lag1, sharp=sharp)
+                dates = simulate_flat(n_looks, lag1, sharp=sharp, n_others=n_others)
                 tables[:, row, column] += [
                     flat_bias(folded, plain, dates, n_looks, lag1, told=told) / 2
                     for told in (True, False)
                 ]
     told, untold = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
     return Calibration(looks, correlation, told, untold)
+
+
+def calibrate_card(network: DeSpeckNet, card: ModelCard) -> ModelCard:
+    """Return the card with the bias of its network, alone and, if it sees any, beside others."""
+    card = replace(card, calibration=calibrate(network, card))
+    if card.variant in SEE_OTHERS:
+        card = replace(card, with_others=calibrate(network, card, n_others=N_OTHERS))
+    return card

@@ -188,7 +188,12 @@ def despeckle_image(
         others=others,
         inside=inside,
     )
-    despeckled /= np.float32(card.calibration.at(looks, correlation, told=told))
+    bias = np.float32(card.calibration.at(looks, correlation, told=told))
+    if others is not None:
+        beside = np.float32(card.with_others.at(looks, correlation, told=told))
+        despeckled /= np.where(others[0][inside or ...] > 0, beside, bias)
+    else:
+        despeckled /= bias
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
     if linear:

@@ -1,10 +1,9 @@
 """Measure a model's bias on stationary speckle, put the table into its card, check what is left."""
 
 import argparse
-import dataclasses
 from pathlib import Path
 
-from sarstack.calibration import calibrate, flat_bias, simulate_flat
+from sarstack.calibration import calibrate_card, flat_bias, simulate_flat
 from sarstack.inference import load_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, save_model
 
@@ -26,9 +25,9 @@ def print_table(table: Calibration) -> None:
 def recalibrate(path: Path) -> None:
     """Measure the table anew and write the model with it."""
     network, card = load_model(path)
-    table = calibrate(network, card)
-    print_table(table)
-    save_model(path, network, dataclasses.replace(card, calibration=table))
+    card = calibrate_card(network, card)
+    print_table(card.calibration)
+    save_model(path, network, card)
 
 
 def check(path: Path) -> float:

@@ -11,7 +11,7 @@ from references import FloatImage, load_references
 
 from sarstack.benchmark.quality import bench_suite
 from sarstack.benchmark.suites import SUITES
-from sarstack.calibration import calibrate
+from sarstack.calibration import calibrate_card
 from sarstack.despecklers import make_despeckler
 from sarstack.learning_curve import plot_curve
 from sarstack.networks.card import load_model, make_card, save_model
@@ -132,7 +132,7 @@ def main() -> None:
     )
     target = options.folder / f"{options.variant}.safetensors"
     save_model(target, network, card)  # a model at once, should the rest be interrupted
-    card = dataclasses.replace(card, calibration=calibrate(network, card))
+    card = calibrate_card(network, card)
     print_table(card.calibration)
     save_model(target, network, card)
     scores = score(target)

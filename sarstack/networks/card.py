@@ -79,7 +79,9 @@ class ModelCard:
     looks, correlation : tuple of float
         Range of looks and of lag-1 correlation in training.
     calibration : Calibration
-        Flat-field bias, taken out by the despeckler.
+        Flat-field bias of a date by itself, taken out by the despeckler.
+    with_others : Calibration
+        The same where other dates were seen.
     data, licence, command, sarstack_version, created : str
         Provenance. `created` is UTC, ISO 8601.
     scores : dict of str to float
@@ -95,6 +97,7 @@ class ModelCard:
     looks: tuple[float, float] = (1.0, 20.0)
     correlation: tuple[float, float] = (0.0, 0.85)
     calibration: Calibration = field(default_factory=Calibration)
+    with_others: Calibration = field(default_factory=Calibration)
     data: str = ""
     licence: str = ""
     command: str = ""
@@ -118,9 +121,9 @@ class ModelCard:
         raw: dict[str, Any] = json.loads(text)
         known = {f.name for f in fields(cls)}
         values = {key: _tuples(value) for key, value in raw.items() if key in known}
-        values["calibration"] = Calibration(
-            **{key: _tuples(value) for key, value in raw["calibration"].items()}
-        )
+        for name in ("calibration", "with_others"):
+            table = {key: _tuples(value) for key, value in raw.get(name, {}).items()}
+            values[name] = Calibration(**table)
         card = cls(**values)
         if not isinstance(card.halo, int) or card.halo < 0:
             raise ValueError(f"halo = {card.halo!r}")
