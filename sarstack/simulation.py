@@ -171,7 +171,8 @@ class SpeckleSimulator:
 
         Its power is what :meth:`observe` returns for one look, to the bit.
         """
-        return _crop(self._draw_look(_pad(scene), rng))
+        padded = _pad(scene)
+        return _crop(self._draw_look(padded, self._filter(padded), rng))
 
     def observe_inside(
         self, scene: Reflectivity, rng: np.random.Generator
@@ -199,19 +200,28 @@ class SpeckleSimulator:
         self, scene: Reflectivity, rng: np.random.Generator
     ) -> NDArray[np.float32]:
         observed = np.zeros(scene.diffuse.shape, dtype=np.float32)
+        transfer = self._filter(scene)
         for weight in look_weights(self.looks):
-            field = self._draw_look(scene, rng)
+            field = self._draw_look(scene, transfer, rng)
             observed += np.float32(weight) * (field.real**2 + field.imag**2)
         return observed
 
-    def _draw_look(self, scene: Reflectivity, rng: np.random.Generator) -> NDArray[np.complex64]:
+    def _filter(self, scene: Reflectivity) -> NDArray[np.float32] | None:
+        """Return the transfer function for a scene, None where speckle is white."""
+        if self.correlation == (0.0, 0.0):
+            return None
+        return self.transfer(scene.diffuse.shape).astype(np.float32)
+
+    def _draw_look(
+        self,
+        scene: Reflectivity,
+        transfer: NDArray[np.float32] | None,
+        rng: np.random.Generator,
+    ) -> NDArray[np.complex64]:
         """Draw one look of a periodic scene, as the sensor's complex field."""
         parts = rng.standard_normal((*scene.diffuse.shape, 2), dtype=np.float32)
         field = parts.view(np.complex64)[..., 0] * np.sqrt(scene.diffuse / 2) + scene.points
-        if self.correlation == (0.0, 0.0):
-            return field
-        transfer = self.transfer(scene.diffuse.shape).astype(np.float32)
-        return np.asarray(fft.ifft2(fft.fft2(field) * transfer))
+        return field if transfer is None else np.asarray(fft.ifft2(fft.fft2(field) * transfer))
 
 
 def _pad(scene: Reflectivity) -> Reflectivity:

@@ -14,7 +14,7 @@ from sarstack.benchmark.suites import SUITES
 from sarstack.calibration import calibrate_card
 from sarstack.despecklers import make_despeckler
 from sarstack.learning_curve import plot_curve
-from sarstack.networks.card import load_model, make_card, save_model
+from sarstack.networks.card import load_model, make_card, read_card, save_model
 from sarstack.networks.despecknet import build_network
 from sarstack.patch_simulation import SimulatedPatches
 from sarstack.stack_patch_simulation import SimulatedStackPatches
@@ -61,6 +61,16 @@ def make_patches(
         return SimulatedPatches(seed, *sizes, brightness=True, detail_weight=0.0)
     return SimulatedPatches(
         seed, *sizes, detail_weight=options.detail_weight, references=references
+    )
+
+
+def describe_data(start: Path | None, references: list[FloatImage]) -> str:
+    """Tell what a network has seen; what it started from has seen things too."""
+    data = "simulated landscapes and speckle" + (REAL_DATA if references else "")
+    return (
+        data
+        if start is None
+        else f"{data}; started from a network that saw: {read_card(start).data}"
     )
 
 
@@ -126,7 +136,7 @@ def main() -> None:
     )
     card = make_card(
         network,
-        data="simulated landscapes and speckle" + (REAL_DATA if references else ""),
+        data=describe_data(options.start, references),
         licence="Apache-2.0",
         command=command,
     )

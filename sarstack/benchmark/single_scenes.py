@@ -78,15 +78,13 @@ def read_scene(path: str, scale: str | None = None) -> list[RealScene]:
 
 def find_flat(intensity: Cube, looks: float, correlation: tuple[float, float]) -> NDArray[np.bool_]:
     """Mark the windows that vary as speckle alone does, shape (y, x)."""
-    from sarstack.losses import Batch  # brings torch
-    from sarstack.ratio_probe import find_homogeneous
+    from sarstack.ratio_probe import mark_homogeneous  # brings torch
 
-    image = intensity[:, None]
     try:
-        probe = find_homogeneous([Batch(image, image, np.ones_like(image))], looks, correlation)
+        (mask,) = mark_homogeneous([intensity[:, None]], looks, correlation)
     except UsageError:  # no window is whole
         return np.zeros(intensity.shape[1:], dtype=bool)
-    return np.asarray(probe.masks[0][0, 0])
+    return mask[0, 0]
 
 
 def score_scene(scene: RealScene, despeckler: Despeckler | None) -> tuple[Cube, Scores]:
