@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from calibrate import print_table
+from pairs import PairedPatches, load_pairs
 from references import FloatImage, load_references
 
 from sarstack.benchmark.quality import bench_suite
@@ -35,6 +36,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--variant", default="despecknet")
     parser.add_argument("--references", type=Path, help="folder with aerial/ and stacks/")
+    parser.add_argument(
+        "--pairs", type=int, default=0, help="patches of each batch that are pairs of real dates"
+    )
     parser.add_argument("--start", type=Path, help="model to go on from, of this variant or less")
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--decay-steps", type=int, default=6000)
@@ -64,14 +68,22 @@ def make_patches(
     )
 
 
-def describe_data(start: Path | None, references: list[FloatImage]) -> str:
+def add_pairs(patches: PatchSource, options: argparse.Namespace) -> PatchSource:
+    """Let some patches of each batch be pairs of real dates, change told by a trained network."""
+    if not (options.start and options.references and isinstance(patches, SimulatedPatches)):
+        raise SystemExit("--pairs needs --references with stacks/, --start, and single dates")
+    judge = load_model(options.start)[0]
+    return PairedPatches(patches, load_pairs(options.references, judge), options.pairs)
+
+
+def describe_data(options: argparse.Namespace) -> str:
     """Tell what a network has seen; what it started from has seen things too."""
-    data = "simulated landscapes and speckle" + (REAL_DATA if references else "")
-    return (
-        data
-        if start is None
-        else f"{data}; started from a network that saw: {read_card(start).data}"
-    )
+    data = "simulated landscapes and speckle" + (REAL_DATA if options.references else "")
+    if options.pairs:
+        data += f"; {options.pairs} of {options.batch_size} patches are pairs of dates of them"
+    if options.start:
+        data += f"; started from a network that saw: {read_card(options.start).data}"
+    return data
 
 
 def show(progress: Progress) -> None:
@@ -107,6 +119,8 @@ def main() -> None:
     network = build_network(options.variant)
     if options.start:
         network.take_over(load_model(options.start)[0])
+    if options.pairs:
+        patches = add_pairs(patches, options)
     settings = TrainingSettings(
         steps=options.steps,
         decay_steps=options.decay_steps,
@@ -132,11 +146,12 @@ def main() -> None:
         f" --batch-size {options.batch_size} --patch-px {options.patch_px}"
         f" --detail-weight {options.detail_weight} --seed {options.seed}"
         f"{' --references REFERENCES' if references else ''}"
+        f"{f' --pairs {options.pairs}' if options.pairs else ''}"
         f"{' --start despecknet.safetensors' if options.start else ''}"
     )
     card = make_card(
         network,
-        data=describe_data(options.start, references),
+        data=describe_data(options),
         licence="Apache-2.0",
         command=command,
     )

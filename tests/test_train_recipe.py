@@ -1,0 +1,94 @@
+"""The recipe behind the shipped weights, in small: the same commands, a few steps."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from simulated_stack import write_tif
+
+from sarstack.networks.card import load_model, read_card, shipped_model
+
+RECIPE = Path(__file__).parents[1] / "recipes/train_despecknet"
+N_DATES, SIDE_PX, LOOKS = 14, 48, 8.0
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> Path:
+    """An aerial photograph and a stack of which one half changes on the last dates."""
+    rng = np.random.default_rng(5)
+    aerial, stack = tmp_path / "clean/aerial", tmp_path / "clean/stacks/site"
+    aerial.mkdir(parents=True)
+    stack.mkdir(parents=True)
+    write_tif(aerial / "photo.tif", rng.integers(1, 255, (64, 64)).astype(np.uint8), nodata=0)
+    for date in range(N_DATES):
+        scene = np.full((SIDE_PX, SIDE_PX), 0.1, np.float32)
+        scene[:, SIDE_PX // 2 :] *= 3 if date >= N_DATES - 2 else 1
+        noisy = rng.gamma(LOOKS, 1 / LOOKS, scene.shape).astype(np.float32) * scene
+        write_tif(stack / f"S1_202101{date + 1:02d}T060000_vv.tif", noisy)
+    return tmp_path / "clean"
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the recipe's file about pairs of dates defines."""
+    monkeypatch.syspath_prepend(str(RECIPE))
+    return runpy.run_path(str(RECIPE / "pairs.py"))
+
+
+def test_target_of_a_pair_is_the_scene_of_its_own_date(
+    references: Path, pairs: dict[str, object]
+) -> None:
+    network, _ = load_model(shipped_model("despecknet-lite"))
+    made = pairs["load_pairs"](references, network)
+    assert len(made) == N_DATES
+    for date, pair in enumerate(made):
+        bright = 3 if date >= N_DATES - 2 else 1
+        inner = slice(SIDE_PX // 2 + 8, -4)
+        for half, level in ((slice(4, SIDE_PX // 2 - 8), 0.1), (inner, 0.1 * bright)):
+            used = pair.weight[:, half] > 0
+            assert used.mean() > 0.9
+            assert pair.target[:, half][used].mean() == pytest.approx(level, rel=0.1)
+        # The target must not know the speckle of the date it is the target of.
+        flat = np.s_[4:-4, 4 : SIDE_PX // 2 - 8]
+        shared = np.corrcoef(pair.noisy[flat].ravel(), pair.target[flat].ravel())[0, 1]
+        assert abs(shared) < 0.15
+
+
+def test_pairs_replace_some_patches_of_each_batch(
+    references: Path, pairs: dict[str, object]
+) -> None:
+    from sarstack.patch_simulation import SimulatedPatches
+
+    network, _ = load_model(shipped_model("despecknet-lite"))
+    simulated = SimulatedPatches(3, 4, 32)
+    source = pairs["PairedPatches"](simulated, pairs["load_pairs"](references, network), 1)
+    first, again, plain = source.batch(7), source.batch(7), simulated.batch(7)
+    for one, other in zip(first[:4], again[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first.intensity[1:], plain.intensity[1:])
+    assert 0.02 < first.target[0].mean() < 0.5
+    assert (first.intensity[0] != plain.intensity[0]).all()
+
+
+@pytest.mark.slow
+def test_recipe_makes_a_model_with_a_card(references: Path, tmp_path: Path) -> None:
+    start = shipped_model("despecknet-lite")
+    command = [
+        sys.executable, str(RECIPE / "run.py"), str(tmp_path / "made"),
+        "--variant", "despecknet-lite", "--start", str(start), "--references", str(references),
+        "--pairs", "1", "--steps", "3", "--noise-steps", "2", "--learning-rate", "1e-7",
+        "--batch-size", "2", "--patch-px", "32", "--threads", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    model = tmp_path / "made/despecknet-lite.safetensors"
+    card = read_card(model)
+    assert "pairs of dates" in card.data
+    assert card.scores["grd"] < 1.0
+    made, shipped = (load_model(path)[0].clean.state_dict() for path in (model, start))
+    for name, weights in made.items():
+        torch.testing.assert_close(weights, shipped[name], rtol=0.01, atol=1e-3)
