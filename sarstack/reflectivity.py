@@ -1,6 +1,6 @@
 """Reflectivity worth learning from: simulated landscapes as a radar would see them.
 
-Each scene is made of a land cover (fields, relief, coast, town, forest, calm), crossed by
+Each scene is made of a land cover (fields, relief, coast, town, forest, calm, even), crossed by
 roads and rivers of one to five pixels, sprinkled with point targets. Everything is drawn
 from one :class:`numpy.random.Generator`, so a seed is a scene.
 """
@@ -51,7 +51,7 @@ def simulate_reflectivity(
         Rows and columns.
     rng : numpy.random.Generator
         Source of all randomness.
-    kind : {"fields", "relief", "coast", "town", "forest", "calm"}, optional
+    kind : {"fields", "relief", "coast", "town", "forest", "calm", "even"}, optional
         Land cover; drawn at random when not given.
 
     Returns
@@ -59,7 +59,7 @@ def simulate_reflectivity(
     Reflectivity
         Diffuse part between -32 and +15 dB, point targets up to +40 dB above it.
     """
-    chosen = kind or str(rng.choice(list(LANDS), p=[0.30, 0.14, 0.13, 0.15, 0.14, 0.14]))
+    chosen = kind or str(rng.choice(list(LANDS), p=[0.24, 0.14, 0.12, 0.16, 0.12, 0.12, 0.10]))
     level_db = rng.uniform(-24.0, -2.0)
     land_db = level_db + LANDS[chosen](shape, rng)
     if chosen != "calm" or rng.random() < 0.5:
@@ -188,6 +188,17 @@ def _calm(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     return rng.choice([0.0, 0.0, 0.5, 1.5]) * _fractal(shape, rng, rng.uniform(1.5, 2.5))
 
 
+def _even(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
+    """Fields and buildings without any texture: what is left to find are their edges."""
+    labels = _regions(shape, rng, rng.uniform(20, 160), rng.uniform(1, 4))
+    even_db = rng.normal(0, rng.uniform(0.5, 5.0), int(labels.max()) + 1)[labels]
+    for _ in range(int(rng.integers(0, 16))):
+        height, width = rng.integers(2, 30, 2)
+        y, x = rng.integers(0, shape[0]), rng.integers(0, shape[1])
+        even_db[y : y + height, x : x + width] += rng.uniform(-9, 9)
+    return np.asarray(even_db)
+
+
 LANDS: dict[str, Callable[[tuple[int, int], np.random.Generator], FloatArray]] = {
     "fields": _fields,
     "relief": _relief,
@@ -195,6 +206,7 @@ LANDS: dict[str, Callable[[tuple[int, int], np.random.Generator], FloatArray]] =
     "town": _town,
     "forest": _forest,
     "calm": _calm,
+    "even": _even,
 }
 
 
