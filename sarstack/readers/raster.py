@@ -85,10 +85,19 @@ class Raster:
             If the file is gone, truncated or damaged; names the file.
         """
         stored = read_stored(self, window)
-        intensity = np.empty(stored.shape, np.float32)
+        plain = stored.dtype == np.float32 and self._is_plain
+        intensity = stored if plain else np.empty(stored.shape, np.float32)
         for rows in strips(stored.shape):
-            intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
+            # Most strips hold data only: two passes tell (NaN is below and above nothing).
+            if not (plain and stored[rows].min() > 0 and stored[rows].max() < np.inf):
+                intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
         return intensity
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether every finite float32 above zero is an intensity as it stands."""
+        packed = self.gain != 1 or self.offset != 0
+        return self.scale == "linear" and not packed and not any(tag > 0 for tag in self.nodata)
 
 
 def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
