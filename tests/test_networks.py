@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from small_networks import ARCHITECTURES, small_network
+from small_networks import ARCHITECTURES, TWO_SCALES, small_network
 from torch import nn
 
 from sarstack.networks.card import KNOWN_VARIANTS
@@ -440,6 +440,25 @@ def test_others_are_seen_through_a_hole_of_this_date():
     difference = (stack_result(image, changed, valid) - stack_result(image, others, valid))[0, 0]
     assert torch.isfinite(difference[valid[0, 0] > 0]).all()
     assert difference[valid[0, 0] > 0].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("variant", "more"),
+    [("despecknet", {"body": 2}), ("despecknet-mt", {}), ("despecknet-mt", {"body": 3})],
+)
+def test_a_network_that_takes_over_a_smaller_one_computes_the_same(variant, more):
+    """Further blocks and images start as if they were not there."""
+    smaller = small_network("despecknet", seed=1)
+    larger = build_network(variant, **TWO_SCALES | more).eval()
+    larger.take_over(smaller)
+    intensity = torch.rand(1, 1, 64, 64) + 0.1
+    sensor = describe_sensor(torch.tensor([4.0]), torch.tensor([[0.5, 0.4]]), torch.ones(1))
+    others = None if variant == "despecknet" else torch.rand(1, 4, 64, 64) + 1
+    with torch.inference_mode():
+        wanted = smaller(intensity, sensor=sensor)
+        found = larger(intensity, sensor=sensor, others=others)
+    assert_allclose(found.clean, wanted.clean, atol=1e-5)
+    assert_allclose(found.reconstruction, wanted.reconstruction, atol=1e-5)
 
 
 def test_variants_are_networks_of_their_name():

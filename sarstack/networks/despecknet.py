@@ -138,14 +138,18 @@ class LogDeSpeckNet(DeSpeckNet):
 
     @torch.no_grad()
     def take_over(self, trained: "LogDeSpeckNet") -> None:
-        """Start from a network that sees fewer images: the further ones count nothing yet."""
+        """Start from a network that sees fewer images or has fewer blocks: it computes the same.
+
+        The further images count nothing yet, the further blocks add nothing yet.
+        """
         weights = trained.state_dict()
         for name, ours in self.state_dict().items():
-            given = weights[name]
-            if ours.shape != given.shape:
+            if name in weights:
+                given = weights[name]
                 ours.zero_()
-                ours = ours[:, : given.shape[1]]
-            ours.copy_(given)
+                ours[tuple(map(slice, given.shape))] = given
+            elif ".second." in name:
+                ours.zero_()
 
     def to_intensity(self, clean: Tensor) -> Tensor:
         """Return linear power, never zero and never infinite."""
@@ -156,7 +160,7 @@ class LiteDeSpeckNet(LogDeSpeckNet):
     """The same with an eighth of the operations."""
 
     variant = "despecknet-lite"
-    shape = TwoScaleShape(32, 48, 0, 3, 1)
+    shape = TwoScaleShape(32, 48, 0, 4, 1)
 
 
 class StackDeSpeckNet(LogDeSpeckNet):
