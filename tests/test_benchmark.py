@@ -34,7 +34,8 @@ def test_the_truth_has_no_error(suite):
     for case in cases_of(suite).values():
         scores = score_case(case, case.truth)
         assert scores["rmse_db"] == 0
-        assert scores["bias_db"] == pytest.approx(0, abs=1e-9)
+        # What the speckle adds to the mean of one image by chance.
+        assert scores["bias_db"] == pytest.approx(0, abs=0.4)
         assert scores["psnr_db"] == np.inf
         for name, ideal in (("point_loss_db", 0), ("line_kept", 1), ("thin_line_kept", 1)):
             assert np.isnan(scores[name]) or scores[name] == pytest.approx(ideal, abs=1e-9)
@@ -69,7 +70,8 @@ def test_a_gain_is_found_as_bias_everywhere():
     scores = score_case(cases_of("rtc", 0)["flat"], 2 * cases_of("rtc", 0)["flat"].noisy)
     plain = score_case(cases_of("rtc", 0)["flat"], cases_of("rtc", 0)["flat"].noisy)
     doubled_db = 10 * np.log10(2)
-    assert scores["bias_db"] - plain["bias_db"] == pytest.approx(doubled_db, abs=1e-5)
+    assert plain["bias_db"] == 0
+    assert scores["bias_db"] == pytest.approx(doubled_db, abs=1e-5)
     assert scores["flat_bias_db"] == pytest.approx(doubled_db, abs=1e-5)
     assert scores["ratio_mean"] == pytest.approx(0.5, abs=1e-5)
 

@@ -69,7 +69,7 @@ SCORES: dict[str, Score] = {
     "spread": Score("spread", "of ln(result / mean of all other dates)", 4, _root_mean_square),
     "spread_half": Score("spread/2", "the same with half of the dates seen and the other half as "
                          "reference", 4, _root_mean_square),
-    "bias_db": Score("bias dB", "of the mean; 0", 3),
+    "bias_db": Score("bias dB", "of the mean against that of the input; 0", 3),
     "flat_bias_db": Score("flat bias dB", "of the worst flat field against its input; 0",
                           3, _worst),
     "enl": Score("ENL", "mean^2 / variance of flat fields; never to be read alone", 0,
@@ -115,8 +115,8 @@ def score_case(case: Case, despeckled: Cube) -> Scores:
 
     Notes
     -----
-    The bias of flat fields is against the mean of the input, not of the truth: both hold the
-    same chance of the speckle, which at one look would hide a bias of 0.1 dB.
+    Bias is against the mean of the input, not of the truth: both hold the same chance of the
+    speckle, which at one look would hide a bias of 0.1 dB.
     """
     image, truth, noisy = despeckled[0], case.truth[0], case.noisy[0]
     scene = case.scene
@@ -127,7 +127,7 @@ def score_case(case: Case, despeckled: Cube) -> Scores:
     return {
         "rmse_db": metrics.rmse_db(despeckled, case.truth),
         **_split_by_change(case, despeckled),
-        "bias_db": metrics.bias_db(despeckled, case.truth),
+        "bias_db": metrics.bias_db(despeckled, case.noisy),
         "flat_bias_db": pool(flat, _worst),
         "enl": pool([metrics.enl(image[field]) for field in scene.flats], _harmonic_mean),
         "psnr_db": metrics.psnr_amplitude_db(despeckled, case.truth),
