@@ -6,6 +6,7 @@ pass over the dates.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -73,21 +74,33 @@ def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]
 
     Notes
     -----
-    Strip by strip, all dates at once: the sums of a strip stay in the processor's cache.
+    Strip by strip, all dates at once: what is computed stays in the processor's cache, and
+    nodata is looked for once, in the sum. Zeros in its place change no bit of other pixels.
     """
     for rows in strips(moments.shape[1:]):
-        count, total, squares = moments[:, rows]
-        for date in dates:
-            value = date[rows].astype(np.float64)
-            valid = np.isfinite(value)
-            if valid.all():
-                count += 1
-            else:
-                count += valid
-                value[~valid] = 0
-            total += value
-            np.multiply(value, value, out=value)
-            squares += value
+        values = [date[rows] for date in dates]
+        count: int | NDArray[np.int64] = len(values)
+        total, squares = _add_up(values)
+        if not np.isfinite(squares).all():
+            valid = [np.isfinite(value) for value in values]
+            count = np.sum(valid, axis=0)
+            total, squares = _add_up(
+                [np.where(*pair, 0) for pair in zip(valid, values, strict=True)]
+            )
+        for moment, added in zip(moments[:, rows], (count, total, squares), strict=True):
+            moment += added
+
+
+def _add_up(values: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float64], ...]:
+    """Return sum and sum of squares; not finite where a value is not."""
+    total, squares, exact = np.zeros((3, *values[0].shape))
+    with np.errstate(invalid="ignore"):
+        for value in values:
+            np.copyto(exact, value)
+            total += exact
+            np.multiply(exact, exact, out=exact)
+            squares += exact
+    return total, squares
 
 
 def finish_labels(
@@ -120,20 +133,32 @@ def finish_labels(
         ``mean`` (NaN where no date is valid), ``std`` and ``cv`` (NaN below two valid
         dates), ``count``, ``stable`` (0 or 1; 0 below two valid dates).
     """
-    n, total, squares = moments
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total / n
-        # Rounding can push the difference a hair below zero on constant pixels.
-        variance = np.maximum(squares - total * mean, 0) / (n - 1)
-        variance[n < 2] = np.nan
-        cv = np.sqrt(variance) / np.abs(mean)
-        if rule == "cv":
-            limit = stable_threshold(looks, int(n.max(initial=0)), quantile)
-            stable = cv**2 <= limit[n.astype(np.intp)]
-        else:
-            stable = np.sqrt(variance) <= threshold
-    labels = {"mean": mean, "std": np.sqrt(variance), "count": n, "cv": cv, "stable": stable}
-    return {name: labels[name].astype(DTYPES[name]) for name in LABELS}
+    n_dates = int(moments[0].max(initial=0))
+    limit = _known_threshold(looks, n_dates, quantile) if rule == "cv" and n_dates else None
+    labels = {name: np.empty(moments.shape[1:], DTYPES[name]) for name in LABELS}
+    for rows in strips(moments.shape[1:]):
+        n, total, squares = moments[:, rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = total / n
+            # Rounding can push the difference a hair below zero on constant pixels.
+            std = np.maximum(squares - total * mean, 0)
+            # 0 / 0 is NaN: one date alone has no spread.
+            np.sqrt(np.divide(std, n - 1, out=std), out=std)
+            cv = std / np.abs(mean)
+            stable = std <= threshold if limit is None else cv**2 <= _look_up(limit, n)
+        for name, values in zip(LABELS, (mean, std, n, cv, stable), strict=True):
+            labels[name][rows] = values
+    return labels
+
+
+# Drawn from a simulation, and asked for by every tile.
+_known_threshold = lru_cache(maxsize=256)(stable_threshold)
+
+
+def _look_up(limit: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the entry for each count; nearly always one for all."""
+    first = int(n[0, 0])
+    return limit[[[first]]] if (n == first).all() else limit[n.astype(np.intp)]
 
 
 def mean_without(

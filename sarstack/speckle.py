@@ -5,7 +5,7 @@ The laws behind it are in :mod:`sarstack.gamma` and can be imported from here as
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "SpeckleSample",
     "combine_samples",
     "correlated_area",
+    "join_windows",
     "likelihood_looks",
     "log_moment_looks",
     "log_speckle_mean",
@@ -41,6 +42,7 @@ __all__ = [
     "moment_looks",
     "pair_correlation",
     "sample_speckle",
+    "sample_window",
     "stable_threshold",
 ]
 
@@ -97,23 +99,20 @@ class SpeckleSample:
 
     Attributes
     ----------
-    looks : ndarray, shape (cell,), float64
-        Looks of each cell, before the correction for correlation; NaN if not usable.
+    log_variance : ndarray, shape (cell,), float64
+        Variance of ln y in each cell, less its plane; NaN if not usable.
     correlation : ndarray, shape (cell, 2), float64
         Lag-1 correlation of each cell, y and x.
     cells : ndarray, shape (kept, CELL_PX, CELL_PX), float32
         Intensities of some cells over their own mean, for ratios between dates.
     bright : float
-        98th percentile of the valid intensities, infinite if there is none.
-    valid_share : float
-        Share of valid pixels, 0 to 1.
+        98th percentile of the valid intensities, infinite if there is none or nobody asked.
     """
 
-    looks: NDArray[np.float64]
+    log_variance: NDArray[np.float64]
     correlation: NDArray[np.float64]
     cells: NDArray[np.float32]
-    bright: float
-    valid_share: float
+    bright: float = float("inf")
 
 
 def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
@@ -130,26 +129,44 @@ def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
     SpeckleSample
     """
     pixels = [np.asarray(window) for window in windows]
-    stacks = [_cut_cells(window) for window in pixels]
-    kept = [_spread(stack, _KEPT_CELLS // max(len(stacks), 1)) for stack in stacks]
     # Window by window: what is computed in between stays in the processor's cache.
-    measured = [_measure_cells(_join([stack])) for stack in stacks] or [_measure_cells(_join([]))]
-    log_variance, correlation = (np.concatenate(part) for part in zip(*measured, strict=True))
+    joined = join_windows([sample_window(window, len(pixels)) for window in pixels])
     valid = np.concatenate([w[np.isfinite(w)] for w in pixels] or [np.empty(0)])
-    n_pixels = sum(window.size for window in pixels)
+    return replace(joined, bright=_upper_quantile(valid, 0.98))
+
+
+def sample_window(window: NDArray[np.floating], n_windows: int) -> SpeckleSample:
+    """Measure one of a date's `n_windows` windows, all but what is bright."""
+    stack = _cut_cells(window)
+    kept = _spread(stack, _KEPT_CELLS // n_windows).reshape(-1, CELL_PX, CELL_PX)
     return SpeckleSample(
-        looks=looks_from_log_variance(log_variance),
-        correlation=correlation,
-        cells=_normalise(_join(kept)).astype(np.float32),
-        bright=float(np.quantile(valid, 0.98, method="lower")) if valid.size else float("inf"),
-        valid_share=valid.size / n_pixels if n_pixels else 0.0,
+        *_measure_cells(stack.reshape(-1, CELL_PX, CELL_PX)), cells=_normalise(kept)
     )
 
 
-def _measure_cells(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def join_windows(samples: Sequence[SpeckleSample]) -> SpeckleSample:
+    """Put together what windows tell, in their order."""
+    none = SpeckleSample(np.empty(0), np.empty((0, 2)), np.empty((0, CELL_PX, CELL_PX), np.float32))
+    samples = samples or [none]
+    return SpeckleSample(
+        np.concatenate([sample.log_variance for sample in samples]),
+        np.concatenate([sample.correlation for sample in samples]),
+        np.concatenate([sample.cells for sample in samples]),
+    )
+
+
+def _upper_quantile(values: NDArray[np.floating], share: float) -> float:
+    """Return the value (one of them) that `share` of all are not above; infinite for none."""
+    if not values.size:
+        return float("inf")
+    place = int(share * (values.size - 1))
+    return float(np.partition(values, place)[place])
+
+
+def _measure_cells(cells: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the variance of ln y and the lag-1 correlation of each cell, less its plane."""
     residual = _detrend(np.log(_normalise(cells)))
-    variance = residual.var(axis=(1, 2)) * CELL_PX**2 / (CELL_PX**2 - 3)
+    variance = _mean_product(residual, residual) * CELL_PX**2 / (CELL_PX**2 - 3)
     return variance, _lag_one(np.exp(residual))
 
 
@@ -191,9 +208,10 @@ def combine_samples(
     """
     check_looks(looks=looks)
     chosen = [samples[i] for i in spread_dates(len(samples))]
+    joined = join_windows(chosen)
     single = _estimate(
-        np.concatenate([s.looks for s in chosen] or [np.empty(0)]),
-        np.concatenate([s.correlation for s in chosen] or [np.empty((0, 2))]),
+        looks_from_log_variance(joined.log_variance),
+        joined.correlation,
         contrast=False,
     )
     between = _estimate(*_contrasts(chosen), contrast=True)
@@ -227,14 +245,14 @@ def measure_scene(block: NDArray[np.floating], looks: float | None = None) -> li
     return combine_samples(samples, looks)
 
 
-def _cut_cells(window: NDArray[np.floating]) -> NDArray[np.float64]:
+def _cut_cells(window: NDArray[np.floating]) -> NDArray[np.floating]:
     """Cut a window into whole cells, shape (rows, columns, CELL_PX, CELL_PX)."""
     rows, columns = window.shape[0] // CELL_PX, window.shape[1] // CELL_PX
-    whole = window[: rows * CELL_PX, : columns * CELL_PX].astype(np.float64)
+    whole = window[: rows * CELL_PX, : columns * CELL_PX]
     return np.asarray(whole.reshape(rows, CELL_PX, columns, CELL_PX).swapaxes(1, 2))
 
 
-def _spread(stack: NDArray[np.float64], at_most: int) -> NDArray[np.float64]:
+def _spread(stack: NDArray[np.floating], at_most: int) -> NDArray[np.floating]:
     """Keep a regular choice of a window's cells that depends on their number only."""
     side = max(int(at_most**0.5), 1)
     rows, columns = (
@@ -243,12 +261,7 @@ def _spread(stack: NDArray[np.float64], at_most: int) -> NDArray[np.float64]:
     return np.asarray(stack[np.ix_(rows, columns)])
 
 
-def _join(stacks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    flat = [stack.reshape(-1, CELL_PX, CELL_PX) for stack in stacks]
-    return np.concatenate(flat or [np.empty((0, CELL_PX, CELL_PX))])
-
-
-def _normalise(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalise(cells: NDArray[np.floating]) -> NDArray[np.float32]:
     """Divide cells by their mean: no later number depends on the scale of the data.
 
     Cells with more than 1 % of pixels missing or not positive become NaN as a whole (what
@@ -256,16 +269,17 @@ def _normalise(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     usable = cells > 0
     share = usable.mean(axis=(1, 2), keepdims=True)
-    total = np.where(usable, cells, 0).sum(axis=(1, 2), keepdims=True)
+    total = np.where(usable, cells, 0).sum(axis=(1, 2), keepdims=True, dtype=np.float64)
     mean = total / np.maximum(share, 1e-9) / CELL_PX**2
     with np.errstate(invalid="ignore", divide="ignore"):
-        relative = np.where(usable, cells / mean, 1.0)
-    return np.where(share >= _MIN_USABLE, relative, np.nan)
+        relative = np.where(usable, cells / mean, 1.0).astype(np.float32)
+    relative[share[:, 0, 0] < _MIN_USABLE] = np.nan
+    return relative
 
 
-def _detrend(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+def _detrend(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take the least-squares plane off each cell: slopes of the land are not speckle."""
-    axis = np.linspace(-1, 1, CELL_PX)
+    axis = np.linspace(-1, 1, CELL_PX, dtype=np.float32)
     norm = CELL_PX * np.sum(axis**2)
     slope_y = np.einsum("cyx,y->c", cells, axis)[:, None, None] / norm
     slope_x = np.einsum("cyx,x->c", cells, axis)[:, None, None] / norm
@@ -273,14 +287,18 @@ def _detrend(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cells - (plane + slope_y * axis[:, None] + slope_x * axis))
 
 
-def _lag_one(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+def _lag_one(cells: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the lag-1 correlation of each cell along y and x, shape (cell, 2)."""
     centred = cells - cells.mean(axis=(1, 2), keepdims=True)
-    variance = np.mean(centred**2, axis=(1, 2))
-    y = np.mean(centred[:, 1:] * centred[:, :-1], axis=(1, 2))
-    x = np.mean(centred[:, :, 1:] * centred[:, :, :-1], axis=(1, 2))
+    y = _mean_product(centred[:, 1:], centred[:, :-1])
+    x = _mean_product(centred[:, :, 1:], centred[:, :, :-1])
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.stack([y, x], axis=1) / variance[:, None])
+        return np.asarray(np.stack([y, x], axis=1) / _mean_product(centred, centred)[:, None])
+
+
+def _mean_product(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean of a product over each cell, without an array of the products."""
+    return np.einsum("cyx,cyx->c", left, right).astype(np.float64) / np.prod(left.shape[1:])
 
 
 def _contrasts(
