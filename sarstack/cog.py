@@ -1,10 +1,11 @@
 """One despeckled image as a Cloud-Optimized GeoTIFF, and its dB view.
 
-Two steps keep memory flat whatever the size of the scene: tiles are streamed into a
-temporary tiled GeoTIFF, which GDAL's COG driver copies with overviews. The finished
-file appears under its name only after it was checked.
+The file is put together from pieces whose blocks are compressed already, so finishing an
+image is copying, and memory is flat whatever the size of the scene. The finished file
+appears under its name only after it was checked.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,18 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack import tiff
 from sarstack.errors import SarstackError
+from sarstack.pieces import (
+    Layout,
+    choose_block_px,
+    gather,
+    measure_levels,
+    read_blocks,
+    write_piece,
+)
 from sarstack.readers.grid import Grid
-from sarstack.tiles import Shape, Window
-
-BLOCK_PX = 512
-CACHE_MAX_BYTES = 128 * 2**20
+from sarstack.tiles import Tile, Window
 
 
 def write_cog(
@@ -26,9 +33,9 @@ def write_cog(
     pixels: Iterable[tuple[Window, NDArray[np.float32]]],
     grid: Grid,
     *,
+    tile_px: int,
     description: str = "",
     tags: dict[str, str] | None = None,
-    n_threads: int = 1,
 ) -> None:
     """Write one band of linear intensity as a COG on exactly the given grid.
 
@@ -37,15 +44,38 @@ def write_cog(
     path : Path
         Name of the finished file. It appears complete or not at all.
     pixels : iterable of (Window, ndarray of float32)
-        Parts of the image in any order, together covering it once; NaN = nodata.
+        All tiles of ``tile_grid(grid.shape, tile_px)`` in any order; NaN = nodata.
     grid : Grid
         Size, CRS and affine or ground control points; written unchanged.
+    tile_px : int
+        Edge of the tiles, a multiple of 256.
     description : str
         Name of the band, e.g. ``gamma0 vv``.
     tags : dict of str
-        Written into the file's metadata before the pixels.
-    n_threads : int
-        Threads of the compressor.
+        Metadata of the file.
+    """
+    with _unfinished(path) as folder:
+        layout = layout_of(folder / "0", grid, tile_px)
+        for window, values in pixels:
+            tile = Tile(window.y0 // tile_px, window.x0 // tile_px, window)
+            write_piece(layout, tile, values)
+        finish_cog(path, layout, grid, description=description, tags=tags)
+
+
+def layout_of(folder: Path, grid: Grid, tile_px: int) -> Layout:
+    """Return how an image of this size lies in pieces."""
+    return Layout(folder, grid.shape, tile_px, choose_block_px(grid.shape, tile_px))
+
+
+def finish_cog(
+    path: Path,
+    layout: Layout,
+    grid: Grid,
+    *,
+    description: str = "",
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Put a COG together from its pieces; parameters as for :func:`write_cog`.
 
     Raises
     ------
@@ -54,67 +84,51 @@ def write_cog(
 
     Notes
     -----
-    Overviews are averages of linear intensity, valid pixels only. Memory: one part and
-    GDAL's block cache (128 MiB).
+    Overviews are averages of linear intensity, valid pixels only, each of the one before.
     """
-    import rasterio
-    from rasterio.shutil import copy
-
-    striped, unchecked = (path.with_name(f".{path.name}.{part}.tif") for part in ("part", "cog"))
-    options = {"GDAL_CACHEMAX": CACHE_MAX_BYTES, "GDAL_TIFF_INTERNAL_MASK": False}
-    try:
-        with rasterio.Env(**options):
-            _stream_pixels(striped, pixels, grid, description, tags or {})
-            copy(
-                str(striped), str(unchecked), driver="COG", compress="DEFLATE", predictor="YES",
-                blocksize=choose_block_px(grid.shape), overview_resampling="AVERAGE",
-                num_threads=str(n_threads), bigtiff="IF_SAFER",
-            )  # fmt: skip
+    with _unfinished(path) as folder:
+        layouts = [layout]
+        while (above := layouts[-1].above(folder / str(len(layouts)))) is not None:
+            gather(layouts[-1], above)
+            layouts.append(above)
+        levels = [(one, i, level) for one in layouts for i, level in enumerate(measure_levels(one))]
+        header = tiff.make_header([level for *_, level in levels],
+                                  _describe(grid, description, tags or {}))  # fmt: skip
+        unchecked = folder / "cog.tif"
+        with unchecked.open("wb") as file:
+            file.write(header)
+            for one, i, _ in reversed(levels):
+                for block in read_blocks(one, i):
+                    file.writelines(tiff.wrap_block(block))
         check_cog(unchecked)
         unchecked.replace(path)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """Give a folder beside a file that is being made, and remove it in the end."""
+    folder = path.with_name(f".{path.name}.part")
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
     finally:
-        for leftover in (striped, unchecked):
-            leftover.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def choose_block_px(shape: Shape) -> int:
-    """Return the edge of a block: 512, or 256 where an overview is exactly one block wide.
+def _describe(grid: Grid, description: str, tags: dict[str, str]) -> dict[int, tiff.Field]:
+    """Let GDAL say in its own words what georeference and tags are, in a file without pixels."""
+    from rasterio.io import MemoryFile
 
-    Validators take an image as wide as its block for an untiled one.
-    """
-    width, height = shape.x, shape.y
-    while width > BLOCK_PX or height > BLOCK_PX:
-        if width == BLOCK_PX:
-            return BLOCK_PX // 2
-        width, height = width // 2, height // 2
-    return BLOCK_PX
-
-
-def _stream_pixels(
-    path: Path,
-    pixels: Iterable[tuple[Window, NDArray[np.float32]]],
-    grid: Grid,
-    description: str,
-    tags: dict[str, str],
-) -> None:
-    import rasterio
-    from rasterio import windows
-
-    profile = {
-        "driver": "GTiff", "width": grid.shape.x, "height": grid.shape.y, "count": 1,
-        "dtype": "float32", "nodata": np.nan, "tiled": True, "blockxsize": BLOCK_PX,
-        "blockysize": BLOCK_PX, "compress": "ZSTD", "zstd_level": 1, "predictor": 3,
-        "bigtiff": "IF_SAFER",
-    }  # fmt: skip
-    with without_georeference_warning(), rasterio.open(path, "w", **profile) as raster:
-        _set_georeference(raster, grid)
-        raster.update_tags(**tags)
-        raster.units = ("1",)
-        if description:
-            raster.set_band_description(1, description)
-        for window, values in pixels:
-            place = windows.Window(window.x0, window.y0, window.shape.x, window.shape.y)
-            raster.write(values, 1, window=place)
+    profile = {"driver": "GTiff", "width": 1, "height": 1, "count": 1, "dtype": "float32",
+               "nodata": np.nan, "bigtiff": "NO"}  # fmt: skip
+    with MemoryFile() as memory:
+        with without_georeference_warning(), memory.open(**profile) as raster:
+            _set_georeference(raster, grid)
+            raster.update_tags(**tags)
+            raster.units = ("1",)
+            if description:
+                raster.set_band_description(1, description)
+        return tiff.read_fields(memory.getbuffer())
 
 
 def _set_georeference(raster: object, grid: Grid) -> None:

@@ -1,4 +1,4 @@
-"""Unfinished images: a sharded Zarr store in which the tile grid is the shard grid.
+"""The temporal summary of a run: a sharded Zarr store in which the tile grid is the shard grid.
 
 Each tile task writes exactly one shard, so no two writers ever meet, a shard file that
 exists is complete (the store renames it into place), and the shards are the ledger from
@@ -15,25 +15,23 @@ from numpy.typing import NDArray
 from sarstack.tiles import Shape, Tile, Window
 
 INNER_CHUNK_PX = 512
-# A value no image contains: a tile that was never written cannot pass for nodata.
+# A value no summary contains: a tile that was never written cannot pass for nodata.
 UNWRITTEN = float("inf")
 
 
-def create_array(path: str, n_layers: int, scene: Shape, tile_px: int, depth: int = 1) -> None:
-    """Create one array of unfinished layers, unless it exists.
+def create_array(path: str, depth: int, scene: Shape, tile_px: int) -> None:
+    """Create the array of a summary, unless it exists.
 
     Parameters
     ----------
     path : str
         Folder of the array.
-    n_layers : int
-        Length of the first axis (dates, or channels of a summary).
+    depth : int
+        Channels of the summary.
     scene : Shape
         Rows and columns.
     tile_px : int
         Edge of a tile, which is the edge of a shard.
-    depth : int
-        Layers that one tile writes together.
     """
     import zarr
 
@@ -42,7 +40,7 @@ def create_array(path: str, n_layers: int, scene: Shape, tile_px: int, depth: in
     inner = INNER_CHUNK_PX if tile_px % INNER_CHUNK_PX == 0 else tile_px
     zarr.create_array(
         path,
-        shape=(n_layers, *scene),
+        shape=(depth, *scene),
         chunks=(1, inner, inner),
         shards=(depth, tile_px, tile_px),
         dtype="float32",
@@ -63,25 +61,25 @@ def _open_as_created(path: str, _created_ns: int) -> Any:
     return zarr.open_array(path, mode="r+")
 
 
-def has_tile(path: str, layer: int, tile: Tile) -> bool:
+def has_tile(path: str, tile: Tile) -> bool:
     """Tell whether a tile was finished, now or by an interrupted run."""
-    return Path(path, "c", str(layer), str(tile.row), str(tile.column)).exists()
+    return Path(path, "c", "0", str(tile.row), str(tile.column)).exists()
 
 
-def write_tile(path: str, layers: slice, tile: Tile, values: NDArray[np.float32]) -> None:
-    """Write one whole shard, shape (layers, y, x)."""
-    _open(path)[(layers, *tile.window.slices)] = values
+def write_tile(path: str, tile: Tile, values: NDArray[np.float32]) -> None:
+    """Write one whole shard, shape (depth, y, x)."""
+    _open(path)[(slice(None), *tile.window.slices)] = values
 
 
-def read_window(path: str, layers: slice, window: Window) -> NDArray[np.float32]:
-    """Read finished pixels, shape (layers, y, x).
+def read_window(path: str, window: Window) -> NDArray[np.float32]:
+    """Read finished pixels, shape (depth, y, x).
 
     Raises
     ------
     RuntimeError
         If a tile in the window was never written: a bug in the order of tasks.
     """
-    values: NDArray[np.float32] = _open(path)[(layers, *window.slices)]
+    values: NDArray[np.float32] = _open(path)[(slice(None), *window.slices)]
     if np.isinf(values).any():
         raise RuntimeError(f"{path}: window {window} holds tiles that were not computed")
     return values

@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack import scratch
-from sarstack.cog import write_cog, write_db_view
+from sarstack.cog import finish_cog, write_db_view
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.labels import LABELS, add_dates, finish_labels, multilook
+from sarstack.pieces import Layout, read_extra, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
-from sarstack.tiles import Shape, Tile, Window, sample_windows, tile_grid
+from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 GDAL_CACHE_BYTES = 64 * 2**20
 # Dates that labels read before they are added up: more save little, and cost memory.
@@ -96,13 +97,11 @@ def despeckle_tile(
     despeckler: Despeckler,
     raster: Raster,
     statistics: SceneStatistics,
-    scene: Shape,
     tile: Tile,
-    layer: int,
-    target: str,
+    layout: Layout,
     summary: str = "",
 ) -> TileRecord:
-    """Read one tile of one date with its halo, despeckle it, write its shard.
+    """Read one tile of one date with its halo, despeckle it, write its piece.
 
     Parameters
     ----------
@@ -112,23 +111,22 @@ def despeckle_tile(
         The image.
     statistics : SceneStatistics
         Of the whole scene at this date.
-    scene : Shape
-        Size of the scene.
     tile : Tile
         What to compute.
-    layer : int
-        Date's place in the scratch array.
-    target, summary : str
-        Scratch array to write, and the one that holds the temporal summary (if any).
+    layout : Layout
+        Of the result's pieces.
+    summary : str
+        Scratch array that holds the temporal summary, if any.
     """
     start = time.perf_counter()
+    scene, window = layout.scene, tile.window
     with worker_settings(despeckler):
-        outer = despeckler.reach(tile.window, scene)
+        outer = despeckler.reach(window, scene)
         block = raster.read(outer)
-        known = scratch.read_window(summary, slice(None), outer) if summary else None
-        result = despeckle_window(block, outer, tile.window, scene, despeckler, statistics, known)
-        scratch.write_tile(target, slice(layer, layer + 1), tile, result[np.newaxis])
-    before = block[tile.window.inside(outer)]
+        known = scratch.read_window(summary, outer) if summary else None
+        result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
+        write_piece(layout, tile, result, dict(_cut_samples(result, window, scene)))
+    before = block[window.inside(outer)]
     return TileRecord(
         n_valid=int(np.isfinite(result).sum()),
         sum_before=float(np.nansum(before, dtype=np.float64)),
@@ -136,6 +134,29 @@ def despeckle_tile(
         seconds=time.perf_counter() - start,
         peak_bytes=peak_memory_bytes(),
     )
+
+
+def _cut_samples(
+    result: NDArray[np.float32], window: Window, scene: Shape
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the parts of the scene's sample windows that lie in a tile, by their number."""
+    for number, sample in enumerate(sample_windows(scene)):
+        common = sample.overlap(window)
+        if common is not None:
+            yield str(number), result[common.inside(window)]
+
+
+def _join_samples(layout: Layout) -> list[NDArray[np.float32]]:
+    """Return the sample windows of a result whose tiles are all computed."""
+    windows = sample_windows(layout.scene)
+    samples = [np.full(window.shape, np.nan, np.float32) for window in windows]
+    for tile in layout.tiles():
+        for name, part in read_extra(layout, tile).items():
+            window = windows[int(name)]
+            common = window.overlap(tile.window)
+            if common is not None:
+                samples[int(name)][common.inside(window)] = part
+    return samples
 
 
 def summarise_tile(
@@ -165,44 +186,26 @@ def summarise_tile(
                 problems.append(str(failure))
                 continue
             total += contribute_window(block, outer, tile.window, scene, despeckler, statistics)
-        scratch.write_tile(target, slice(None), tile, total.astype(np.float32))
+        scratch.write_tile(target, tile, total.astype(np.float32))
     return problems
 
 
 def finish_image(
-    source: str,
-    layer: int,
-    grid: Grid,
-    tile_px: int,
-    output: str,
-    description: str,
-    tags: dict[str, str],
+    layout: Layout, grid: Grid, output: str, description: str, tags: dict[str, str]
 ) -> ImageRecord:
     """Make the COG and its dB view of one image whose tiles are all computed.
 
-    The shards are removed once the finished file stands under its name.
+    The pieces are removed once the finished file stands under its name.
     """
     start = time.perf_counter()
     path = Path(output)
-
-    def read(window: Window) -> NDArray[np.float32]:
-        return scratch.read_window(source, slice(layer, layer + 1), window)[0]
-
-    windows = sample_windows(grid.shape)
-    after = combine_samples(
-        [
-            sample_speckle(
-                scratch.read_window(source, slice(layer, layer + 1), w)[0] for w in windows
-            )
-        ]
-    )[0]
+    after = combine_samples([sample_speckle(_join_samples(layout))])[0]
     enl_after = after.looks if after.looks_source == "estimated" else None
     known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
     with worker_settings():
-        pixels = ((t.window, read(t.window)) for t in tile_grid(grid.shape, tile_px))
-        write_cog(path, pixels, grid, description=description, tags=tags | known)
+        finish_cog(path, layout, grid, description=description, tags=tags | known)
         write_db_view(path, grid, description)
-    shutil.rmtree(Path(source, "c", str(layer)), ignore_errors=True)
+    shutil.rmtree(layout.folder, ignore_errors=True)
     seconds = time.perf_counter() - start
     return ImageRecord(output, enl_after, seconds, peak_memory_bytes())
 

@@ -51,7 +51,8 @@ def write_stack(folder: Path, side_px: int, n_dates: int) -> Path:
     for date, name in enumerate(names):
         path = unfinished / name
         if date < N_DIFFERENT:
-            write_cog(path, draw_parts(grid.shape, date), grid, description="gamma0 vv")
+            write_cog(path, draw_parts(grid.shape, date), grid, tile_px=PART_PX,
+                      description="gamma0 vv")  # fmt: skip
         else:
             _link(unfinished / names[date % N_DIFFERENT], path)
     unfinished.rename(stack)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
-from sarstack.cog import BLOCK_PX
 from sarstack.inference import choose_device, choose_precision
+from sarstack.pieces import BLOCK_PX, compress
 
 CONVOLUTIONS = ((64, 256), (128, 128))
 """Channels and side of what despecknet's 3x3 layers see of a cell of 512 pixels."""
@@ -124,23 +124,10 @@ def read_pixels(paths: Sequence[Path], n_threads: int = 1, tile_px: int = READ_P
 
 
 def deflate(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
-    """Make a stage that compresses an image in memory as our COGs are: GDAL's deflate."""
-    from rasterio.io import MemoryFile
-    from rasterio.transform import from_origin
-
-    height, width = pixels.shape
-    profile = {
-        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "float32",
-        "tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "compress": "DEFLATE",
-        "predictor": 3, "transform": from_origin(4e5, 5.4e6, 10, 10),
-    }  # fmt: skip
-
-    def work(_: int) -> None:
-        with MemoryFile() as file, file.open(**profile) as raster:
-            raster.write(pixels, 1)
-
+    """Make a stage that compresses an image in memory as tiles of ours are, by GDAL's deflate."""
     name = _with_threads("deflate", n_threads)
-    return Stage(name, in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
+    run = in_threads(lambda _: list(compress(pixels, BLOCK_PX)), n_threads)
+    return Stage(name, run, {BYTES: pixels.nbytes * n_threads})
 
 
 def _with_threads(name: str, n_threads: int) -> str:

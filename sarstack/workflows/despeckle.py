@@ -148,7 +148,7 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
     found = _read_json(manifest)
     wanted = {key: str(value) for key, value in settings.items()}
     # A run that ended before its first tile (no cluster, no space) binds nobody.
-    new = found is None or not any(run.folder.glob("*/c/*"))
+    new = found is None or not any(run.folder.glob("*/*/*/*"))
     if new or (overwrite and found != wanted):
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
@@ -164,12 +164,10 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
         )
     else:
         LOGGER.info("continuing an interrupted run")
-    n_dates, scene = len(plan.stack.dates), plan.stack.grid.shape
-    for polarisation in {image.polarisation for image in plan.images}:
-        scratch.create_array(run.pixels(polarisation), n_dates, scene, plan.config.tile_px)
-        if depth := plan.despeckler.n_summary:
+    if depth := plan.despeckler.n_summary:
+        for polarisation in {image.polarisation for image in plan.images}:
             path = run.summary(polarisation)
-            scratch.create_array(path, depth, scene, plan.config.tile_px, depth)
+            scratch.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
 
 
 def _read_json(path: Path) -> Any:
@@ -230,7 +228,7 @@ def _summarise(run: Run, workers: Workers) -> None:
             images = tuple((r, known[i]) for i, r in enumerate(rasters) if r and i in known)
             path = run.summary(polarisation)
             for tile in tile_grid(scene, plan.config.tile_px):
-                if not scratch.has_tile(path, 0, tile):
+                if not scratch.has_tile(path, tile):
                     arguments = (plan.despeckler, images, scene, tile, path)
                     yield Task(tasks.summarise_tile, arguments, tile)
 
@@ -247,16 +245,13 @@ def _summarise(run: Run, workers: Workers) -> None:
 def _compute(run: Run, workers: Workers) -> None:
     """Despeckle all tiles, and finish each image as soon as its last tile is done."""
     plan = run.plan
-    scene, tile_px = plan.stack.grid.shape, plan.config.tile_px
     left: Counter[Path] = Counter()
     ready: list[Image] = []
 
     def jobs() -> Iterator[Task]:
         for image in run.todo():
-            path = run.pixels(image.polarisation)
-            tiles = [
-                t for t in tile_grid(scene, tile_px) if not scratch.has_tile(path, image.layer, t)
-            ]
+            layout = run.layout(image)
+            tiles = [tile for tile in layout.tiles() if not layout.path(tile).exists()]
             left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
@@ -290,18 +285,16 @@ def _compute(run: Run, workers: Workers) -> None:
 
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
-    plan = run.plan
+    despeckler = run.plan.despeckler
     known = run.statistics[image.polarisation][image.layer]
-    summary = run.summary(image.polarisation) if plan.despeckler.n_summary else ""
-    arguments = (plan.despeckler, image.raster, known, plan.stack.grid.shape, tile, image.layer,
-                 run.pixels(image.polarisation), summary)  # fmt: skip
+    summary = run.summary(image.polarisation) if despeckler.n_summary else ""
+    arguments = (despeckler, image.raster, known, tile, run.layout(image), summary)
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 
 def _finish_task(run: Run, image: Image) -> Task:
-    plan = run.plan
-    description = f"{plan.stack.calibration} {image.polarisation}".strip()
-    source = run.pixels(image.polarisation)
-    arguments = (source, image.layer, plan.stack.grid, plan.config.tile_px, str(image.output),
-                 description, make_tags(run, image))  # fmt: skip
+    stack = run.plan.stack
+    description = f"{stack.calibration} {image.polarisation}".strip()
+    arguments = (run.layout(image), stack.grid, str(image.output), description,
+                 make_tags(run, image))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))
