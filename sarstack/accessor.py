@@ -85,7 +85,7 @@ class DespeckAccessor:
 
         Parameters
         ----------
-        rule, threshold, quantile : see `sarstack.labels.finish_labels`
+        rule, threshold, quantile : see `sarstack.labels.mark_stable`
             Rule of the stable mask.
         multilook_px : int
             Odd width of a spatial mean of each date before the statistics.

@@ -20,7 +20,11 @@ from sarstack.sampling import sample_dates
 from sarstack.speckle import combine_samples, spread_dates, stable_threshold
 from sarstack.tiles import strips
 
-LABELS = ("mean", "std", "count", "cv", "stable")
+STATISTICS = ("mean", "std", "count", "cv")
+LABELS = (*STATISTICS, "stable")
+VARIATION = {"cv": "cv", "paper": "std"}
+"""What each rule of the stable mask looks at, beside the number of dates."""
+
 DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "mean": {"long_name": "temporal mean of intensity", "units": "1", "cell_methods": "time: mean"},
@@ -74,49 +78,75 @@ def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]
 
     Notes
     -----
-    Strip by strip, all dates at once: what is computed stays in the processor's cache, and
-    nodata is looked for once, in the sum. Zeros in its place change no bit of other pixels.
+    Strip by strip, all dates at once: the sums of a strip stay in the processor's cache.
     """
     for rows in strips(moments.shape[1:]):
-        values = [date[rows] for date in dates]
-        count: int | NDArray[np.int64] = len(values)
-        total, squares = _add_up(values)
-        if not np.isfinite(squares).all():
-            valid = [np.isfinite(value) for value in values]
-            count = np.sum(valid, axis=0)
-            total, squares = _add_up(
-                [np.where(*pair, 0) for pair in zip(valid, values, strict=True)]
-            )
-        for moment, added in zip(moments[:, rows], (count, total, squares), strict=True):
-            moment += added
-
-
-def _add_up(values: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float64], ...]:
-    """Return sum and sum of squares; not finite where a value is not."""
-    total, squares, exact = np.zeros((3, *values[0].shape))
-    with np.errstate(invalid="ignore"):
-        for value in values:
+        count, total, squares = moments[:, rows]
+        n_known: Any = 0
+        exact = np.empty_like(total)
+        for date in dates:
+            value = date[rows]
+            # Two quick passes tell that all is known, which is the rule; NaN is neither.
+            if value.min() > -np.inf and value.max() < np.inf:
+                n_known = n_known + 1
+            else:
+                valid = np.isfinite(value)
+                n_known = n_known + valid
+                value = np.where(valid, value, 0)
             np.copyto(exact, value)
             total += exact
             np.multiply(exact, exact, out=exact)
             squares += exact
-    return total, squares
+        count += n_known
 
 
-def finish_labels(
-    moments: NDArray[np.float64],
-    *,
-    looks: float,
-    rule: str = "cv",
-    threshold: float = 0.1,
-    quantile: float = 0.99,
-) -> dict[str, NDArray[np.generic]]:
-    """Turn moments into labels.
+def statistics(moments: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+    """Turn moments into temporal statistics.
 
     Parameters
     ----------
     moments : ndarray, shape (3, y, x), float64
         From :func:`add_dates` over all dates.
+
+    Returns
+    -------
+    dict of ndarray, shape (y, x)
+        ``mean`` (NaN where no date is valid), ``std`` and ``cv`` (NaN below two valid
+        dates), ``count``.
+    """
+    shape = moments.shape[1:]
+    found = {name: np.empty(shape, DTYPES[name]) for name in STATISTICS}
+    for rows in strips(shape):
+        count, total, squares = moments[:, rows]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = total / count
+            # Rounding can push the difference a hair below zero on constant pixels; of one
+            # date alone, it is 0 / 0.
+            variance = np.maximum(squares - total * mean, 0) / (count - 1)
+            std = np.sqrt(variance, out=variance)
+            cv = std / np.abs(mean)
+        for name, values in zip(STATISTICS, (mean, std, count, cv), strict=True):
+            found[name][rows] = values
+    return found
+
+
+def mark_stable(
+    variation: NDArray[np.float32],
+    count: NDArray[np.uint16],
+    *,
+    looks: float,
+    rule: str = "cv",
+    threshold: float = 0.1,
+    quantile: float = 0.99,
+) -> NDArray[np.uint8]:
+    """Mark pixels that vary no more than speckle.
+
+    Parameters
+    ----------
+    variation : ndarray, shape (y, x), float32
+        Coefficient of variation, or standard deviation for the rule ``paper``.
+    count : ndarray, shape (y, x), uint16
+        Number of valid dates.
     looks : float
         Equivalent number of looks of the speckle.
     rule : {"cv", "paper"}
@@ -129,36 +159,27 @@ def finish_labels(
 
     Returns
     -------
-    dict of ndarray, shape (y, x)
-        ``mean`` (NaN where no date is valid), ``std`` and ``cv`` (NaN below two valid
-        dates), ``count``, ``stable`` (0 or 1; 0 below two valid dates).
+    ndarray, shape (y, x), uint8
+        0 or 1; 0 below two valid dates.
     """
-    n_dates = int(moments[0].max(initial=0))
-    limit = _known_threshold(looks, n_dates, quantile) if rule == "cv" and n_dates else None
-    labels = {name: np.empty(moments.shape[1:], DTYPES[name]) for name in LABELS}
-    for rows in strips(moments.shape[1:]):
-        n, total, squares = moments[:, rows]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = total / n
-            # Rounding can push the difference a hair below zero on constant pixels.
-            std = np.maximum(squares - total * mean, 0)
-            # 0 / 0 is NaN: one date alone has no spread.
-            np.sqrt(np.divide(std, n - 1, out=std), out=std)
-            cv = std / np.abs(mean)
-            stable = std <= threshold if limit is None else cv**2 <= _look_up(limit, n)
-        for name, values in zip(LABELS, (mean, std, n, cv, stable), strict=True):
-            labels[name][rows] = values
-    return labels
+    if rule == "paper":
+        return np.asarray(variation <= threshold, np.uint8)
+    limit = np.sqrt(_known_threshold(looks, int(count.max(initial=1)), quantile))
+    return np.asarray(variation <= limit.astype(np.float32)[count], np.uint8)
 
 
 # Drawn from a simulation, and asked for by every tile.
 _known_threshold = lru_cache(maxsize=256)(stable_threshold)
 
 
-def _look_up(limit: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the entry for each count; nearly always one for all."""
-    first = int(n[0, 0])
-    return limit[[[first]]] if (n == first).all() else limit[n.astype(np.intp)]
+def finish_labels(
+    moments: NDArray[np.float64], *, rule: str = "cv", **options: float
+) -> dict[str, NDArray[np.generic]]:
+    """Turn moments into all labels: :func:`statistics`, and :func:`mark_stable` as ``stable``."""
+    found: dict[str, Any] = statistics(moments)
+    return found | {
+        "stable": mark_stable(found[VARIATION[rule]], found["count"], rule=rule, **options)
+    }
 
 
 def mean_without(

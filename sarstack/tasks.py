@@ -21,7 +21,6 @@ from sarstack.cog import finish_cog, write_db_view
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
-from sarstack.labels import LABELS, add_dates, finish_labels, multilook
 from sarstack.pieces import Layout, read_extra, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
@@ -29,8 +28,6 @@ from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sa
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 GDAL_CACHE_BYTES = 64 * 2**20
-# Dates that labels read before they are added up: more save little, and cost memory.
-DATES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -85,12 +82,10 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def sample_image(raster: Raster, scene: Shape, multilook_px: int = 1) -> SpeckleSample:
-    """Measure the speckle of one image, multilooked or not, on the sample windows."""
+def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
+    """Measure the speckle of one image on the sample windows."""
     with worker_settings():
-        return sample_speckle(
-            multilook(raster.read(window), multilook_px) for window in sample_windows(scene)
-        )
+        return sample_speckle(raster.read(window) for window in sample_windows(scene))
 
 
 def despeckle_tile(
@@ -208,45 +203,3 @@ def finish_image(
     shutil.rmtree(layout.folder, ignore_errors=True)
     seconds = time.perf_counter() - start
     return ImageRecord(output, enl_after, seconds, peak_memory_bytes())
-
-
-def has_label(store: str, layer: int, tile: Tile) -> bool:
-    """Tell whether the labels of a tile are complete (the stable mask is written last)."""
-    return Path(store, "stable", "c", str(layer), str(tile.row), str(tile.column)).exists()
-
-
-def label_tile(
-    rasters: tuple[Raster, ...],
-    scene: Shape,
-    tile: Tile,
-    layer: int,
-    store: str,
-    looks: float,
-    rule: str,
-    threshold: float,
-    quantile: float,
-    multilook_px: int,
-) -> int:
-    """Compute the labels of one tile and polarisation, reading the dates one by one.
-
-    Returns
-    -------
-    int
-        Peak memory of the worker, bytes.
-    """
-    import zarr
-
-    outer = tile.window.expand(multilook_px // 2, scene)
-    moments = np.zeros((3, *tile.window.shape))
-    with worker_settings():
-        for first in range(0, len(rasters), DATES_AT_ONCE):
-            some = rasters[first : first + DATES_AT_ONCE]
-            dates = [multilook(raster.read(outer), multilook_px) for raster in some]
-            add_dates(moments, [date[tile.window.inside(outer)] for date in dates])
-    labels = finish_labels(moments, looks=looks, rule=rule, threshold=threshold, quantile=quantile)
-    # A tile without data must leave its mark as well, or it would be computed again.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for name in LABELS:
-            array = zarr.open_array(f"{store}/{name}", mode="r+")
-            array[(layer, *tile.window.slices)] = labels[name]
-    return peak_memory_bytes()

@@ -14,7 +14,15 @@ from simulated_stack import SimulatedStack, read_tif
 
 from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
-from sarstack.labels import add_dates, finish_labels, label_arrays, mean_without, multilook
+from sarstack.labels import (
+    LABELS,
+    add_dates,
+    finish_labels,
+    label_arrays,
+    mean_without,
+    multilook,
+    statistics,
+)
 from sarstack.speckle import measure_scene
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
@@ -161,32 +169,81 @@ def test_an_interrupted_run_continues_and_computes_only_what_is_missing(
     settings = {"stack": str(stack.folder), "tile_px": 256, "workers": 1}
     whole = build_labels(LabelsConfig.make(**settings, output=str(tmp_path / "whole.zarr")))
     config = LabelsConfig.make(**settings, output=str(tmp_path / "cut.zarr"))
-    real, computed = module.tasks.label_tile, []
+    real, computed = module.label_tasks.label_tile, []
 
-    def interrupted(*arguments: object) -> int:
+    def interrupted(*arguments: object) -> object:
         if len(computed) == 3:
             raise KeyboardInterrupt
         result = real(*arguments)
         computed.append(arguments[2:4])
         return result
 
-    monkeypatch.setattr(module.tasks, "label_tile", interrupted)
+    monkeypatch.setattr(module.label_tasks, "label_tile", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_labels(config)
     assert not (tmp_path / "cut.zarr").exists(), "a finished-looking store is finished"
     before = list(computed)
     computed.clear()
 
-    def counted(*arguments: object) -> int:
+    def counted(*arguments: object) -> object:
         computed.append(arguments[2:4])
         return real(*arguments)
 
-    monkeypatch.setattr(module.tasks, "label_tile", counted)
+    monkeypatch.setattr(module.label_tasks, "label_tile", counted)
     resumed = build_labels(config)
     assert not set(before) & set(computed), "finished tiles are not computed again"
     assert len(before) + len(computed) == 2 * 6
-    for name in ("mean", "std", "count", "cv", "stable"):
-        np.testing.assert_array_equal(open_labels(resumed)[name], open_labels(whole)[name])
+    assert_same_labels(resumed, whole)
+
+
+@pytest.mark.parametrize("multilook_px", [1, 3])
+def test_the_size_of_a_tile_changes_no_bit(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, multilook_px: int
+) -> None:
+    """Sample windows of a scene this large lie across the borders of tiles."""
+    stack = make_stack(shape=(1610, 300))
+    whole, *others = (
+        build_labels(
+            LabelsConfig.make(
+                stack=str(stack.folder), output=str(tmp_path / f"{tile_px}.zarr"),
+                tile_px=tile_px, multilook_px=multilook_px, polarisations=["vv"],
+            )
+        )
+        for tile_px in (2048, 512, 256)
+    )  # fmt: skip
+    for other in others:
+        assert_same_labels(other, whole)
+
+
+def assert_same_labels(found: Path, expected: Path) -> None:
+    labels, others = open_labels(found), open_labels(expected)
+    assert labels.attrs["looks"] == others.attrs["looks"]
+    for name in LABELS:
+        np.testing.assert_array_equal(labels[name], others[name])
+
+
+@pytest.mark.parametrize("n_dates", [2, 7, 24])
+def test_a_constant_pixel_has_no_spread(n_dates: int) -> None:
+    constant = np.geomspace(1e-4, 1e4, 300, dtype=np.float32).reshape(15, 20)
+    moments = np.zeros((3, 15, 20))
+    add_dates(moments, [constant] * n_dates)
+    found = statistics(moments)
+    np.testing.assert_array_equal(found["mean"], constant)
+    np.testing.assert_array_equal(found["std"], 0)
+
+
+def test_a_hole_changes_no_bit_of_its_neighbours() -> None:
+    cube = np.random.default_rng(3).gamma(4, 0.25, (5, 40, 40)).astype(np.float32)
+    whole, holed = np.zeros((2, 3, 40, 40))
+    add_dates(whole, list(cube))
+    cube[1:4, 7, 7] = np.nan
+    cube[2, 8, 8] = np.inf
+    add_dates(holed, list(cube))
+    known = np.ones((40, 40), bool)
+    known[7, 7] = known[8, 8] = False
+    np.testing.assert_array_equal(holed[:, known], whole[:, known])
+    assert holed[0, 7, 7] == 2
+    assert holed[0, 8, 8] == 4
 
 
 def test_existing_labels_and_other_settings_are_refused(

@@ -88,8 +88,7 @@ class Raster:
         plain = stored.dtype == np.float32 and self._is_plain
         intensity = stored if plain else np.empty(stored.shape, np.float32)
         for rows in strips(stored.shape):
-            # Most strips hold data only: two passes tell (NaN is below and above nothing).
-            if not (plain and stored[rows].min() > 0 and stored[rows].max() < np.inf):
+            if not (plain and _all_known(stored[rows])):
                 intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
         return intensity
 
@@ -98,6 +97,12 @@ class Raster:
         """Whether every finite float32 above zero is an intensity as it stands."""
         packed = self.gain != 1 or self.offset != 0
         return self.scale == "linear" and not packed and not any(tag > 0 for tag in self.nodata)
+
+
+def _all_known(values: NDArray[np.float32]) -> bool:
+    """Tell that every number is an intensity or NaN, as is the rule, in two quick passes."""
+    low, high = (extreme.reduce(values, axis=None) for extreme in (np.fmin, np.fmax))
+    return not (low <= 0 or high == np.inf)
 
 
 def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
