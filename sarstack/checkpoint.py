@@ -21,12 +21,16 @@ _STATE_KEY = "sarstack-training"
 
 @dataclass
 class TrainingState:
-    """Where the loop stands; the part of a checkpoint that is not tensors."""
+    """Where the loop stands; the part of a checkpoint that is not tensors.
+
+    `stopped` says why it ended before its last step.
+    """
 
     step: int = 0
     best_step: int = -1
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
 
 
 def copy_weights(network: "torch.nn.Module") -> dict[str, "Tensor"]:
@@ -91,9 +95,7 @@ def resume(
     path = folder / CHECKPOINT
     if not path.exists():
         return TrainingState(), copy_weights(network)
-    from safetensors.torch import load_file
-
-    known = json.loads(read_header(path).get("__metadata__", {}).get(_STATE_KEY, "{}"))
+    known = _read_state(path)
     if known.get("settings") != settings:
         raise ResumeMismatchError(
             "an unfinished training in this folder was started with other settings",
@@ -101,10 +103,7 @@ def resume(
             where=str(path),
             do="use the same settings, or another folder",
         )
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimiser": {}}
-    for key, value in load_file(str(path)).items():
-        group, _, name = key.partition("/")
-        groups[group][name] = value
+    groups = _read_tensors(path)
     network.load_state_dict(groups["network"])
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in groups["optimiser"].items():
@@ -114,3 +113,29 @@ def resume(
     whole["state"] = moments
     optimiser.load_state_dict(whole)
     return TrainingState(**known["state"]), groups["best"]
+
+
+def last_step(folder: Path) -> int:
+    """Return the step of the checkpoint in a folder; 0 if there is none."""
+    path = folder / CHECKPOINT
+    return int(_read_state(path)["state"]["step"]) if path.exists() else 0
+
+
+def best_weights(folder: Path) -> dict[str, "Tensor"]:
+    """Return the weights of the best validation, from the checkpoint in a folder."""
+    return _read_tensors(folder / CHECKPOINT)["best"]
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    text = read_header(path).get("__metadata__", {}).get(_STATE_KEY, "{}")
+    return dict(json.loads(text))
+
+
+def _read_tensors(path: Path) -> dict[str, dict[str, "Tensor"]]:
+    from safetensors.torch import load_file
+
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "best": {}, "optimiser": {}}
+    for key, value in load_file(str(path)).items():
+        group, _, name = key.partition("/")
+        groups[group][name] = value
+    return groups

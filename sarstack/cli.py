@@ -79,10 +79,9 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _add_options(command, options)
 
 
-def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of jobs that go over a stack tile by tile."""
+def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of jobs on the workers one chooses."""
     options = [
-        click.option("--tile-px", type=int, help="Edge of a tile, a multiple of 256."),
         click.option("--cluster", is_flag=False, flag_value="local", default=None,
                      metavar="[ADDRESS]",
                      help="Alone: a Dask cluster on this machine. With an address "
@@ -90,6 +89,12 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--workers", type=int, help="Worker processes or threads; default all cores."),
     ]  # fmt: skip
     return selection_options(_add_options(command, options))
+
+
+def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of jobs that go over a stack tile by tile."""
+    tile = click.option("--tile-px", type=int, help="Edge of a tile, a multiple of 256.")
+    return tile(worker_options(command))
 
 
 def _add_options(command: Callable[..., Any], options: list[Any]) -> Callable[..., Any]:
@@ -247,13 +252,14 @@ def _parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
 @click.option("--patch-px", type=int, help="Edge of a patch.")
 @click.option("--learning-rate", type=float, help="Of Adam; 1e-3 suits --start scratch.")
 @click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
-@selection_options
+@worker_options
 def train_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
     """Train the network on a stack, supervised by the labels of its other dates.
 
-    An interrupted training continues from its checkpoint.
+    An interrupted training continues from its checkpoint. With --cluster every worker
+    computes its share of each batch; the result is that of one process.
 
     \b
     Example:
@@ -278,7 +284,7 @@ def train_command(
 @click.option("--patch-px", type=int, help="Edge of a patch.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
-@selection_options
+@worker_options
 def finetune_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
@@ -286,7 +292,8 @@ def finetune_command(
 
     With 4 dates or more it learns from the other dates and is judged by them at held-out
     places; else it is the paper's phase 2. Both stop on the statistics of the ratio image, and
-    keep the weights one started from where nothing was better.
+    keep the weights one started from where nothing was better. An interrupted tuning
+    continues. With --cluster every worker computes its share of each batch.
 
     \b
     Example:

@@ -96,14 +96,19 @@ class SelectionConfig(BaseModel):
         return config
 
 
-class StackConfig(SelectionConfig):
-    """A job that goes over the stack tile by tile, on the workers one chooses."""
+class WorkersConfig(SelectionConfig):
+    """A job on the workers one chooses."""
 
-    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
     cluster: str | None = Field(
         None, description="local, or the address or file of a running Dask scheduler"
     )
     workers: int | None = Field(None, gt=0, description="processes or threads; default all cores")
+
+
+class StackConfig(WorkersConfig):
+    """A job that goes over the stack tile by tile."""
+
+    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
 
     @field_validator("tile_px")
     @classmethod
@@ -141,7 +146,7 @@ class LabelsConfig(StackConfig):
     multilook_px: int = Field(1, gt=0, description="odd width of a spatial mean of each date")
 
 
-class TrainConfig(SelectionConfig):
+class TrainConfig(WorkersConfig):
     """Settings of `sarstack train`: phase 1, supervised by the labels."""
 
     labels: str = Field(description="store made by build-labels from the same stack")
@@ -161,7 +166,7 @@ class TrainConfig(SelectionConfig):
     seed: int = Field(0, description="decides places, dates and flips of all patches")
 
 
-class FinetuneConfig(SelectionConfig):
+class FinetuneConfig(WorkersConfig):
     """Settings of `sarstack finetune`: on the noisy images themselves, without labels."""
 
     model: str = Field("shipped", description="model to tune: shipped, or a .safetensors model")

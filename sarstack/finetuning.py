@@ -7,19 +7,22 @@ best iterate is kept, and where no iterate is better than the start, the start i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from sarstack.checkpoint import copy_weights
-from sarstack.losses import Batch, noisy_loss, to_tensors
+from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
+from sarstack.learning_curve import write_curve
+from sarstack.losses import Batch, Mean, noisy_loss, to_tensors
 from sarstack.networks.network import DeSpeckNet
+from sarstack.ranks import ALONE, Ranks
 from sarstack.ratio_probe import RatioProbe, RatioScore
-from sarstack.training import PatchSource
+from sarstack.training import CURVE, PatchSource, descend, draw_ahead
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 WARMUP_STEPS = 10
@@ -32,12 +35,12 @@ Score = TypeVar("Score", bound=RatioScore)
 class TuningSignal(Protocol[Score]):
     """What a network learns from in tuning, and what it is judged by."""
 
-    def loss(self, network: DeSpeckNet, batch: Batch, device: str) -> "Tensor":
-        """Return the loss of a batch of noisy patches."""
+    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
+        """Return the losses of a batch of noisy patches; what is learnt from is their sum."""
         ...
 
-    def measure(self, network: DeSpeckNet, device: str) -> Score:
-        """Judge a network on held-out patches."""
+    def measure(self, network: DeSpeckNet, device: str, ranks: Ranks) -> Score:
+        """Judge a network on held-out patches, each rank on some of them."""
         ...
 
     def is_better(self, score: Score, best: Score, before: Score) -> bool:
@@ -79,6 +82,10 @@ class FinetuneSettings:
         """Learning rate at a step: a short ramp, then down to zero, so that the end settles."""
         return self.learning_rate * min((step + 1) / WARMUP_STEPS, 1 - step / self.steps)
 
+    def lasting(self) -> dict[str, Any]:
+        """Return the settings that must stay the same when a tuning is resumed."""
+        return {key: value for key, value in asdict(self).items() if key not in {"steps", "device"}}
+
 
 @dataclass
 class FinetuneResult(Generic[Score]):
@@ -95,7 +102,7 @@ class FinetuneResult(Generic[Score]):
     best_step, steps : int
         Step of the returned network; steps done.
     history : list of dict
-        One row per measurement: step, loss and what the score says.
+        One row per measurement: step, loss and what the score says. NaN: no loss yet.
     """
 
     improved: bool
@@ -111,21 +118,27 @@ def finetune(
     network: DeSpeckNet,
     patches: PatchSource,
     signal: TuningSignal[Score],
-    settings: FinetuneSettings | None = None,
+    settings: FinetuneSettings,
+    folder: str | Path,
     *,
+    ranks: Ranks = ALONE,
     progress: Callable[[int, Score], None] | None = None,
 ) -> FinetuneResult[Score]:
-    """Tune a network on noisy images, never for the worse.
+    """Tune a network on noisy images, never for the worse, or go on with an unfinished tuning.
 
     Parameters
     ----------
     network : DeSpeckNet
         Changed in place, only if the judge found something better.
     patches : PatchSource
-        Noisy patches of the scene; their targets are not looked at.
+        Noisy patches of the scene, or this rank's share; their targets are not looked at.
     signal : TuningSignal
         What it learns from and is judged by.
-    settings : FinetuneSettings, optional
+    settings : FinetuneSettings
+    folder : str or Path
+        Gets a checkpoint at every measurement, and ``curve.csv``. All ranks must see it.
+    ranks : Ranks
+        The processes that tune together.
     progress : callable, optional
         Called with step and score after every measurement.
 
@@ -133,50 +146,72 @@ def finetune(
     -------
     FinetuneResult
 
+    Raises
+    ------
+    ResumeMismatchError
+        If `folder` holds a checkpoint made with other settings (steps may differ).
+
     Notes
     -----
     Batch normalisation keeps the statistics of phase 1: what is tuned is what will be used.
     """
     import torch
 
-    chosen = settings or FinetuneSettings()
-    network.to(chosen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folder = Path(folder)
+    network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.eval()
-    optimiser = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate)
-    before = best_score = signal.measure(network, chosen.device)
-    best, best_step = copy_weights(network), 0
-    history = [{"step": 0, "loss": float("nan"), **before.row()}]
-    step, why = 0, ""
-    while step < chosen.steps and not why:
-        loss = signal.loss(network, patches.batch(step), chosen.device)
-        _descend(network, optimiser, loss, chosen.rate(step))
-        step += 1
-        if step % chosen.probe_every and step != chosen.steps:
-            continue
-        score = signal.measure(network, chosen.device)
-        history.append({"step": step, "loss": float(loss.detach()), **score.row()})
-        if progress is not None:
-            progress(step, score)
-        if signal.is_better(score, best_score, before):
-            best, best_score, best_step = copy_weights(network), score, step
-        why = signal.reason_to_stop(score, best_score, before)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    before = best_score = signal.measure(network, settings.device, ranks)
+    state, best = resume(folder, network, optimiser, settings.lasting())
+    if state.best_step > 0:
+        best_score = _measure_weights(network, best, signal, settings.device, ranks)
+    state.history = state.history or [{"step": 0, "loss": float("nan"), **before.row()}]
+    with closing(draw_ahead(patches, range(state.step, settings.steps))) as batches:
+        while state.step < settings.steps and not state.stopped:
+            losses = signal.losses(network, next(batches), settings.device)
+            loss = descend(optimiser, losses, settings.rate(state.step), ranks)
+            state.step += 1
+            if state.step % settings.probe_every and state.step != settings.steps:
+                continue
+            score = signal.measure(network, settings.device, ranks)
+            state.history.append({"step": state.step, "loss": loss, **score.row()})
+            if ranks.agree(signal.is_better(score, best_score, before)):
+                best, best_score, state.best_step = copy_weights(network), score, state.step
+            why = signal.reason_to_stop(score, best_score, before)
+            state.stopped = (why or ALL_DONE) if ranks.agree(bool(why)) else ""
+            if ranks.leads:
+                write_curve(folder / CURVE, state.history)
+                save_checkpoint(folder, network, optimiser, state, best, settings.lasting())
+            if progress is not None:
+                progress(state.step, score)
     network.load_state_dict(best)
-    found = signal.tell(before, best_score if best_step else None)
-    message = f"{found} ({f'step {best_step} is kept; ' if best_step else ''}{why or ALL_DONE})"
-    return FinetuneResult(best_step > 0, message, before, best_score, best_step, step, history)
+    return _conclude(signal, state, before, best_score)
 
 
-def _descend(
-    network: DeSpeckNet, optimiser: "torch.optim.Optimizer", loss: "Tensor", rate: float
-) -> None:
-    import torch
+def _measure_weights(
+    network: DeSpeckNet,
+    weights: dict[str, "Tensor"],
+    signal: TuningSignal[Score],
+    device: str,
+    ranks: Ranks,
+) -> Score:
+    """Judge other weights than the network has, and leave it as it was."""
+    current = copy_weights(network)
+    network.load_state_dict(weights)
+    score = signal.measure(network, device, ranks)
+    network.load_state_dict(current)
+    return score
 
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
+
+def _conclude(
+    signal: TuningSignal[Score], state: TrainingState, before: Score, best: Score
+) -> FinetuneResult[Score]:
+    improved = state.best_step > 0
+    found = signal.tell(before, best if improved else None)
+    kept = f"step {state.best_step} is kept; " if improved else ""
+    message = f"{found} ({kept}{state.stopped or ALL_DONE})"
+    best_step = max(state.best_step, 0)
+    return FinetuneResult(improved, message, before, best, best_step, state.step, state.history)
 
 
 def copies_noise(score: RatioScore, before: RatioScore) -> bool:
@@ -217,7 +252,7 @@ class PaperSignal:
     xi: float = 1.0
     min_gain: float = 0.005
 
-    def loss(self, network: DeSpeckNet, batch: Batch, device: str) -> "Tensor":
+    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
         """Return the distance of the noisy image from clean image and from clean x speckle."""
         import torch
 
@@ -226,12 +261,12 @@ class PaperSignal:
         prediction = tensors.predict(network, noise=True)
         used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
         difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
-        copying = difference.sum() / used.sum().clamp(min=1)
-        return self.mu2 * copying + self.xi * noisy_loss(prediction, tensors)
+        copying = Mean(difference.sum(), used.sum())
+        return [self.mu2 * copying, self.xi * noisy_loss(prediction, tensors)]
 
-    def measure(self, network: DeSpeckNet, device: str) -> RatioScore:
+    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> RatioScore:
         """Measure the ratio image on homogeneous windows."""
-        return self.probe.measure(network, device)
+        return self.probe.measure(network, device, ranks)
 
     def is_better(self, score: RatioScore, best: RatioScore, before: RatioScore) -> bool:  # noqa: ARG002
         """Tell whether the ratio image is closer to speckle."""

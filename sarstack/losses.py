@@ -1,5 +1,7 @@
 """The losses of deSpeckNet, over the valid and weighted pixels of a batch."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.two_scale import describe_sensor
+from sarstack.ranks import ALONE, Ranks
 
 
 class Batch(NamedTuple):
@@ -75,7 +78,38 @@ def to_tensors(batch: Batch, device: str) -> TensorBatch:
     return TensorBatch(image, clean, weight, valid, sensor, others)
 
 
-def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) -> Tensor:
+@dataclass(frozen=True)
+class Mean:
+    """A mean over pixels, kept as sum and count: of the shares of a batch both add up.
+
+    Attributes
+    ----------
+    total, count : Tensor, scalar
+        Weighted sum, and sum of the weights.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __rmul__(self, factor: float) -> "Mean":
+        return Mean(factor * self.total, self.count)
+
+    def __float__(self) -> float:
+        return float(add_means([self]).detach())
+
+
+def add_means(means: Sequence[Mean], ranks: Ranks = ALONE) -> Tensor:
+    """Add means up to a loss: this rank's part of it, the parts of all ranks being the whole.
+
+    The counts are those of all ranks: an average of the ranks' averages would give a pixel
+    more weight where a share has few.
+    """
+    counts = torch.stack([mean.count.detach().to(mean.total.dtype) for mean in means])
+    ranks.add([counts])
+    return (torch.stack([mean.total for mean in means]) / counts.clamp(min=1e-6)).sum()
+
+
+def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) -> Mean:
     """Distance of the clean branch from the target, averaged by weight.
 
     In the log domain: the gamma likelihood ``exp(-r) + r - 1`` of ``r = ln xhat - ln t``,
@@ -92,20 +126,19 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
         r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
         # Limited, so that one dark speckle at the start does not throw the weights away.
         error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 4
-    return (error * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
+    return Mean((error * batch.weight).sum(), batch.weight.sum())
 
 
-def noisy_loss(prediction: Prediction, batch: TensorBatch) -> Tensor:
+def noisy_loss(prediction: Prediction, batch: TensorBatch) -> Mean:
     """Mean square distance of clean x speckle from the observed image, equation (6)."""
     if prediction.reconstruction is None:
         raise ValueError("the noise branch was not computed")
     used = (batch.weight > 0) & torch.isfinite(prediction.observed)
     error = torch.where(used, prediction.reconstruction - prediction.observed, 0.0) ** 2
-    return error.sum() / used.sum().clamp(min=1)
+    return Mean(error.sum(), used.sum())
 
 
-def variation_loss(prediction: Prediction) -> Tensor:
-    """Mean absolute gradient of the clean prediction, equation (8) per pixel."""
-    clean = prediction.clean
-    rows, columns = clean.diff(dim=-2).abs(), clean.diff(dim=-1).abs()
-    return rows.nanmean() + columns.nanmean()
+def variation_loss(prediction: Prediction) -> list[Mean]:
+    """Mean absolute gradient of the clean prediction along y and x, equation (8) per pixel."""
+    differences = [prediction.clean.diff(dim=axis).abs() for axis in (-2, -1)]
+    return [Mean(d.nansum(), torch.isfinite(d).sum()) for d in differences]

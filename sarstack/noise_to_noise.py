@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from sarstack.finetuning import copies_noise
 from sarstack.gamma import stable_threshold
-from sarstack.losses import Batch, TensorBatch, to_tensors
+from sarstack.losses import Batch, Mean, TensorBatch, to_tensors
 from sarstack.metrics import log_deviation
 from sarstack.networks.network import DeSpeckNet
-from sarstack.ratio_probe import RatioProbe, RatioScore, despeckle_batch
+from sarstack.ranks import ALONE, Ranks
+from sarstack.ratio_probe import RatioProbe, RatioScore, despeckle_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,9 +90,9 @@ class DateProbe:
     series: tuple[Sequence[int], ...]
     ratio: RatioProbe
 
-    def measure(self, network: DeSpeckNet, device: str = "cpu") -> DateScore:
+    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> DateScore:
         """Despeckle the patches and compare them with the other dates and with speckle."""
-        despeckled = [despeckle_batch(network, batch, device) for batch in self.batches]
+        despeckled = despeckle_batches(network, self.batches, device, ranks)
         squares, n_pixels = self._squares(despeckled)
         ratio = self.ratio.score(despeckled)
         return DateScore(
@@ -143,7 +144,7 @@ class NoiseToNoise:
         start = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         return cls(start, probe, n_dates, looks)
 
-    def loss(self, network: DeSpeckNet, batch: Batch, device: str) -> "Tensor":
+    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
         """Return the gamma likelihood ``o + t exp(-o)`` of the other dates, o = ln xhat.
 
         Its minimiser is the mean of t, so the speckle of the target does not make it darker.
@@ -158,11 +159,11 @@ class NoiseToNoise:
         predicted = tensors.predict(network, noise=False).clean
         distance = torch.where(weight > 0, predicted - log_target, 0.0)
         likelihood = distance + torch.exp(-distance)
-        return (likelihood * weight).sum() / weight.sum().clamp(min=1e-6)
+        return [Mean((likelihood * weight).sum(), weight.sum())]
 
-    def measure(self, network: DeSpeckNet, device: str) -> DateScore:
+    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> DateScore:
         """Measure the leave-one-date-out score and the ratio image."""
-        return self.probe.measure(network, device)
+        return self.probe.measure(network, device, ranks)
 
     def is_better(self, score: DateScore, best: DateScore, before: DateScore) -> bool:
         """Tell whether it is nearer to the other dates beyond chance, and copies no noise."""

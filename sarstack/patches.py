@@ -6,7 +6,7 @@ held its own input would teach a network to keep the speckle.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,8 @@ class StackPatches:
         Whether images are divided by their 98th percentile, for networks on linear intensity.
     n_dates : int
         Dates drawn of each place, next to each other in the batch.
+    share : slice
+        Which places of every batch are read: all, or those of one of several processes.
     """
 
     stack: Stack
@@ -121,23 +123,34 @@ class StackPatches:
     statistics: dict[str, dict[int, SceneStatistics]]
     linear: bool = False
     n_dates: int = 1
+    share: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def n_places(self) -> int:
+        """Places of a whole batch."""
+        return max(1, self.batch_size // self.n_dates)
 
     def batch(self, step: int) -> Batch:
         """Draw places, dates and flips from the step's number, and read them."""
         rng = np.random.default_rng([self.seed, step])
-        places = [self._draw(rng) for _ in range(max(1, self.batch_size // self.n_dates))]
+        drawn = [self._draw(rng) for _ in range(self.n_places)]
+        places = [self._read_flipped(*place) for place in drawn[self.share]]
         return Batch(*(np.concatenate(parts) for parts in zip(*places, strict=True)))
 
-    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], ...]:
-        """Read one place; flipped at random, never rotated: azimuth is not range."""
+    def _draw(self, rng: np.random.Generator) -> tuple[str, Window, list[int], NDArray[np.int64]]:
+        """Draw one place, its dates and flips; never rotated: azimuth is not range."""
         polarisation, window = self.cells[rng.integers(len(self.cells))]
         usable = self.dates_of(polarisation)
         # Far apart: speckle of neighbouring dates can be the same where nothing grows.
         turn = rng.integers(len(usable)) + np.arange(self.n_dates) * len(usable) // self.n_dates
         dates = [usable[i] for i in turn % len(usable)]
-        rows, columns = rng.choice([-1, 1], 2)
+        return polarisation, window, dates, rng.choice([-1, 1], 2)
+
+    def _read_flipped(
+        self, polarisation: str, window: Window, dates: list[int], flips: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], ...]:
         *images, sensor = self.read(polarisation, window, dates)
-        flipped = (image[..., ::rows, ::columns] for image in images)
+        flipped = (image[..., :: flips[0], :: flips[1]] for image in images)
         return *map(np.ascontiguousarray, flipped), sensor
 
     def dates_of(self, polarisation: str) -> list[int]:

@@ -15,6 +15,7 @@ from sarstack.errors import UsageError
 from sarstack.gamma import pair_correlation
 from sarstack.losses import Batch, to_tensors
 from sarstack.networks.network import DeSpeckNet
+from sarstack.ranks import ALONE, Ranks
 
 WINDOW_PX = 15
 
@@ -76,9 +77,9 @@ class RatioProbe:
         """Number of homogeneous windows."""
         return sum(int(m.sum()) for m in self.masks) // WINDOW_PX**2
 
-    def measure(self, network: DeSpeckNet, device: str = "cpu") -> RatioScore:
+    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> RatioScore:
         """Despeckle the patches and measure the ratio image on the homogeneous windows."""
-        return self.score([despeckle_batch(network, batch, device) for batch in self.batches])
+        return self.score(despeckle_batches(network, self.batches, device, ranks))
 
     def score(self, despeckled: Sequence[NDArray[np.float32]]) -> RatioScore:
         """Measure the ratio image of patches that are despeckled already."""
@@ -92,14 +93,26 @@ class RatioProbe:
         return RatioScore(mean, variance, 1 / self.looks, self.n_windows)
 
 
-def despeckle_batch(network: DeSpeckNet, batch: Batch, device: str) -> NDArray[np.float32]:
-    """Return what a network makes of a batch, shape (batch, 1, y, x), linear power."""
+def despeckle_batches(
+    network: DeSpeckNet, batches: Sequence[Batch], device: str, ranks: Ranks = ALONE
+) -> list[NDArray[np.float32]]:
+    """Return what a network makes of batches that all ranks know, each having done its share.
+
+    Returns
+    -------
+    list of ndarray, each (batch, 1, y, x), float32
+        Linear power.
+    """
     import torch
 
     network.eval()
+    despeckled = [torch.zeros(batch.intensity.shape) for batch in batches]
     with torch.inference_mode():
-        clean = to_tensors(batch, device).predict(network, noise=False).clean
-        return np.asarray(network.to_intensity(clean).cpu().numpy(), dtype=np.float32)
+        for image, batch in zip(despeckled[ranks.share], batches[ranks.share], strict=True):
+            clean = to_tensors(batch, device).predict(network, noise=False).clean
+            image.copy_(network.to_intensity(clean))
+    ranks.add(despeckled)
+    return [image.numpy() for image in despeckled]
 
 
 def find_homogeneous(

@@ -6,8 +6,10 @@ the same patches and ends in the same weights.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,8 +19,17 @@ import numpy as np
 from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
 from sarstack.errors import ConfigError
 from sarstack.learning_curve import plot_curve, write_curve
-from sarstack.losses import Batch, clean_loss, noisy_loss, to_tensors, variation_loss
+from sarstack.losses import (
+    Batch,
+    Mean,
+    add_means,
+    clean_loss,
+    noisy_loss,
+    to_tensors,
+    variation_loss,
+)
 from sarstack.networks.network import DeSpeckNet
+from sarstack.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -142,6 +153,7 @@ def train(
     settings: TrainingSettings,
     folder: str | Path,
     *,
+    ranks: Ranks = ALONE,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
     """Train a network, or go on with an unfinished training found in `folder`.
@@ -151,12 +163,15 @@ def train(
     network : DeSpeckNet
         Changed in place; ends with the best weights of the training.
     patches : PatchSource
-        Where batches come from; called from one other thread.
+        Where batches come from, or this rank's share of them; called from one other thread.
     validation : sequence of Batch
-        Held-out batches, always the same.
+        Held-out batches, always the same; with several ranks, those this rank judges.
     settings : TrainingSettings
     folder : str or Path
-        Gets the checkpoint and ``curve.csv``.
+        Gets the checkpoint and ``curve.csv``. All ranks must see it.
+    ranks : Ranks
+        The processes that train together. They differ from one process only by the rounding
+        of sums, so either may go on with a training of the other.
     progress : callable, optional
         Called after every step.
 
@@ -173,7 +188,9 @@ def train(
 
     Notes
     -----
-    Mullissa et al., TGRS 2020, section III: losses (5) to (8), Adam(0.9, 0.999).
+    Mullissa et al., TGRS 2020, section III: losses (5) to (8), Adam(0.9, 0.999). Batch
+    normalisation (``despecknet-paper``) knows the share of its rank only, and the running
+    statistics are those of rank 0: there, ranks are as a smaller batch.
     """
     import torch
 
@@ -182,31 +199,30 @@ def train(
     optimiser = torch.optim.Adam(_trainable(network, settings), lr=settings.learning_rate)
     state, best = resume(folder, network, optimiser, settings.lasting())
     started, first, running = time.monotonic(), state.step, 0.0
-    with ThreadPoolExecutor(1) as thread:
-        queue = [thread.submit(patches.batch, state.step + i) for i in range(AHEAD)]
+    with closing(draw_ahead(patches, range(state.step, settings.steps))) as batches:
         while state.step < settings.steps and not _out_of_patience(state, settings):
-            batch = queue.pop(0).result()
-            queue.append(thread.submit(patches.batch, state.step + AHEAD))
-            loss = _step(network, optimiser, batch, settings, state.step)
+            loss = _step(network, optimiser, next(batches), settings, state.step, ranks)
             state.step += 1
             running = loss if state.step == first + 1 else 0.98 * running + 0.02 * loss
             validated = None
             if _due(state.step, settings.validate_every, settings):
-                scores = validate(network, validation, settings)
+                scores = validate(network, validation, settings, ranks)
                 validated = scores["validation_loss"]
                 if validated < state.best_loss:
                     state.best_loss, state.best_step = validated, state.step
                     best = copy_weights(network)
-                _record(state, settings, running, scores, folder)
+                row = {"step": state.step, "learning_rate": settings.rate(state.step - 1)}
+                state.history.append(row | {"training_loss": running} | scores)
+                if ranks.leads:
+                    write_curve(folder / CURVE, state.history)
             finished = _out_of_patience(state, settings)
-            if finished or _due(state.step, settings.checkpoint_every, settings):
+            due = finished or _due(state.step, settings.checkpoint_every, settings)
+            if due and ranks.leads:
                 save_checkpoint(folder, network, optimiser, state, best, settings.lasting())
             if progress is not None:
                 per_step_s = (time.monotonic() - started) / (state.step - first)
                 left_s = per_step_s * (settings.steps - state.step)
                 progress(Progress(state.step, settings.steps, running, validated, left_s))
-        for waiting in queue:
-            waiting.cancel()
     network.load_state_dict(best)
     network.eval()
     stopped = _out_of_patience(state, settings)
@@ -217,18 +233,19 @@ def _due(step: int, every: int, settings: TrainingSettings) -> bool:
     return step % every == 0 or step == settings.steps
 
 
-def _record(
-    state: TrainingState,
-    settings: TrainingSettings,
-    running: float,
-    scores: dict[str, float],
-    folder: Path,
-) -> None:
-    """Enter a validation into the history and the curve on disk."""
-    rate = settings.rate(state.step - 1)
-    row = {"step": state.step, "learning_rate": rate, "training_loss": running}
-    state.history.append(row | scores)
-    write_curve(folder / CURVE, state.history)
+def draw_ahead(patches: PatchSource, steps: range) -> Generator[Batch]:
+    """Make the batches of `steps` in another thread, some ahead of the one being used."""
+    with ThreadPoolExecutor(1) as thread:
+        queue = deque(thread.submit(patches.batch, step) for step in steps[:AHEAD])
+        try:
+            for step in steps:
+                batch = queue.popleft().result()
+                if step + AHEAD in steps:
+                    queue.append(thread.submit(patches.batch, step + AHEAD))
+                yield batch
+        finally:
+            for waiting in queue:
+                waiting.cancel()
 
 
 def _trainable(network: DeSpeckNet, settings: TrainingSettings) -> list["torch.nn.Parameter"]:
@@ -242,39 +259,62 @@ def _step(
     batch: Batch,
     settings: TrainingSettings,
     step: int,
+    ranks: Ranks,
 ) -> float:
-    """Do one step of gradient descent and return its loss."""
+    """Do one step of supervised training and return its loss."""
     import torch
 
     network.train()
     tensors = to_tensors(batch, settings.device)
-    for group in optimiser.param_groups:
-        group["lr"] = settings.rate(step)
     with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.bfloat16):
         prediction = tensors.predict(network, noise=bool(settings.xi))
-    loss = settings.mu * clean_loss(network, prediction, tensors)
+    losses = [settings.mu * clean_loss(network, prediction, tensors)]
     if settings.xi:
-        loss = loss + settings.xi * noisy_loss(prediction, tensors)
+        losses.append(settings.xi * noisy_loss(prediction, tensors))
     if settings.tv:
-        loss = loss + settings.tv * variation_loss(prediction)
+        losses += [settings.tv * mean for mean in variation_loss(prediction)]
+    return descend(optimiser, losses, settings.rate(step), ranks)
+
+
+def descend(
+    optimiser: "torch.optim.Optimizer", losses: Sequence[Mean], rate: float, ranks: Ranks
+) -> float:
+    """Do one step of gradient descent on a sum of losses over all ranks, and return it.
+
+    Raises
+    ------
+    ConfigError
+        If the loss is not finite.
+    """
+    import torch
+
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for group in optimiser.param_groups:
+        group["lr"] = rate
     optimiser.zero_grad()
+    loss = add_means(losses, ranks)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(_trainable(network, settings), 1.0)
-    value = float(loss.detach())
+    whole = loss.detach().clone()
+    ranks.add([whole, *(p.grad for p in parameters if p.grad is not None)])
+    value = float(whole)
     if not np.isfinite(value):
         raise ConfigError(
-            f"the training loss is {value} at step {step}",
+            f"the training loss is {value}",
             expected="a finite number",
             do="lower the learning rate; check the patches for infinite values",
         )
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimiser.step()
     return value
 
 
 def validate(
-    network: DeSpeckNet, batches: Sequence[Batch], settings: TrainingSettings
+    network: DeSpeckNet,
+    batches: Sequence[Batch],
+    settings: TrainingSettings,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Score a network on held-out batches.
+    """Score a network on held-out batches, and on those of the other ranks.
 
     Returns
     -------
@@ -284,20 +324,23 @@ def validate(
     import torch
 
     network.eval()
-    losses, squares, count = [], 0.0, 0
+    loss, squares, count = 0.0, 0.0, 0
     with torch.inference_mode():
         for batch in batches:
             tensors = to_tensors(batch, settings.device)
             kind = settings.device.split(":")[0]
             with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
                 prediction = tensors.predict(network, noise=False)
-            losses.append(float(clean_loss(network, prediction, tensors)))
+            loss += float(clean_loss(network, prediction, tensors))
             used = (tensors.weight > 0) & (tensors.target > 0)
             estimate = network.to_intensity(prediction.clean)[used].clamp(min=1e-30)
             squares += float(((estimate / tensors.target[used]).log() ** 2).sum())
             count += int(used.sum())
-    rmse_db = DB_PER_NAT * (squares / max(count, 1)) ** 0.5
-    return {"validation_loss": float(np.mean(losses)), "rmse_db": rmse_db}
+    sums = torch.tensor([loss, len(batches), squares, count], dtype=torch.float64)
+    ranks.add([sums])
+    loss, n_batches, squares, n_px = sums.tolist()
+    rmse_db = DB_PER_NAT * (squares / max(n_px, 1)) ** 0.5
+    return {"validation_loss": loss / max(n_batches, 1), "rmse_db": rmse_db}
 
 
 def _out_of_patience(state: TrainingState, settings: TrainingSettings) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -126,7 +127,8 @@ def tune(weights, intensity, **settings):
     empty = tuple(np.zeros(b.intensity.shape, bool) for b in batches)
     probe = DateProbe(batches, (everyone,) * len(batches), RatioProbe(batches, empty, LOOKS))
     signal = NoiseToNoise.of(network, probe, 4, LOOKS)
-    return network, finetune(network, training, signal, FinetuneSettings(**settings))
+    with TemporaryDirectory() as folder:
+        return network, finetune(network, training, signal, FinetuneSettings(**settings), folder)
 
 
 @pytest.fixture(scope="module")

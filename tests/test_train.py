@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_stack_is_never_continued(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sarstack.workflows.train.save_model", interrupted)
+        patched.setattr("sarstack.workflows.adapt.save_model", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_on_stack(TrainConfig.make(stack=str(first.folder), **settings))
     assert (tmp_path / "m.training" / "checkpoint.safetensors").exists()

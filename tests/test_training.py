@@ -13,7 +13,7 @@ from sarstack.checkpoint import CHECKPOINT
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
 from sarstack.finetuning import FinetuneSettings, PaperSignal, finetune
 from sarstack.learning_curve import plot_curve
-from sarstack.losses import clean_loss, noisy_loss, to_tensors, variation_loss
+from sarstack.losses import add_means, clean_loss, noisy_loss, to_tensors, variation_loss
 from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.patch_simulation import SimulatedPatches
 from sarstack.ratio_probe import RatioProbe, find_homogeneous
@@ -202,7 +202,7 @@ def test_nodata_in_a_patch_gives_finite_losses_and_gradients(variant):
     tensors = to_tensors(Batch(noisy, batch.target, batch.weight), "cpu")
     network = new_network(variant)
     prediction = network(tensors.intensity, tensors.valid)
-    loss = clean_loss(network, prediction, tensors) + noisy_loss(prediction, tensors)
+    loss = add_means([clean_loss(network, prediction, tensors), noisy_loss(prediction, tensors)])
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
@@ -227,7 +227,8 @@ def test_variation_loss_is_the_mean_absolute_gradient():
     network = new_network()
     prediction = network(torch.ones(1, 1, 4, 5), noise=False)
     slope = torch.arange(5.0)[None, None, None].expand(1, 1, 4, 5)
-    assert float(variation_loss(prediction._replace(clean=3 * slope))) == pytest.approx(3)
+    found = variation_loss(prediction._replace(clean=3 * slope))
+    assert float(add_means(found)) == pytest.approx(3)
 
 
 # Phase 2
@@ -292,14 +293,14 @@ def trained(tmp_path_factory):
     return network
 
 
-def test_tuning_that_only_copies_noise_is_undone(trained):
+def test_tuning_that_only_copies_noise_is_undone(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
     # The paper's loss pushed hard towards X = Y.
     signal = PaperSignal(find_homogeneous(held_out(), looks=4.0), mu2=1.0, xi=0.01)
     settings = FinetuneSettings(steps=40, learning_rate=1e-2, probe_every=5)
-    result = finetune(network, FlatPatches(), signal, settings)
+    result = finetune(network, FlatPatches(), signal, settings, tmp_path)
     assert result.history[-1]["ratio_variance"] < result.before.variance
     assert result.after.distance <= result.before.distance
     if not result.improved:
@@ -308,14 +309,15 @@ def test_tuning_that_only_copies_noise_is_undone(trained):
     assert result.steps < 40  # it stopped by itself
 
 
-def test_tuning_repairs_a_network_that_removes_too_much(trained):
+def test_tuning_repairs_a_network_that_removes_too_much(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     with torch.no_grad():
         network.clean.leave.bias.add_(0.3)  # 26 % too dark
     probe = find_homogeneous(held_out(), looks=4.0)
     settings = FinetuneSettings(steps=60, learning_rate=3e-3, probe_every=2)
-    result = finetune(network, FlatPatches(), PaperSignal(probe, mu2=1.0, xi=0.01), settings)
+    signal = PaperSignal(probe, mu2=1.0, xi=0.01)
+    result = finetune(network, FlatPatches(), signal, settings, tmp_path)
     assert result.improved
     assert result.after.distance < result.before.distance
     assert probe.measure(network).distance == pytest.approx(result.after.distance, abs=1e-6)
@@ -323,12 +325,12 @@ def test_tuning_repairs_a_network_that_removes_too_much(trained):
     assert str(result.best_step) in result.message
 
 
-def test_no_steps_change_nothing(trained):
+def test_no_steps_change_nothing(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
     signal = PaperSignal(find_homogeneous(held_out(), looks=4.0))
-    result = finetune(network, FlatPatches(), signal, FinetuneSettings(steps=0))
+    result = finetune(network, FlatPatches(), signal, FinetuneSettings(steps=0), tmp_path)
     assert not result.improved
     assert_same_weights(weights_of(network), before)
 

@@ -2,30 +2,69 @@
 
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sarstack import tasks
 from sarstack.calibration import calibrate
+from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
+from sarstack.cluster import Task, Workers, run_tasks
 from sarstack.config import FinetuneConfig, TrainConfig
-from sarstack.errors import ResumeMismatchError, UsageError
-from sarstack.networks.card import ModelCard, make_card, read_card, shipped_model
+from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
+from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
+from sarstack.inference import choose_device
+from sarstack.losses import Batch
+from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.patches import Labels, StackPatches, split_cells
+from sarstack.ranks import ALONE, Ranks
+from sarstack.readers.index import absolute_path
 from sarstack.readers.stack import Stack
-from sarstack.speckle import SceneStatistics, combine_samples
-from sarstack.workflows.plan import make_folder
+from sarstack.runlog import claim_folder, show_progress
+from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.workflows.plan import fingerprint, identity, make_folder
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 LOGGER = logging.getLogger("sarstack")
 Statistics = dict[str, dict[int, SceneStatistics]]
+Work = Callable[[Ranks, str, Tell, "Job"], Any]
 N_VALIDATION_BATCHES = 8
 # Batch numbers of the held-out patches, far from any step of a training.
 FIRST_VALIDATION_BATCH = 2**30
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training or tuning needs on every worker: settings, paths, windows and numbers.
+
+    Attributes
+    ----------
+    config : TrainConfig or FinetuneConfig
+    start : str
+        Model file to start from; empty: from scratch.
+    training, held_out : StackPatches
+        What is learnt from, and what is judged by.
+    folder : Path
+        Gets the checkpoint and the learning curve.
+    """
+
+    config: Any
+    start: str
+    training: StackPatches
+    held_out: StackPatches
+    folder: Path
+
+    def held_out_batches(self, share: slice = slice(None)) -> list[Batch]:
+        """Return held-out batches, or those of one rank."""
+        numbers = range(FIRST_VALIDATION_BATCH, FIRST_VALIDATION_BATCH + N_VALIDATION_BATCHES)
+        return [self.held_out.batch(number) for number in numbers[share]]
 
 
 @dataclass(frozen=True)
@@ -72,21 +111,58 @@ def free_output(name: str, *, overwrite: bool) -> Path:
     return output
 
 
-def model_path(name: str, variant: str) -> Path:
+def enter_folder(
+    output: Path, config: TrainConfig | FinetuneConfig, stack: Stack, *, overwrite: bool
+) -> Path:
+    """Make the folder beside the model in which an interrupted job lies, and return it.
+
+    Raises
+    ------
+    ResumeMismatchError
+        If what lies there is of other images or from another start.
+    """
+    folder = output.with_name(f"{output.stem}.training")
+    kept = config.model_dump(mode="json", exclude={"steps", "patience", "cluster", "workers"})
+    images = (identity(raster) for own in stack.rasters.values() for raster in own)
+    mark, origin = fingerprint(kept, *images), folder / "origin.txt"
+    if (folder / CHECKPOINT).exists() and (not origin.exists() or origin.read_text() != mark):
+        if not overwrite:
+            raise ResumeMismatchError(
+                "an interrupted training on other images or from another start lies here",
+                where=str(folder),
+                do="repeat the earlier command to finish it, or --overwrite to start anew",
+            )
+        (folder / CHECKPOINT).unlink()
+    make_folder(folder)
+    origin.write_text(mark)
+    return folder
+
+
+def model_path(name: str, variant: str) -> str:
     """Return the model to start from: ``shipped``, or a file that holds a card."""
-    path = shipped_model(variant) if name == "shipped" else Path(name)
+    path = str(shipped_model(variant)) if name == "shipped" else absolute_path(name)
     read_card(path)
     return path
 
 
-def measure(stack: Stack, looks: float | None) -> Statistics:
-    """Find the scene statistics of every image, in this process."""
+def measure(stack: Stack, looks: float | None, workers: Workers) -> Statistics:
+    """Find the scene statistics of every image."""
+    images = [
+        (polarisation, layer, raster)
+        for polarisation in stack.polarisations
+        for layer, raster in enumerate(stack.rasters[polarisation])
+        if raster is not None
+    ]
+    jobs = (Task(tasks.sample_image, (image[2], stack.grid.shape), image[:2]) for image in images)
+    samples: dict[tuple[str, int], SpeckleSample] = {}
+    for task, outcome in run_tasks(workers, jobs):
+        if isinstance(outcome, Exception):
+            raise outcome
+        samples[task.key] = outcome
     found = {}
     for polarisation in stack.polarisations:
-        rasters = stack.rasters[polarisation]
-        layers = [i for i, raster in enumerate(rasters) if raster is not None]
-        samples = [tasks.sample_image(rasters[i], stack.grid.shape) for i in layers]  # type: ignore[arg-type]
-        known = combine_samples(samples, looks=looks)
+        layers = [layer for name, layer, _ in images if name == polarisation]
+        known = combine_samples([samples[polarisation, layer] for layer in layers], looks=looks)
         found[polarisation] = dict(zip(layers, known, strict=True))
     return found
 
@@ -101,21 +177,94 @@ def pooled(
     return looks, (float(y), float(x))
 
 
-def draw_patches(
+def prepare(
     config: TrainConfig | FinetuneConfig,
-    variant: str,
     stack: Stack,
     labels: Labels | None,
-    statistics: Statistics,
-) -> tuple[StackPatches, StackPatches]:
-    """Return the sources of training and of held-out patches."""
+    start: str,
+    folder: Path,
+    workers: Workers,
+) -> Job:
+    """Measure the stack, and choose the places to learn from and those to be judged by."""
+    statistics = measure(stack, config.looks, workers)
+    variant = read_card(start).variant if start else config.variant  # type: ignore[union-attr]
     linear = variant == "despecknet-paper"
-    cells = split_cells(stack, labels, config.patch_px, seed=config.seed)
     training, held_out = (
-        StackPatches(stack, labels, part, config.batch_size, config.seed, statistics, linear)
-        for part in cells
+        StackPatches(stack, labels, cells, config.batch_size, config.seed, statistics, linear)
+        for cells in split_cells(stack, labels, config.patch_px, seed=config.seed)
     )
-    return training, held_out
+    return Job(config, start, training, held_out, folder)
+
+
+def carry_out(workers: Workers, work: Work, job: Job, show: Callable[[Any, Message], None]) -> Any:
+    """Do the work of a job here, or a share of it on every worker of a cluster.
+
+    Parameters
+    ----------
+    workers : Workers
+    work : callable
+        Called as ``work(ranks, device, tell, job)``; its result is the same on all ranks.
+    job : Job
+    show : callable
+        Called with the progress shown and what `work` tells.
+
+    Raises
+    ------
+    ClusterError
+        If a worker is lost; says from which step the same command goes on.
+    """
+    client = workers.client
+    with show_progress("training", job.config.steps, "step", 1) as shown:
+        tell = partial(show, shown)
+        if client is None:
+            with torch_threads(workers.n_workers):
+                return _do_share(ALONE, choose_device(), tell, work, job)
+        workers.check_paths(_paths_of(job))
+        try:
+            return run_ranks(client, job.training.n_places, _do_share, tell, (work, job))
+        except ClusterError as failure:
+            step = last_step(job.folder)
+            from_where = f"goes on from step {step}" if step else "begins anew"
+            raise ClusterError(
+                failure.what,
+                expected="all workers until the end",
+                where=str(job.folder / CHECKPOINT) if step else str(job.folder),
+                do=f"run the same command again: it {from_where}, with or without --cluster",
+            ) from failure
+
+
+def _do_share(ranks: Ranks, device: str, tell: Tell, work: Work, job: Job) -> Any:
+    """Do one rank's share; the folder is kept free of other jobs meanwhile."""
+    with claim_folder(job.folder) if ranks.leads else nullcontext():
+        own = replace(job, training=replace(job.training, share=ranks.share))
+        return work(ranks, device, tell, own)
+
+
+def _paths_of(job: Job) -> list[str]:
+    """List what every worker must see."""
+    rasters = next(iter(job.training.stack.rasters.values()))
+    first = next(raster.path for raster in rasters if raster is not None)
+    labels = [job.training.labels.path] if job.training.labels else []
+    return [first, str(job.folder), *labels, *([job.start] if job.start else [])]
+
+
+def finish(
+    job: Job,
+    output: Path,
+    network: "DeSpeckNet",
+    card: ModelCard | None,
+    verb: str,
+    message: str,
+    *,
+    improved: bool,
+) -> None:
+    """Write the best network with its card, or the one that was started from."""
+    if improved:
+        network.load_state_dict(best_weights(job.folder))
+    if improved or card is None:
+        card = describe(network, job.training.stack, job.training.statistics, verb, message)
+    save_model(output, network, card)
+    (job.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def describe(

@@ -3,36 +3,38 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from sarstack.cluster import open_workers
 from sarstack.config import FinetuneConfig
+from sarstack.data_parallel import Message, Tell
 from sarstack.errors import UsageError
-from sarstack.inference import choose_device
-from sarstack.networks.card import ModelCard, load_model, save_model
+from sarstack.networks.card import ModelCard, load_model, read_card
 from sarstack.patches import StackPatches
+from sarstack.ranks import Ranks
 from sarstack.readers.grid import Grid
 from sarstack.readers.stack import Date, Stack
-from sarstack.runlog import show_progress
 from sarstack.tiles import Shape, Window
 from sarstack.workflows.adapt import (
-    FIRST_VALIDATION_BATCH,
-    N_VALIDATION_BATCHES,
     AdaptedModel,
-    describe,
-    draw_patches,
+    Job,
+    carry_out,
+    enter_folder,
+    finish,
     free_output,
-    measure,
     model_path,
     pooled,
+    prepare,
 )
 from sarstack.workflows.plan import select_stack
 
 if TYPE_CHECKING:
-    from sarstack.finetuning import PaperSignal
+    from sarstack.finetuning import FinetuneResult, PaperSignal
     from sarstack.networks.network import DeSpeckNet
     from sarstack.noise_to_noise import NoiseToNoise
 
@@ -74,50 +76,71 @@ def finetune_on_stack(config: FinetuneConfig, *, overwrite: bool = False) -> Ada
         If the mode does not fit the network or the number of dates.
     """
     output = free_output(config.output, overwrite=overwrite)
-    return finetune_index(config, select_stack(config), output)
+    stack = select_stack(config)
+    config = _resolve(config, stack)
+    folder = enter_folder(output, config, stack, overwrite=overwrite)
+    return _finetune(config, stack, output, folder)
 
 
 def finetune_index(config: FinetuneConfig, stack: Stack, output: Path) -> AdaptedModel:
-    """Do the work of :func:`finetune_on_stack` on a stack that is already indexed."""
-    from sarstack.finetuning import FinetuneSettings, finetune
+    """Do the work of :func:`finetune_on_stack` on a cube indexed by :func:`index_cube`."""
+    if config.cluster is not None:
+        raise UsageError(
+            f"cluster = {config.cluster!r}, for a cube",
+            expected="files that all workers can read",
+            do="leave out cluster, or tune on the files with `sarstack finetune`",
+        )
+    with TemporaryDirectory() as folder:
+        return _finetune(_resolve(config, stack), stack, output, Path(folder))
 
-    network, card = load_model(model_path(config.model, "despecknet"))
-    mode = _choose_mode(config.mode, card, stack)
-    statistics = measure(stack, config.looks)
-    patches, held_out = draw_patches(config, card.variant, stack, None, statistics)
-    speckle = pooled(statistics)
-    signal: Any
-    if mode == "noise2noise":
-        n_dates = min(DATES_PER_PLACE, _fewest_dates(stack), max(2, config.batch_size))
-        patches = replace(patches, n_dates=n_dates)
-        signal = _other_dates(network, held_out, n_dates, *speckle)
-    else:
-        signal = _itself(held_out, *speckle)
-    settings = FinetuneSettings(
-        steps=config.steps, learning_rate=config.learning_rate or LEARNING_RATES[mode],
-        device=choose_device(),
-    )  # fmt: skip
-    with show_progress("tuning", config.steps, "step", 1) as shown:
-        result = finetune(
-            network, patches, signal, settings,
-            progress=lambda _, score: _show_score(shown, settings.probe_every, score.row()),
-        )  # fmt: skip
-    network.to("cpu")
-    if result.improved:
-        card = describe(network, stack, statistics, f"tuned ({mode})", result.message)
-    save_model(output, network, card)
+
+def _resolve(config: FinetuneConfig, stack: Stack) -> FinetuneConfig:
+    """Return the settings with model, mode and learning rate decided."""
+    model = model_path(config.model, "despecknet")
+    mode = _choose_mode(config.mode, read_card(model), stack)
+    rate = config.learning_rate or LEARNING_RATES[mode]
+    return config.model_copy(update={"model": model, "mode": mode, "learning_rate": rate})
+
+
+def _finetune(config: FinetuneConfig, stack: Stack, output: Path, folder: Path) -> AdaptedModel:
+    with open_workers(config.cluster, config.workers) as workers:
+        job = prepare(config, stack, None, config.model, folder, workers)
+        if config.mode == "noise2noise":
+            n_dates = min(DATES_PER_PLACE, _fewest_dates(stack), max(2, config.batch_size))
+            job = replace(job, training=replace(job.training, n_dates=n_dates))
+        result = carry_out(workers, _tune, job, _show)
+    start, verb = load_model(config.model), f"tuned ({config.mode})"
+    finish(job, output, *start, verb, result.message, improved=result.improved)
     return AdaptedModel(output, result.improved, result.message, result.history)
 
 
-def _itself(
-    held_out: StackPatches, looks: float, correlation: tuple[float, float]
-) -> "PaperSignal":
+def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[Any]":
+    """Tune as one of the ranks."""
+    from sarstack.finetuning import FinetuneSettings, finetune
+
+    config: FinetuneConfig = job.config
+    settings = FinetuneSettings(
+        steps=config.steps, learning_rate=config.learning_rate or 0.0, device=device
+    )
+    network, _ = load_model(job.start)
+    speckle = pooled(job.training.statistics)
+    signal: Any
+    if config.mode == "noise2noise":
+        signal = _other_dates(network, job.held_out, job.training.n_dates, *speckle)
+    else:
+        signal = _itself(job, *speckle)
+    return finetune(
+        network, job.training, signal, settings, job.folder, ranks=ranks,
+        progress=lambda _, score: tell({"steps": settings.probe_every, "score": score.row()}),
+    )  # fmt: skip
+
+
+def _itself(job: Job, looks: float, correlation: tuple[float, float]) -> "PaperSignal":
     """Make the signal of the paper's mode, with its judge."""
     from sarstack.finetuning import PaperSignal
     from sarstack.ratio_probe import find_homogeneous
 
-    noisy = [held_out.batch(FIRST_VALIDATION_BATCH + i) for i in range(N_VALIDATION_BATCHES)]
-    return PaperSignal(find_homogeneous(noisy, looks, correlation))
+    return PaperSignal(find_homogeneous(job.held_out_batches(), looks, correlation))
 
 
 def _choose_mode(wanted: str, card: ModelCard, stack: Stack) -> str:
@@ -180,9 +203,10 @@ def _spread(dates: list[int], at_most: int) -> list[int]:
     return [dates[i] for i in chosen]
 
 
-def _show_score(shown: object, steps: int, row: dict[str, float]) -> None:
-    shown.advance(steps)  # type: ignore[attr-defined]
-    LOGGER.info("held out: %s", ", ".join(f"{key} {value:.4f}" for key, value in row.items()))
+def _show(shown: Any, told: Message) -> None:
+    shown.advance(told["steps"])
+    score = ", ".join(f"{key} {value:.4f}" for key, value in told["score"].items())
+    LOGGER.info("held out: %s", score)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,273 @@
+"""Ranks: what they do together is what one process does alone, and none outlives a failure."""
+
+import copy
+import csv
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from simulated_stack import SimulatedStack
+from small_networks import save_small_network, small_network
+
+from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
+from sarstack.cluster import open_workers
+from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
+from sarstack.data_parallel import run_ranks
+from sarstack.errors import ClusterError, UsageError
+from sarstack.losses import Batch
+from sarstack.networks.card import load_model
+from sarstack.networks.network import DeSpeckNet
+from sarstack.ranks import ALONE, Ranks
+from sarstack.ratio_probe import despeckle_batches
+from sarstack.training import TrainingSettings, train
+from sarstack.workflows.build_labels import build_labels
+from sarstack.workflows.finetune import finetune_on_stack
+from sarstack.workflows.train import train_on_stack
+
+MakeStack = Callable[..., SimulatedStack]
+SETTINGS = TrainingSettings(
+    steps=24, warmup_steps=4, decay_steps=12, validate_every=6, checkpoint_every=6, tv=0.01
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnevenPatches:
+    """Patches of which some have hardly any weight: an average of averages would be wrong."""
+
+    share: slice
+
+    def batch(self, step: int) -> Batch:
+        rng = np.random.default_rng([step, 9])
+        clean = np.exp(rng.normal(0, 0.5, (6, 1, 1, 1))) * np.ones((6, 1, 16, 16))
+        noisy = clean * rng.gamma(4, 1 / 4, clean.shape)
+        weight = rng.random(clean.shape) < np.array([1, 0.01, 0.9, 0.1, 0.5, 0])[:, *[None] * 3]
+        parts = (part.astype(np.float32)[self.share] for part in (noisy, clean, weight))
+        return Batch(*parts)
+
+
+START = small_network()
+VALIDATION = [UnevenPatches(slice(None)).batch(1000 + i) for i in range(3)]
+
+
+def together(n: int, work: Callable[[Ranks], Any]) -> list[Any]:
+    """Run threads as ranks."""
+    barrier, given = threading.Barrier(n, timeout=60), [torch.empty(0)] * n
+
+    def run(rank: int) -> Any:
+        def all_reduce(flat: torch.Tensor) -> None:
+            given[rank] = flat.clone()
+            barrier.wait()
+            flat.copy_(torch.stack(given).sum(dim=0))
+            barrier.wait()
+
+        try:
+            return work(Ranks(rank, n, all_reduce))
+        except BaseException:
+            barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(n) as threads:
+        return list(threads.map(run, range(n)))
+
+
+def train_small(ranks: Ranks, folder: Path, stop_at: int = 0) -> tuple[DeSpeckNet, Any]:
+    network = copy.deepcopy(START)
+
+    def stop(progress: Any) -> None:
+        if progress.step == stop_at:
+            raise InterruptedError
+
+    try:
+        result = train(
+            network, UnevenPatches(ranks.share), VALIDATION[ranks.share], SETTINGS, folder,
+            ranks=ranks, progress=stop,
+        )  # fmt: skip
+    except InterruptedError:
+        return network, None
+    return network, result
+
+
+def assert_alike(found: tuple[DeSpeckNet, Any], expected: tuple[DeSpeckNet, Any]) -> None:
+    for mine, other in zip(found[1].history, expected[1].history, strict=True):
+        for key in ("step", "validation_loss", "rmse_db"):
+            assert mine[key] == pytest.approx(other[key], rel=1e-4)
+    weights = expected[0].state_dict()
+    for key, value in found[0].state_dict().items():
+        assert_allclose(value, weights[key], atol=2e-4, err_msg=key)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_ranks_learn_what_one_process_learns(tmp_path: Path, n: int) -> None:
+    alone = train_small(ALONE, tmp_path / "alone")
+    ranks = together(n, lambda ranks: train_small(ranks, tmp_path / "ranks"))
+    for found in ranks:
+        assert_alike(found, alone)
+        for key, value in found[0].state_dict().items():
+            assert torch.equal(value, ranks[0][0].state_dict()[key]), key
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_either_goes_on_with_the_training_of_the_other(
+    tmp_path: Path, first: int, then: int
+) -> None:
+    whole = train_small(ALONE, tmp_path / "whole")
+    together(first, lambda ranks: train_small(ranks, tmp_path / "halted", stop_at=14))
+    assert last_step(tmp_path / "halted") == 12
+    resumed = together(then, lambda ranks: train_small(ranks, tmp_path / "halted"))
+    assert_alike(resumed[0], whole)
+
+
+def test_judging_is_shared_and_verdicts_are_of_rank_0() -> None:
+    network = small_network()
+    alone = despeckle_batches(network, VALIDATION, "cpu")
+    for shared in together(2, lambda ranks: despeckle_batches(network, VALIDATION, "cpu", ranks)):
+        for mine, other in zip(shared, alone, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    assert together(3, lambda ranks: ranks.agree(ranks.rank == 0)) == [True] * 3
+    assert together(3, lambda ranks: ranks.agree(ranks.rank > 0)) == [False] * 3
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Two worker processes, and the address by which a run finds them."""
+    with open_workers("local", 2) as workers:
+        workers.client.wait_for_workers(2)
+        yield workers.client.scheduler.address
+
+
+def tuning(stack: SimulatedStack, folder: Path, name: str, **settings: object) -> FinetuneConfig:
+    start = save_small_network(folder, "despecknet")
+    return FinetuneConfig.make(
+        stack=str(stack.folder), output=str(folder / name), model=str(start),
+        **{"steps": 20, "batch_size": 12, "learning_rate": 1e-3, "workers": 1} | settings,
+    )  # fmt: skip
+
+
+def read_curve(folder: Path) -> list[dict[str, float]]:
+    with (folder / "curve.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def assert_same_curve(first: Path, second: Path) -> None:
+    for mine, other in zip(read_curve(first), read_curve(second), strict=True):
+        assert mine == pytest.approx(other, rel=2e-3, nan_ok=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["noise2noise", "paper"])
+def test_tuning_on_two_workers_is_tuning_in_one_process(
+    make_stack: MakeStack, tmp_path: Path, scheduler: str, mode: str
+) -> None:
+    stack = make_stack(shape=(128, 128), n_dates=4)
+    alone = finetune_on_stack(tuning(stack, tmp_path, "a.safetensors", mode=mode))
+    both = tuning(stack, tmp_path, "b.safetensors", mode=mode, cluster=scheduler)
+    found = finetune_on_stack(both)
+    assert found.improved == alone.improved
+    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")
+    expected = load_model(alone.model)[0].state_dict()
+    for key, value in load_model(found.model)[0].state_dict().items():
+        assert_allclose(value, expected[key], atol=1e-3, err_msg=key)
+    assert not (tmp_path / "b.training" / CHECKPOINT).exists()
+
+
+@pytest.mark.slow
+def test_training_on_two_workers_is_training_in_one_process(
+    make_stack: MakeStack, tmp_path: Path, scheduler: str
+) -> None:
+    stack = make_stack(shape=(96, 96), n_dates=4)
+    labels = build_labels(
+        LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "labels.zarr"))
+    )
+    start = save_small_network(tmp_path, "despecknet")
+    for name, cluster in (("a", None), ("b", scheduler)):
+        config = TrainConfig.make(
+            stack=str(stack.folder), labels=str(labels), start=str(start),
+            output=str(tmp_path / f"{name}.safetensors"),
+            steps=20, batch_size=3, patch_px=32, cluster=cluster, workers=1,
+        )  # fmt: skip
+        train_on_stack(config)
+    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")
+
+
+def kill_a_worker(checkpoint: Path) -> None:
+    """Kill one of the worker processes as soon as there is a checkpoint."""
+    while not checkpoint.exists():
+        time.sleep(0.05)
+    children = psutil.Process().children(recursive=True)
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    workers[-1].kill()
+
+
+@pytest.mark.slow
+def test_a_dead_worker_is_named_and_the_checkpoint_goes_on_in_one_process(
+    make_stack: MakeStack, tmp_path: Path, scheduler: str
+) -> None:
+    stack = make_stack(shape=(128, 128), n_dates=4)
+    endless = {"steps": 100_000, "learning_rate": 1e-9}
+    config = tuning(stack, tmp_path, "t.safetensors", cluster=scheduler, **endless)
+    folder = tmp_path / "t.training"
+    killer = threading.Thread(target=kill_a_worker, args=(folder / CHECKPOINT,))
+    killer.start()
+    with pytest.raises(ClusterError, match="1 of 2 workers were lost: tcp://") as caught:
+        finetune_on_stack(config)
+    killer.join()
+    step = last_step(folder)
+    assert step >= 10
+    assert str(folder / CHECKPOINT) in caught.value.where
+    assert f"goes on from step {step}" in caught.value.do
+    assert best_weights(folder)
+    entries = {"cluster": None, "steps": step + 10}
+    adapted = finetune_on_stack(config.model_copy(update=entries))
+    assert [row["step"] for row in adapted.history] == [*range(0, step + 1, 10), step + 10]
+    # The other worker lives, and the dead one was replaced.
+    again = tuning(stack, tmp_path, "again.safetensors", cluster=scheduler)
+    assert finetune_on_stack(again).model.exists()
+
+
+def fail_on_one(ranks: Ranks, _device: str, _tell: object, rank: int) -> None:
+    if ranks.rank == rank:
+        raise UsageError("this rank cannot", do="try another")
+    ranks.add([torch.zeros(3)])
+
+
+def count(ranks: Ranks, _device: str, tell: Callable[[dict[str, int]], None]) -> int:
+    total = torch.tensor([float(ranks.rank + 1)])
+    ranks.add([total])
+    tell({"total": int(total)})
+    return int(total)
+
+
+@pytest.mark.slow
+def test_the_error_of_one_rank_is_told_and_not_its_echo(scheduler: str) -> None:
+    with open_workers(scheduler) as workers:
+        workers.client.wait_for_workers(2)
+        for rank in (0, 1):
+            with pytest.raises(UsageError, match="this rank cannot"):
+                run_ranks(workers.client, 2, fail_on_one, print, (rank,))
+        for n in (2, 1, 2):
+            assert run_ranks(workers.client, n, count, print, ()) == (3 if n == 2 else 1)
+
+
+def test_a_cube_is_not_tuned_on_a_cluster(tmp_path: Path) -> None:
+    from sarstack.workflows.finetune import finetune_index
+
+    config = FinetuneConfig.make(stack="cube", cluster="local")
+    with pytest.raises(UsageError, match="all workers can read"):
+        finetune_index(config, None, tmp_path / "m.safetensors")
