@@ -18,6 +18,7 @@ from sarstack.errors import UsageError
 from sarstack.inference import despeckle_image, load_network, run_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
 from sarstack.networks.despecknet import VARIANTS
+from sarstack.simulation import simulate_stack
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window
 
@@ -303,6 +304,37 @@ def test_half_precision_is_rounding_only_in_blocks_and_in_brightness(log_model):
     assert_allclose(brighter / 300, whole, rtol=ROUNDING)
 
 
+@pytest.mark.parametrize("name", LOG_VARIANTS)
+def test_half_precision_of_shipped_networks_is_within_two_hundredths_of_a_decibel(name):
+    block = simulate_stack(5, (256, 256), np.random.default_rng(3), kind="fields").intensity
+    block[:, 40:60, 90:130] = np.nan
+    exact_result, found = (
+        make_despeckler(name, precision=precision).apply(block)[0]
+        for precision in ("float32", "bfloat16")
+    )
+    off_db = 10 * np.log10(found / exact_result)
+    assert 1e-4 < np.sqrt(np.nanmean(off_db**2)) < 0.02
+
+
+def test_workers_are_told_the_precision_of_where_the_work_is_planned(log_model, monkeypatch):
+    despeckler = make_despeckler(str(log_model))
+    for planned, own in (("bfloat16", "float32"), ("float32", "bfloat16")):
+        monkeypatch.setattr(
+            "sarstack.inference._computes_in_bfloat16", lambda _, p=planned: p == "bfloat16"
+        )
+        assert despeckler.settings()["precision"] == planned
+        shipped = pickle.dumps(despeckler)
+        monkeypatch.setattr(
+            "sarstack.inference._computes_in_bfloat16", lambda _, p=own: p == "bfloat16"
+        )
+        assert pickle.loads(shipped).settings()["precision"] == planned
+
+
+def test_the_published_network_is_recorded_in_the_precision_it_has(tmp_path):
+    despeckler = exact(save_small_network(tmp_path, PAPER), "bfloat16")
+    assert despeckler.settings()["precision"] == "float32"
+
+
 def test_a_precision_that_is_not_known_is_refused(model):
     with pytest.raises(UsageError, match="precision = 'half'"):
         exact(model, "half")
@@ -323,7 +355,7 @@ def test_contributions_are_sums_over_positive_pixels(stack_despeckler):
     positive = block > 0
     log = np.log(np.where(positive, block, 1).astype(np.float64))
     for found, terms in zip(total, [positive, block, log, log**2], strict=True):
-        assert_allclose(found, np.where(positive, terms, 0).sum(axis=0), rtol=1e-6)
+        assert_allclose(found, np.where(positive, terms, 0).sum(axis=0), 1e-6, 1e-6)
     assert (total[0, 2, 3], total[0, 5, 5], total[0, 0, 0]) == (1, 2, 3)
     assert stack_despeckler.summary_halo == 0
     assert len(total) == stack_despeckler.n_summary == StackDeSpeckNetDespeckler.n_summary

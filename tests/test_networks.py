@@ -1,5 +1,7 @@
 """The networks as functions: what they reach, what they see, what they cost."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from sarstack.networks.despecknet import (
     build_network,
     centre_log,
 )
+from sarstack.networks.folded import FoldedBranch
 from sarstack.networks.network import DeSpeckNet
 from sarstack.networks.published import Branch
 from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, describe_sensor
@@ -232,6 +235,27 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
     assert_allclose(again.clean.numpy(), after.clean.numpy())
     for a, b in zip(before, after, strict=True):
         assert_allclose(b.numpy(), a.numpy(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("fuses", [True, False])
+@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2)])
+def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
+    if not fuses:  # as where oneDNN does not do it
+        monkeypatch.setattr("sarstack.networks.folded._fuses", lambda *_: False)
+    shape = TwoScaleShape(8, 12, *blocks)
+    torch.manual_seed(1)
+    branch, sensor = TwoScaleBranch(3, shape), sensor_of(2.0)
+    nn.init.normal_(branch.leave.weight)
+    folded = FoldedBranch(copy.deepcopy(branch), torch.float32)
+    reach = shape.reach_px
+    images = torch.randn(1, 3, 2 * reach + 24, 2 * reach + 40)
+    with torch.inference_mode():
+        for margins in [(0, 0, 0, 0), (reach,) * 4, (reach, 0, 0, reach)]:
+            before = images.clone()
+            expected = branch(images, sensor, margins)
+            assert_allclose(folded(images, sensor, margins), expected, rtol=1e-4, atol=1e-4)
+            assert torch.equal(images, before)
+            assert expected.shape[-2] == images.shape[-2] - sum(margins[:2])
 
 
 def local_mean_literal(image):

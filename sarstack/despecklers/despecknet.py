@@ -5,7 +5,7 @@ Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,18 @@ from sarstack.checks import check_choice
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError
-from sarstack.inference import PRECISIONS, choose_device, despeckle_image, load_network
+from sarstack.inference import (
+    PRECISIONS,
+    choose_device,
+    choose_precision,
+    despeckle_image,
+    load_network,
+)
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX
+
+Sums = TypeVar("Sums", NDArray[np.float32], NDArray[np.float64])
 
 
 class _NetworkDespeckler(Despeckler):
@@ -30,7 +38,9 @@ class _NetworkDespeckler(Despeckler):
     device : str, optional
         Torch device; a GPU if there is one, else the CPU, if None.
     precision : {"auto", "float32", "bfloat16"}
-        Of the inner layers; auto: bfloat16 where the processor computes in it.
+        Of the inner layers; auto: bfloat16 if the processor (GPU, if there is one) of the
+        machine that plans the work computes in it. Its workers are told the outcome: all
+        compute in the same, whatever their own processors are.
 
     Raises
     ------
@@ -65,6 +75,11 @@ class _NetworkDespeckler(Despeckler):
         """Where the weights are on this machine."""
         return self.model or str(shipped_model(self.name))
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network runs on a GPU of this process."""
+        return choose_device(self.device).startswith("cuda")
+
     def warm_up(self) -> None:
         """Load the network into this process."""
         load_network(self.path, self.sha256, choose_device(self.device), self.precision)
@@ -78,12 +93,18 @@ class _NetworkDespeckler(Despeckler):
         return int(3 * 4 * self.card.channels * n_px)
 
     def settings(self) -> dict[str, str]:
-        """Return the name and the hash of the weights."""
+        """Return the name and the hash of the weights, and what is computed in."""
+        linear = self.card.domain == "linear"
         return {
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
-            "precision": self.precision,
-        }
+            "precision": "float32" if linear
+            else choose_precision(choose_device(self.device), self.precision),
+        }  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is sent to workers: they do not choose the precision."""
+        return vars(self) | {"precision": self.settings()["precision"]}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.path!r}, sha256={self.sha256[:12]!r})"
@@ -159,17 +180,28 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         statistics: SceneStatistics,  # noqa: ARG002 - every date weighs alike
     ) -> NDArray[np.float64]:
         """Return 1, y, ln y and (ln y)^2 where there is a positive pixel, 0 elsewhere."""
-        positive = intensity > 0
-        power = np.where(positive, intensity, 1).astype(np.float64)
-        log = np.log(power)
-        return np.stack([np.ones_like(power), power, log, log**2]) * positive
+        return _add_terms(np.zeros((self.n_summary, *intensity.shape)), intensity, np.add)
 
     def take_away(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the sums without this date; zero where it was the only one."""
-        others = summary - self.contribute(intensity, SceneStatistics(1.0)).astype(np.float32)
-        return np.where(others[:1] > 0, others, np.float32(0))  # rounding is no other date
+        others = _add_terms(summary.copy(), intensity, np.subtract)
+        np.copyto(others, 0, where=others[:1] < 0.5)  # rounding is no other date
+        return others
+
+
+def _add_terms(sums: Sums, intensity: NDArray[np.float32], add: np.ufunc) -> Sums:
+    """Add 1, y, ln y and (ln y)^2 where there is a positive pixel, or take them away, in place.
+
+    Terms are in float32 both times: what was added goes without a rest.
+    """
+    positive = intensity > 0
+    log = np.log(np.where(positive, intensity, np.float32(1)))
+    terms = (positive, np.where(positive, intensity, np.float32(0)), log, log * log)
+    for total, term in zip(sums, terms, strict=True):
+        add(total, term, out=total)
+    return sums
 
 
 @register

@@ -11,12 +11,14 @@ All variants have the two branches; they differ in what the branches see and are
   of the stack have in common.
 """
 
-from typing import ClassVar, cast
+from functools import partial
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sarstack.networks.folded import FoldedBranch
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.published import LinearDeSpeckNet
 from sarstack.networks.two_scale import N_SENSOR, TwoScaleBranch, TwoScaleShape
@@ -60,10 +62,14 @@ class LogDeSpeckNet(DeSpeckNet):
         reach = TwoScaleShape(**self.architecture).reach_px
         return reach + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
 
-    def narrow(self, dtype: torch.dtype) -> None:
-        """Compute all layers but the first and the last in another type, in place."""
-        for branch in (self.clean, self.noise):
-            cast("TwoScaleBranch", branch).narrow(dtype)
+    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
+        """Return a copy for inference, the inner layers of both branches in `dtype`."""
+        folded = super().fold(dtype)
+        for name in ("clean", "noise"):
+            branch = getattr(folded, name)
+            if isinstance(branch, TwoScaleBranch):
+                setattr(folded, name, FoldedBranch(branch, dtype))
+        return folded
 
     @property
     def channels(self) -> float:
@@ -87,14 +93,13 @@ class LogDeSpeckNet(DeSpeckNet):
         """
         rows, columns = intensity.shape[-2:]
         known = torch.ones_like(intensity) if valid is None else valid
-        pad = (0, -columns % ALIGNMENT_PX, 0, -rows % ALIGNMENT_PX)
-        intensity, known = functional.pad(intensity, pad), functional.pad(known, pad)
+        intensity, known = _fill_cells(intensity), _fill_cells(known)
         u, mean = centre_log(intensity, known)
         wanted, near, margins = self._plan(inside or (slice(0, rows), slice(0, columns)), u)
         observed = (mean + u)[(..., *wanted)]
         seen = [u.clamp(max=BRIGHTEST_NAT) * known, known]
         if self.n_images > len(seen):
-            seen.append(self.see_others(None if others is None else functional.pad(others, pad),
+            seen.append(self.see_others(None if others is None else _fill_cells(others),
                                         mean, known))  # fmt: skip
         images = torch.cat([image[(..., *near)] for image in seen], dim=1)
         if sensor is None:
@@ -215,13 +220,18 @@ def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, 
     return u, mean
 
 
+def _fill_cells(image: Tensor) -> Tensor:
+    """Add zeros below and on the right, up to whole cells."""
+    rows, columns = (-size % ALIGNMENT_PX for size in image.shape[-2:])
+    return functional.pad(image, (0, columns, 0, rows)) if rows or columns else image
+
+
 def _cell_sum(image: Tensor) -> Tensor:
     # Not a running sum: each window is added in the same order wherever the block lies.
-    by_cell = functional.avg_pool2d(image, ALIGNMENT_PX, divisor_override=1)
-    half = LOCAL_MEAN_CELLS // 2
-    return functional.avg_pool2d(
-        by_cell, LOCAL_MEAN_CELLS, stride=1, padding=half, divisor_override=1
-    )
+    total = functional.avg_pool2d(image, ALIGNMENT_PX, divisor_override=1)
+    half, pool = LOCAL_MEAN_CELLS // 2, partial(functional.avg_pool2d, stride=1, divisor_override=1)
+    total = pool(total, (LOCAL_MEAN_CELLS, 1), padding=(half, 0))
+    return pool(total, (1, LOCAL_MEAN_CELLS), padding=(0, half))
 
 
 VARIANTS: dict[str, type[DeSpeckNet]] = {

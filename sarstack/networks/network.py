@@ -41,12 +41,9 @@ class DeSpeckNet(nn.Module):
         """Activations per pixel of the widest layer."""
         raise NotImplementedError
 
-    def fold(self) -> Self:
-        """Return a copy for inference, batch norms folded into the convolutions."""
-        return copy.deepcopy(self).eval()
-
-    def narrow(self, dtype: torch.dtype) -> None:
-        """Compute inner layers in another type, in place; does nothing where it would harm."""
+    def fold(self, dtype: torch.dtype = torch.float32) -> Self:  # noqa: ARG002
+        """Return a copy for inference, its inner layers in `dtype` where that does no harm."""
+        return copy.deepcopy(self).eval().requires_grad_(requires_grad=False)
 
     def forward(
         self,

@@ -105,9 +105,9 @@ class LinearDeSpeckNet(DeSpeckNet):
         """Width."""
         return float(self.architecture["width"])
 
-    def fold(self) -> Self:
-        """Return a copy for inference, the batch norms folded into the convolutions."""
-        folded = super().fold()
+    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
+        """Return a copy for inference in float32, batch norms folded into the convolutions."""
+        folded = super().fold(dtype)
         for branch in (folded.clean, folded.noise):
             cast("Branch", branch).fold()
         return folded

@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
         """Map (batch, width, y, x) to the same shape; `shift` is (batch, width)."""
         between = self.first(image)
         if shift is not None:
-            between = between + shift[:, :, None, None].to(between.dtype)
+            between = between + shift[:, :, None, None]
         return cast("Tensor", image + self.second(functional.relu(between, inplace=True)))
 
 
@@ -102,11 +102,6 @@ class TwoScaleBranch(nn.Module):
         with torch.no_grad():
             self.leave.weight.mul_(0.1)  # start near "take nothing away"
 
-    def narrow(self, dtype: torch.dtype) -> None:
-        """Compute all layers but the first and the last in `dtype`: they hold the precision."""
-        for layer in (self.head, self.down, self.body, self.up, self.tail):
-            layer.to(dtype)
-
     def forward(
         self, images: Tensor, sensor: Tensor, margins: Sequence[int] = (0, 0, 0, 0)
     ) -> Tensor:
@@ -120,31 +115,24 @@ class TwoScaleBranch(nn.Module):
             See :func:`describe_sensor`.
         margins : sequence of int
             Pixels at the top, bottom, left and right that are there for the layers to reach
-            only, 0 or the whole reach. They shrink on the way: no layer computes what the
-            next does not need.
+            only, 0 or the whole reach.
 
         Returns
         -------
         Tensor, shape (batch, 1, y, x) less the margins
         """
-        have = list(margins)
         fine = functional.relu(self.enter(functional.pixel_unshuffle(images, 2)))
-        fine = fine.to(self.down.weight.dtype)
         for block in self.head:
             fine = block(fine)
         coarse = functional.relu(self.down(fine))
         shifts = self.sensor(sensor).chunk(len(self.body), dim=1)
-        for left, (block, shift) in zip(
-            reversed(range(len(self.body))), zip(self.body, shifts, strict=True), strict=True
-        ):
+        for block, shift in zip(self.body, shifts, strict=True):
             coarse = block(coarse, shift)
-            coarse, have = trim(coarse, have, self.shape.tail_px + 8 * left, ALIGNMENT_PX)
-        fine, _ = trim(fine, margins, self.shape.tail_px, 2)
         fine = fine + functional.pixel_shuffle(self.up(coarse), 2)
         for block in self.tail:
             fine = block(fine)
-        clean = self.leave(functional.relu(fine).to(self.leave.weight.dtype))
-        return trim(functional.pixel_shuffle(clean, 2), have, 0, 1)[0]
+        clean = functional.pixel_shuffle(self.leave(functional.relu(fine)), 2)
+        return trim(clean, margins, 0, 1)[0]
 
 
 def trim(
