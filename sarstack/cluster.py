@@ -20,6 +20,8 @@ from sarstack.errors import ClusterError
 LOCAL = "local"
 # Tasks waiting on each worker beside the one it computes, so that none runs dry.
 QUEUE_PER_WORKER = 3
+# Threads that keep a GPU busy at least: some read and write while others have it.
+GPU_THREADS = 4
 CONNECT_S = 30
 
 
@@ -160,14 +162,14 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
 
 @contextmanager
 def _local_cluster(n_workers: int | None) -> Iterator[Any]:
-    """Start one worker process per GPU, or per core, each with one thread."""
+    """Start one worker process per GPU, or per core."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = visible_gpus()
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
-    quiet = {"nthreads": 1, "silence_logs": logging.ERROR}
+    quiet = {"nthreads": threads_per_worker(), "silence_logs": logging.ERROR}
     workers = {
         i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}
         for i in range(count)
@@ -175,6 +177,12 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
     with SpecCluster(workers, scheduler, silence_logs=logging.ERROR) as cluster:
         yield cluster
+
+
+def threads_per_worker() -> int:
+    """Return the threads of a process of a local cluster: one, or all that serve its GPU."""
+    gpus = visible_gpus()
+    return max(GPU_THREADS, n_cores() // len(gpus)) if gpus else 1
 
 
 def visible_gpus() -> list[str]:

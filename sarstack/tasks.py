@@ -7,27 +7,32 @@ threads of one process and on the workers of a cluster, so the pixels are the sa
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack import scratch
+from sarstack.cluster import n_cores
 from sarstack.cog import finish_cog, write_db_view
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.pieces import Layout, read_extra, write_piece
 from sarstack.readers.grid import Grid
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import Raster, keep_open
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 GDAL_CACHE_BYTES = 64 * 2**20
+# While one tile is on its way to or from a GPU, it computes another.
+GPU_SLOTS = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,16 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
         raise
 
 
+@cache
+def arithmetic_slots(*, on_gpu: bool) -> threading.Semaphore:
+    """Return what bounds the tiles that are computed at once in this process.
+
+    With more threads than slots, the others read and write meanwhile: a GPU does not wait
+    for the disk, nor do cores if they are given more threads than there are of them.
+    """
+    return threading.Semaphore(GPU_SLOTS if on_gpu else n_cores())
+
+
 def peak_memory_bytes() -> int:
     """Return the largest resident size this process has had."""
     import resource
@@ -84,7 +99,7 @@ def peak_memory_bytes() -> int:
 
 def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
     """Measure the speckle of one image on the sample windows."""
-    with worker_settings():
+    with worker_settings(), keep_open():
         return sample_speckle(raster.read(window) for window in sample_windows(scene))
 
 
@@ -119,7 +134,8 @@ def despeckle_tile(
         outer = despeckler.reach(window, scene)
         block = raster.read(outer)
         known = scratch.read_window(summary, outer) if summary else None
-        result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
+        with arithmetic_slots(on_gpu=despeckler.on_gpu):
+            result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
         write_piece(layout, tile, result, dict(_cut_samples(result, window, scene)))
     before = block[window.inside(outer)]
     return TileRecord(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sarstack.benchmark.timing import BYTES, FLOP, PX, Row
+from sarstack.benchmark.timing import BYTES, FLOP, PX, TASKS, Row
 from sarstack.runlog import write_json
 
 COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "beside")
@@ -73,7 +73,8 @@ def _percent(share: float) -> str:
 
 
 def _rate(row: Row) -> str:
-    for unit, scale, name in ((FLOP, 1e9, "GFLOP/s"), (BYTES, 1e6, "MB/s")):
+    scales = ((FLOP, 1e9, "GFLOP/s"), (BYTES, 1e6, "MB/s"), (TASKS, 1, "tasks/s"))
+    for unit, scale, name in scales:
         if unit in row.rates and not math.isnan(row.rates[unit]):
             return f"{row.rates[unit] / scale:.0f} {name}"
     return "-"

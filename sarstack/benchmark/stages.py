@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sarstack.benchmark import peaks
 from sarstack.benchmark.made_stacks import draw_parts, write_stack
+from sarstack.benchmark.overhead import empty_tasks
 from sarstack.benchmark.timing import (
     BYTES,
     FLOP,
@@ -249,7 +250,10 @@ def finetune(setting: Setting) -> list[Stage]:
 
 
 def workers(setting: Setting) -> list[Stage]:
-    """One to N processes of a local Dask cluster; px/worker beside one worker is efficiency."""
+    """One to N processes of a local Dask cluster; px/worker beside one worker is efficiency.
+
+    The empty tasks are what the scheduler takes for a tile.
+    """
     side = setting.scene_px
     stack, small = (write_stack(setting.folder, *size) for size in ((side, 1), (SMALL_PX, 1)))
     # Four tiles for each worker, or the last one keeps all others waiting.
@@ -257,7 +261,7 @@ def workers(setting: Setting) -> list[Stage]:
     options = ("--method", setting.method, "--cluster", "local", "--tile-px", str(tile_px))
     start = command("start of a cluster", "despeckle", small, *options, "--workers", "1")
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < setting.n_workers]
-    stages = [start]
+    stages = [empty_tasks(setting.method, small, setting.n_workers), start]
     for n in [*counts, setting.n_workers]:
         work = work_of(setting.method, side**2)
         beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX)] if n > 1 else []

@@ -21,8 +21,9 @@ import numpy as np
 from sarstack.errors import SarstackError
 from sarstack.tasks import worker_settings
 
-PX, FLOP, BYTES = "px", "FLOP", "B"
-"""Units of work: pixels, operations (a multiply-accumulate is two), bytes before compression."""
+PX, FLOP, BYTES, TASKS = "px", "FLOP", "B", "tasks"
+"""Units of work: pixels, operations (a multiply-accumulate is two), bytes before compression,
+calls on a worker."""
 
 LOGGER = logging.getLogger("sarstack")
 LAUNCHER = Path(__file__).with_name("launch.py")

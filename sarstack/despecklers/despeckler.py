@@ -47,6 +47,11 @@ class Despeckler(ABC):
         """Pixels needed on each side to compute a contribution exactly."""
         return self.halo
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU does the arithmetic."""
+        return False
+
     def reach(self, window: Window, scene: Shape) -> Window:
         """Return the window of pixels needed to despeckle `window` exactly."""
         return window.expand(self.halo, scene, self.alignment)

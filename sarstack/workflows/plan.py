@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sarstack import __version__
-from sarstack.cluster import LOCAL, n_cores
+from sarstack.cluster import LOCAL, QUEUE_PER_WORKER, n_cores, threads_per_worker
 from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.engine import CELL_PX
@@ -36,6 +36,9 @@ SCRATCH = ".sarstack-unfinished"
 BASE_BYTES = 270 * 2**20
 COG_BYTES = 128 * 2**20
 BYTES_PER_PX = 4
+# Runs of as many tiles have larger ones unless told otherwise: a tile reads whole blocks, and
+# at 1024 px four times its own number of them, at 2048 px two and a quarter.
+MANY_TILES, LARGE_TILE_PX = 64, 2048
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,15 @@ class Plan:
     def n_tiles(self) -> int:
         """Tiles of all images to do."""
         return n_tiles(self.stack.grid.shape, self.config.tile_px) * len(self.images)
+
+    @property
+    def n_tasks(self) -> int:
+        """Calls on workers: images are sampled and finished, tiles summed up and computed."""
+        summed = 0
+        if self.despeckler.n_summary:
+            n_polarisations = len({image.polarisation for image in self.images})
+            summed = n_polarisations * n_tiles(self.stack.grid.shape, self.config.tile_px)
+        return 2 * len(self.images) + len(self.finished) + self.n_tiles + summed
 
     @property
     def total_px(self) -> int:
@@ -128,6 +140,7 @@ class Plan:
     def render(self, n_workers: int) -> str:
         """Return the plan as text for `--dry-run`."""
         shape = self.stack.grid.shape
+        n_threads = n_workers * (threads_per_worker() if self.config.cluster else 1)
         dates = sorted({image.layer for image in self.images})
         method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.settings().items())
         rows = {
@@ -137,6 +150,7 @@ class Plan:
             f"{len(self.images)} images; {len(self.finished)} finished before",
             "size": f"{shape.y} x {shape.x} px each",
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
+            "tasks": f"{self.n_tasks}, at most {QUEUE_PER_WORKER * n_threads} of them submitted",
             "to read": f"{_size(self.bytes_to_read)}, halo included",
             "to write": f"at most {_size(self.bytes_to_write)} into {self.output}",
             "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} "
@@ -194,11 +208,19 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
     output = Path(config.output) if config.output else default_output(config.stack)
     _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
+    if "tile_px" not in config.model_fields_set:
+        config = _choose_tile(config, stack, len(images))
     # An interrupted --overwrite goes on as well: what it has made bears the new mark.
     begun = (output / SCRATCH / "manifest.json").exists()
     finished = () if overwrite and not begun else _find_finished(images, refuse=not overwrite)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)
+
+
+def _choose_tile(config: DespeckleConfig, stack: Stack, n_images: int) -> DespeckleConfig:
+    """Take large tiles where there are enough of them; the same whatever is finished already."""
+    many = n_images * n_tiles(stack.grid.shape, LARGE_TILE_PX) >= MANY_TILES
+    return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
 
 
 def _refuse_input_folder(stack: Stack, output: Path) -> None:

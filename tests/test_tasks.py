@@ -1,0 +1,101 @@
+"""What a worker does: tiles are read and written while others are computed."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+from simulated_stack import read_tif, write_tif
+
+from sarstack import tasks
+from sarstack.cluster import Task, open_workers, run_tasks
+from sarstack.cog import layout_of
+from sarstack.despecklers import make_despeckler
+from sarstack.readers.grid import Grid
+from sarstack.readers.raster import Raster
+from sarstack.speckle import SceneStatistics
+from sarstack.tiles import Shape, sample_windows
+
+Interval = tuple[float, float]
+
+
+def overlap(one: Interval, other: Interval) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(tasks, "n_cores", lambda: 1)
+    tasks.arithmetic_slots.cache_clear()
+    yield
+    tasks.arithmetic_slots.cache_clear()
+
+
+def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_core: None
+) -> None:
+    grid = Grid(Shape(512, 1024), CRS.from_epsg(32631).to_wkt())
+    image = np.random.default_rng(0).gamma(4.4, 0.02, grid.shape).astype(np.float32)
+    raster = Raster(str(write_tif(tmp_path / "image.tif", image)), "image", shape=grid.shape)
+    noted: dict[str, list[Interval]] = {"reading": [], "arithmetic": []}
+    lock = threading.Lock()
+
+    @contextmanager
+    def note(what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        time.sleep(0.05)
+        yield
+        with lock:
+            noted[what].append((start, time.perf_counter()))
+
+    really_read, really_compute = Raster.read, tasks.despeckle_window
+
+    def read(self, window):
+        with note("reading"):
+            return really_read(self, window)
+
+    def compute(*arguments):
+        with note("arithmetic"):
+            return really_compute(*arguments)
+
+    monkeypatch.setattr(Raster, "read", read)
+    monkeypatch.setattr(tasks, "despeckle_window", compute)
+    layout = layout_of(tmp_path / "pieces", grid, 256)
+    known, method = SceneStatistics(4.4), make_despeckler("boxcar")
+    with open_workers(None, 3) as workers:
+        jobs = [Task(tasks.despeckle_tile, (method, raster, known, tile, layout), tile)
+                for tile in layout.tiles()]  # fmt: skip
+        for _, outcome in run_tasks(workers, jobs):
+            assert isinstance(outcome, tasks.TileRecord)
+    assert len(noted["arithmetic"]) == 8
+    assert not any(overlap(*pair) for pair in combinations(noted["arithmetic"], 2)), "one core"
+    waited = [any(overlap(r, a) for a in noted["arithmetic"]) for r in noted["reading"]]
+    assert sum(waited) >= 4
+    tasks.finish_image(layout, grid, str(tmp_path / "out.tif"), "vv", {})
+    np.testing.assert_allclose(
+        read_tif(tmp_path / "out.tif"), method.apply(image[None], [known])[0], rtol=1e-5
+    )
+
+
+def test_a_gpu_has_two_tiles_at_once_and_cores_one_each() -> None:
+    tasks.arithmetic_slots.cache_clear()
+    assert tasks.arithmetic_slots(on_gpu=True)._value == tasks.GPU_SLOTS
+    assert tasks.arithmetic_slots(on_gpu=False)._value == tasks.n_cores()
+
+
+@pytest.mark.parametrize("shape", [Shape(300, 2000), Shape(1700, 1600)])
+def test_the_result_is_sampled_where_the_scene_is(tmp_path: Path, shape: Shape) -> None:
+    """Parts of the windows come home with the tiles: joined, they are the windows."""
+    image = np.random.default_rng(0).gamma(4.4, 0.02, shape).astype(np.float32)
+    layout = layout_of(tmp_path, Grid(shape, ""), 768)
+    for tile in layout.tiles():
+        part = image[tile.window.slices]
+        tasks.write_piece(layout, tile, part, dict(tasks._cut_samples(part, tile.window, shape)))
+    joined = tasks._join_samples(layout)
+    for window, found in zip(sample_windows(shape), joined, strict=True):
+        np.testing.assert_array_equal(found, image[window.slices])
