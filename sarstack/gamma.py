@@ -40,7 +40,7 @@ def looks_from_log_variance(variance: ArrayLike) -> NDArray[np.float64]:
     # psi1(L) lies between 1/L + 1/(2 L^2) and 1/L + 1/L^2. Newton on 1/psi1, which is close
     # to a straight line in L, converges in four steps from anywhere.
     looks = (1 + np.sqrt(1 + 2 * target)) / (2 * target)
-    for _ in range(5):
+    for _ in range(4):
         value, slope = polygamma(1, looks), polygamma(2, looks)
         looks = looks + (1 / target - 1 / value) * -(value**2) / slope
     return looks

@@ -118,14 +118,16 @@ def sample_windows(scene: Shape, size_px: int = 256, per_axis: int = 6) -> list[
     A small scene is covered completely; a large one is sampled by at most
     ``per_axis**2`` windows, so the cost does not grow with the scene. The choice
     depends on the shape alone: every tiling and every worker count measures the
-    same pixels.
+    same pixels. Windows begin at multiples of their size, so that each lies in one block of
+    a tiled file and in one tile.
     """
 
     def starts(length: int) -> list[int]:
         count = -(-length // size_px)
         if count <= per_axis:
             return [i * size_px for i in range(count)]
-        return [round(i * (length - size_px) / (per_axis - 1)) for i in range(per_axis)]
+        places = (i * (length - size_px) / (per_axis - 1) for i in range(per_axis))
+        return [round(place) // size_px * size_px for place in places]
 
     return [
         Window(y0, min(y0 + size_px, scene.y), x0, min(x0 + size_px, scene.x))

@@ -79,5 +79,6 @@ def test_samples_lie_in_the_scene_and_stay_few(scene: Shape) -> None:
     for window in windows:
         assert 0 <= window.y0 < window.y1 <= scene.y
         assert 0 <= window.x0 < window.x1 <= scene.x
+        assert window.y0 % 256 == window.x0 % 256 == 0, "each in one tile and one block"
     if scene.y <= 6 * 256 and scene.x <= 6 * 256:
         assert sum(w.shape.y * w.shape.x for w in windows) == scene.y * scene.x
