@@ -86,6 +86,8 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
             where=path,
             do="give all workers the same file, and do not change it during a run",
         )
+    if device.startswith("cuda"):  # for good: threads that switch it to and fro would collide
+        torch.backends.cudnn.allow_tf32 = False
     folded = network.fold(getattr(torch, precision))
     folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return folded
@@ -159,19 +161,23 @@ def run_network(
     device = next(network.parameters()).device
     finite = np.isfinite(intensity)
     whole = bool(finite.all())
+    image = intensity / np.float32(scale)
+    if not whole:
+        image[~finite] = 0
 
-    def send(image: NDArray[np.float32]) -> "Tensor":
-        return torch.from_numpy(image)[None].to(device)
+    def send(values: NDArray[np.float32]) -> "Tensor":
+        return torch.from_numpy(values)[None].to(device)
 
-    image = send((intensity if whole else np.where(finite, intensity, np.float32(0)))[None]) / scale
+    told = None
+    if sensor is not None:
+        looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
+        told = describe_sensor(looks, correlation, torch.ones(1)).to(device)
     valid = None if whole else send(finite[None].astype(np.float32))
     seen = None if others is None else send(others)
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        told = None
-        if sensor is not None:
-            looks, *correlation, known = torch.tensor([*sensor, 1.0], device=device)
-            told = describe_sensor(looks[None], torch.stack(correlation)[None], known[None])
-        found = network(image, valid, sensor=told, others=seen, noise=False, inside=inside)
+    with torch.inference_mode():
+        found = network(
+            send(image[None]), valid, sensor=told, others=seen, noise=False, inside=inside
+        )
         despeckled = network.to_intensity(found.clean)[0, 0].cpu().numpy()
     despeckled *= np.float32(scale)
     if not whole:

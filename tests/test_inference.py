@@ -12,9 +12,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from small_networks import save_small_network
 
+import sarstack.despecklers.despecknet as methods
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.despecknet import StackDeSpeckNetDespeckler
-from sarstack.errors import UsageError
+from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.inference import despeckle_image, load_network, run_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
 from sarstack.networks.despecknet import VARIANTS
@@ -258,6 +259,43 @@ def test_a_part_of_a_block_is_computed_as_in_the_whole(model, y, x):
     ]:
         found = despeckler.despeckle_inside(block[0], KNOWN, total, inside)
         assert_allclose(found, whole[inside], rtol=1e-5, atol=1e-6)
+
+
+def test_what_does_not_fit_on_the_gpu_is_done_in_pieces_and_remembered(model, monkeypatch):
+    despeckler, block, given = exact(model), speckle((2, 300, 280)), []
+    block[0, 110:120, 90:200] = np.nan
+    summary = None
+    if despeckler.n_summary:
+        summary = sum(despeckler.contribute(date, KNOWN) for date in block).astype(np.float32)
+    inside = slice(7, 295), slice(10, 259)
+    whole = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
+    monkeypatch.setattr(methods, "_LARGEST_PX", {})
+
+    def on_a_small_gpu(*args):
+        given.append(args[2].shape)
+        rows, columns = args[5]
+        if (rows.stop - rows.start) * (columns.stop - columns.start) > 80**2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return despeckle_image(*args)
+
+    monkeypatch.setattr(methods, "despeckle_image", on_a_small_gpu)
+    found = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
+    assert_array_equal(np.isnan(found), np.isnan(whole))
+    assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+    assert list(methods._LARGEST_PX.values()) == [72]
+    n_tried = len(given)
+    despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
+    assert len(given) - n_tried == n_tried - 2  # two sizes were tried in vain, once
+
+
+def test_a_gpu_without_memory_for_anything_says_so(model, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(methods, "_LARGEST_PX", {})
+    monkeypatch.setattr(methods, "despeckle_image", no_memory)
+    with pytest.raises(NotEnoughSpaceError, match="the GPU has no memory for 100 x 100 pixels"):
+        exact(model).despeckle(speckle((200, 130)), KNOWN)
 
 
 # Half the bits inside

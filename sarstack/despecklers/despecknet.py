@@ -4,6 +4,7 @@ Mullissa, Marcos, Tuia, Herold, Reiche: deSpeckNet: Generalizing Deep Learning-B
 Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sarstack.checks import check_choice
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.errors import ModelCardError
+from sarstack.errors import ModelCardError, NotEnoughSpaceError
 from sarstack.inference import (
     PRECISIONS,
     choose_device,
@@ -23,7 +24,12 @@ from sarstack.inference import (
 )
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
-from sarstack.tiles import ALIGNMENT_PX
+from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
+
+LOGGER = logging.getLogger("sarstack")
+
+SMALLEST_PX = 64
+_LARGEST_PX: dict[str, int] = {}  # What was left after a GPU had no memory, for this process.
 
 Sums = TypeVar("Sums", NDArray[np.float32], NDArray[np.float64])
 
@@ -125,10 +131,50 @@ class _NetworkDespeckler(Despeckler):
         summary: NDArray[np.float32] | None = None,
         inside: tuple[slice, slice] | None = None,
     ) -> NDArray[np.float32]:
-        """Despeckle a part of a block; layers compute what that part needs, no more."""
-        network = load_network(self.path, self.sha256, choose_device(self.device), self.precision)
+        """Despeckle a part of a block; layers compute what that part needs, no more.
+
+        What a GPU has no memory for is done in pieces, and so is all that follows: half as
+        high and wide each time. They differ by rounding only.
+        """
+        import torch
+
         others = None if summary is None else self.take_away(summary, intensity)
-        return despeckle_image(network, self.card, intensity, statistics, others, inside)
+        rows, columns = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
+        wanted = Window(rows.start, rows.stop, columns.start, columns.stop)
+        while True:
+            side = _LARGEST_PX.get(choose_device(self.device), max(wanted.shape))
+            try:
+                return self._despeckle_pieces(intensity, statistics, others, wanted, side)
+            except torch.cuda.OutOfMemoryError as error:
+                if side < 2 * SMALLEST_PX:
+                    raise NotEnoughSpaceError(
+                        f"the GPU has no memory for {side} x {side} pixels",
+                        expected="some hundred MB free",
+                        where=choose_device(self.device),
+                        do="end other programs that use it, or compute with --set device=cpu",
+                    ) from error
+            _LARGEST_PX[choose_device(self.device)] = side = min(side, max(wanted.shape)) // 2
+            LOGGER.warning("out of memory on the GPU: going on in pieces of %d px", side)
+
+    def _despeckle_pieces(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        others: NDArray[np.float32] | None,
+        wanted: Window,
+        side_px: int,
+    ) -> NDArray[np.float32]:
+        network = load_network(self.path, self.sha256, choose_device(self.device), self.precision)
+        block, result = Shape(*intensity.shape), np.empty(wanted.shape, np.float32)
+        for _, _, place in tile_grid(wanted.shape, side_px):
+            y, x = wanted.y0, wanted.x0
+            piece = Window(y + place.y0, y + place.y1, x + place.x0, x + place.x1)
+            need = self.reach(piece, block)
+            known = None if others is None else others[(slice(None), *need.slices)]
+            result[place.slices] = despeckle_image(
+                network, self.card, intensity[need.slices], statistics, known, piece.inside(need)
+            )
+        return result
 
     def take_away(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]

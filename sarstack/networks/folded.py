@@ -62,7 +62,9 @@ class FoldedBranch(nn.Module):
         for block in self.tail:
             fine = _compute_block(block, fine)
         clean, _ = trim(convolve(self.leave, fine.relu_().float()), have, 0, ALIGNMENT_PX)
-        return functional.pixel_shuffle(clean, ALIGNMENT_PX)
+        # What pixel_shuffle does, without its way through another memory format.
+        cells = clean.permute(0, 2, 3, 1).unflatten(3, (ALIGNMENT_PX, ALIGNMENT_PX))
+        return cells.transpose(2, 3).flatten(3).flatten(1, 2)[:, None]
 
 
 def _compute_block(block: nn.Module, image: Tensor, shift: Tensor | None = None) -> Tensor:
