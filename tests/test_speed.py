@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sarstack.benchmark import peaks, speed, stages
-from sarstack.benchmark.made_stacks import write_stack
+from sarstack.benchmark.made_stacks import decompress_stack, write_stack
 from sarstack.benchmark.speed_report import SpeedTable, render_text
 from sarstack.benchmark.timing import (
     BYTES,
@@ -143,9 +143,17 @@ def test_a_stack_is_made_of_readable_cogs_once(tmp_path):
     before = [path.stat().st_mtime_ns for path in sorted(stack.iterdir())]
     assert write_stack(tmp_path, 96, 5) == stack
     assert before == [path.stat().st_mtime_ns for path in sorted(stack.iterdir())]
-    reading = peaks.read_pixels(sorted(stack.iterdir()), 2, tile_px=64)
+    reading = peaks.read_pixels(stack, 2, tile_px=64)
     assert reading.work == {BYTES: 4 * 5 * 96**2}
     assert reading.run().seconds > 0
+
+
+def test_files_that_are_not_compressed_hold_the_same_pixels(tmp_path):
+    cogs = write_stack(tmp_path, 96, 3)
+    plain = decompress_stack(cogs)
+    assert decompress_stack(cogs) == plain
+    np.testing.assert_array_equal(open_stack(str(plain))["vv"], open_stack(str(cogs))["vv"])
+    assert all(path.stat().st_size > 4 * 96**2 for path in plain.iterdir())
 
 
 def test_memory_of_a_command_is_its_own():
@@ -201,8 +209,9 @@ def test_commands_run_in_processes_of_their_own(short_peaks, tmp_path):
     tables = speed.bench_speed(tmp_path, stages=chosen, quick=True, scene_px=256, n_dates=4,
                                n_workers=2)  # fmt: skip
     rows = {row.name: row for table in tables for row in table.rows}
-    for name in ("labels of 4 dates", "despecknet from COG to COG", "finetune, 5 steps",
-                 "2 workers", "quegan-yu, 4 dates"):  # fmt: skip
+    for name in ("labels of 4 dates", "labels of 4 dates, not compressed",
+                 "despecknet from COG to COG", "finetune, 5 steps", "2 workers",
+                 "quegan-yu, 4 dates"):  # fmt: skip
         assert rows[name].peak_bytes > 50e6
         assert rows[name].shares
 

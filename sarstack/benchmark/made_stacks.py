@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,24 +39,42 @@ def write_stack(folder: Path, side_px: int, n_dates: int) -> Path:
     """
     from rasterio.crs import CRS
 
-    stack = folder / f"{n_dates}x{side_px}"
-    if stack.exists():
-        return stack
-    unfinished = folder / f".{stack.name}.part"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     affine = (PIXEL_M, 0.0, 4e5, 0.0, -PIXEL_M, 5.4e6)
     grid = Grid(Shape(side_px, side_px), CRS.from_epsg(32632).to_wkt(), affine)
-    names = [_name(date) for date in range(n_dates)]
-    for date, name in enumerate(names):
-        path = unfinished / name
-        if date < N_DIFFERENT:
-            write_cog(path, draw_parts(grid.shape, date), grid, tile_px=PART_PX,
-                      description="gamma0 vv")  # fmt: skip
+
+    def write(path: Path, number: int) -> None:
+        pixels = draw_parts(grid.shape, number)
+        write_cog(path, pixels, grid, tile_px=PART_PX, description="gamma0 vv")
+
+    return _fill(folder / f"{n_dates}x{side_px}", [_name(date) for date in range(n_dates)], write)
+
+
+def decompress_stack(stack: Path) -> Path:
+    """Write the same images as tiled GeoTIFFs that are not compressed, into a folder beside."""
+    from rasterio.shutil import copy
+
+    def write(path: Path, number: int) -> None:
+        source = sorted(stack.iterdir())[number]
+        copy(str(source), str(path), driver="GTiff", tiled=True, blockxsize=512, blockysize=512)
+
+    names = [path.name for path in sorted(stack.iterdir())]
+    return _fill(stack.with_name(f"{stack.name}-plain"), names, write)
+
+
+def _fill(folder: Path, names: Sequence[str], write: Callable[[Path, int], None]) -> Path:
+    """Write the first images of a folder and link the others to them; keep it if it is there."""
+    if folder.exists():
+        return folder
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for number, name in enumerate(names):
+        if number < N_DIFFERENT:
+            write(unfinished / name, number)
         else:
-            _link(unfinished / names[date % N_DIFFERENT], path)
-    unfinished.rename(stack)
-    return stack
+            _link(unfinished / names[number % N_DIFFERENT], unfinished / name)
+    unfinished.rename(folder)
+    return folder
 
 
 def _name(date: int) -> str:

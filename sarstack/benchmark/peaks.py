@@ -1,6 +1,6 @@
 """What this machine can do at best: the rates that stages are shares of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
 from sarstack.inference import choose_device, choose_precision
 from sarstack.pieces import BLOCK_PX, compress
+from sarstack.readers.index import index_stack
+from sarstack.tiles import tile_grid
 
 CONVOLUTIONS = ((64, 256), (128, 128))
 """Channels and side of what despecknet's 3x3 layers see of a cell of 512 pixels."""
@@ -99,27 +101,23 @@ def read_bytes(path: Path, n_threads: int = 1) -> Stage:
     return Stage(name, in_threads(work, n_threads), {BYTES: size * n_threads})
 
 
-def read_pixels(paths: Sequence[Path], n_threads: int = 1, tile_px: int = READ_PX) -> Stage:
-    """Make a stage that reads every pixel of some COGs, tile by tile, and does nothing more.
+def read_pixels(stack: Path, n_threads: int = 1, tile_px: int = READ_PX, what: str = "") -> Stage:
+    """Make a stage that reads every pixel of a stack as intensity, as every job does, and no more.
 
     Threads share the tiles; the dates of a tile are read one after the other.
     """
-    import rasterio
-    from rasterio.windows import Window
-
-    with rasterio.open(paths[0]) as raster:
-        height, width = raster.shape
-    tiles = [(y, x) for y in range(0, height, tile_px) for x in range(0, width, tile_px)]
+    (own,) = index_stack(stack).rasters.values()
+    rasters = [raster for raster in own if raster is not None]
+    shape = rasters[0].shape
+    tiles = list(tile_grid(shape, tile_px))
 
     def work(number: int) -> None:
-        for y, x in tiles[number::n_threads]:
-            for path in paths:
-                with rasterio.open(path, sharing=False) as raster:
-                    raster.read(1, window=Window(x, y, min(tile_px, width - x),
-                                                 min(tile_px, height - y)))  # fmt: skip
+        for tile in tiles[number::n_threads]:
+            for raster in rasters:
+                raster.read(tile.window)
 
-    name = _with_threads(f"reading {len(paths)} COGs of {height} x {width}", n_threads)
-    done = {BYTES: 4.0 * len(paths) * height * width}
+    name = _with_threads(f"reading {len(rasters)} x {shape.y} x {shape.x}{what}", n_threads)
+    done = {BYTES: 4.0 * len(rasters) * shape.y * shape.x}
     return Stage(name, in_threads(work, n_threads), done)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.benchmark import peaks
-from sarstack.benchmark.made_stacks import draw_parts, write_stack
+from sarstack.benchmark.made_stacks import decompress_stack, draw_parts, write_stack
 from sarstack.benchmark.overhead import empty_tasks
 from sarstack.benchmark.timing import (
     BYTES,
@@ -110,7 +110,8 @@ def work_of(method: str, n_px: float) -> dict[str, float]:
 def peaks_of_machine(setting: Setting) -> list[Stage]:
     """Matrix products, convolutions, copies, reading and compressing, on one and all threads."""
     block = setting.block()
-    file = sorted(write_stack(setting.folder, len(block), 2).iterdir())[0]
+    stack = write_stack(setting.folder, len(block), 2)
+    file = sorted(stack.iterdir())[0]
 
     def with_threads(n: int) -> list[Stage]:
         of_network = [
@@ -122,7 +123,7 @@ def peaks_of_machine(setting: Setting) -> list[Stage]:
             )
         ]
         return [*of_network, peaks.memory_copy(n), peaks.read_bytes(file, n),
-                peaks.read_pixels([file], n), peaks.deflate(block, n)]  # fmt: skip
+                peaks.read_pixels(stack, n, len(block) // 2), peaks.deflate(block, n)]  # fmt: skip
 
     stages = one = with_threads(1)
     if setting.n_workers > 1:
@@ -174,17 +175,24 @@ def despeckle_once(
 
 
 def labels(setting: Setting) -> list[Stage]:
-    """Labels of all dates beside merely reading the same files with as many threads."""
-    stack = write_stack(setting.folder, setting.scene_px, setting.n_dates)
-    reading = peaks.read_pixels(sorted(stack.iterdir()), setting.n_workers)
-    n_px = float(setting.n_dates * setting.scene_px**2)
-    workers = ("--workers", str(setting.n_workers))
-    small = write_stack(setting.folder, SMALL_PX, setting.n_dates)
-    start = command("start of build-labels", "build-labels", small, *workers)
-    found = command(f"labels of {setting.n_dates} dates", "build-labels", stack, *workers,
-                    work={PX: n_px, BYTES: 4 * n_px}, beside=[Beside(reading.name, BYTES)],
-                    less=start.name)  # fmt: skip
-    return [reading, start, found]
+    """Labels of all dates beside merely reading the same files with as many threads.
+
+    Of COGs, and of files that are not compressed: those lie in memory already, and to read
+    them is to copy them.
+    """
+    n_dates, side, n = setting.n_dates, setting.scene_px, setting.n_workers
+    n_px = float(n_dates * side**2)
+    small, cogs = (write_stack(setting.folder, px, n_dates) for px in (SMALL_PX, side))
+    options = ("--workers", str(n))
+    start = command("start of build-labels", "build-labels", small, *options)
+    stages = [start]
+    for what, stack in (("", cogs), (", not compressed", decompress_stack(cogs))):
+        reading = peaks.read_pixels(stack, n, what=what)
+        found = command(f"labels of {n_dates} dates{what}", "build-labels", stack, *options,
+                        work={PX: n_px, BYTES: 4 * n_px}, beside=[Beside(reading.name, BYTES)],
+                        less=start.name)  # fmt: skip
+        stages += [reading, found]
+    return stages
 
 
 def command(
