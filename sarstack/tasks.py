@@ -26,13 +26,15 @@ from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.pieces import Layout, read_extra, write_piece
 from sarstack.readers.grid import Grid
-from sarstack.readers.raster import Raster, keep_open
+from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 GDAL_CACHE_BYTES = 64 * 2**20
 # While one tile is on its way to or from a GPU, it computes another.
 GPU_SLOTS = 2
+
+_Samples = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def arithmetic_slots(*, on_gpu: bool) -> threading.Semaphore:
 
 def peak_memory_bytes() -> int:
     """Return the largest resident size this process has had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: there a worker has at least the size of the process that started it.
+        words = status.read_text(encoding="ascii").split()
+        return int(words[words.index("VmHWM:") + 1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -99,7 +106,7 @@ def peak_memory_bytes() -> int:
 
 def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
     """Measure the speckle of one image on the sample windows."""
-    with worker_settings(), keep_open():
+    with worker_settings():
         return sample_speckle(raster.read(window) for window in sample_windows(scene))
 
 
@@ -136,7 +143,7 @@ def despeckle_tile(
         known = scratch.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
-        write_piece(layout, tile, result, dict(_cut_samples(result, window, scene)))
+        write_piece(layout, tile, result, _cut_samples(result, window, scene))
     before = block[window.inside(outer)]
     return TileRecord(
         n_valid=int(np.isfinite(result).sum()),
@@ -147,27 +154,21 @@ def despeckle_tile(
     )
 
 
-def _cut_samples(
-    result: NDArray[np.float32], window: Window, scene: Shape
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield the parts of the scene's sample windows that lie in a tile, by their number."""
-    for number, sample in enumerate(sample_windows(scene)):
-        common = sample.overlap(window)
-        if common is not None:
-            yield str(number), result[common.inside(window)]
+def _cut_samples(result: NDArray[np.float32], tile: Window, scene: Shape) -> _Samples:
+    """Return the scene's sample windows that lie in a tile, by number; none lies in two."""
+    found = {}
+    for number, window in enumerate(sample_windows(scene)):
+        if tile.y0 <= window.y0 < tile.y1 and tile.x0 <= window.x0 < tile.x1:
+            found[str(number)] = result[window.inside(tile)]
+    return found
 
 
 def _join_samples(layout: Layout) -> list[NDArray[np.float32]]:
-    """Return the sample windows of a result whose tiles are all computed."""
-    windows = sample_windows(layout.scene)
-    samples = [np.full(window.shape, np.nan, np.float32) for window in windows]
+    """Return the sample windows of a result whose tiles are all computed, in their order."""
+    samples: _Samples = {}
     for tile in layout.tiles():
-        for name, part in read_extra(layout, tile).items():
-            window = windows[int(name)]
-            common = window.overlap(tile.window)
-            if common is not None:
-                samples[int(name)][common.inside(window)] = part
-    return samples
+        samples |= read_extra(layout, tile)
+    return [samples[number] for number in sorted(samples, key=int)]
 
 
 def summarise_tile(

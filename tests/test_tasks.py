@@ -90,12 +90,12 @@ def test_a_gpu_has_two_tiles_at_once_and_cores_one_each() -> None:
 
 @pytest.mark.parametrize("shape", [Shape(300, 2000), Shape(1700, 1600)])
 def test_the_result_is_sampled_where_the_scene_is(tmp_path: Path, shape: Shape) -> None:
-    """Parts of the windows come home with the tiles: joined, they are the windows."""
+    """Sample windows stay with the tiles in which they lie, and are found again in order."""
     image = np.random.default_rng(0).gamma(4.4, 0.02, shape).astype(np.float32)
     layout = layout_of(tmp_path, Grid(shape, ""), 768)
     for tile in layout.tiles():
         part = image[tile.window.slices]
-        tasks.write_piece(layout, tile, part, dict(tasks._cut_samples(part, tile.window, shape)))
+        tasks.write_piece(layout, tile, part, tasks._cut_samples(part, tile.window, shape))
     joined = tasks._join_samples(layout)
     for window, found in zip(sample_windows(shape), joined, strict=True):
         np.testing.assert_array_equal(found, image[window.slices])

@@ -12,9 +12,10 @@ from sarstack.runlog import write_json
 COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "beside")
 MEANING = """\
 s: median over rounds. range: slowest minus fastest round, over the median. CPU s: of all threads
-and processes. MB: of the largest process. beside: median over rounds of two rates of one round.
-s/px, rate, beside: without the start of the command where it stands in the table; of operations
-(2 per multiply-accumulate) those that are needed, of bytes those of float32, uncompressed."""
+and processes. MB: of the largest process, and what its plan foresaw. beside: median over rounds
+of two rates of one round. s/px, rate, beside: without the start of the command where it stands in
+the table; of operations (2 per multiply-accumulate) those that are needed, of bytes those of
+float32, uncompressed."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,14 @@ def _cells(row: Row) -> list[str]:
         _number(row.cpu_seconds, ".2f"),
         _number(per_px, ".2e"),
         _rate(row),
-        f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes else "-",
+        _memory(row),
         beside or row.note,
     ]
+
+
+def _memory(row: Row) -> str:
+    found = f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes else "-"
+    return f"{found} of {row.planned_bytes / 1e6:.0f}" if row.planned_bytes else found
 
 
 def _number(value: float, how: str) -> str:

@@ -22,7 +22,7 @@ from sarstack.benchmark.timing import (
     run_command,
 )
 from sarstack.cluster import n_cores
-from sarstack.config import FinetuneConfig
+from sarstack.config import DespeckleConfig, FinetuneConfig
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
@@ -30,6 +30,7 @@ from sarstack.inference import choose_device, choose_precision
 from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
 from sarstack.speckle import measure_scene
 from sarstack.tiles import Shape, Window
+from sarstack.workflows.plan import plan_despeckle
 
 SMALL_PX = 256
 """Side of the scene on which the start of a command is measured."""
@@ -301,10 +302,13 @@ def _sweep(setting: Setting, what: str, points: Sequence[tuple[str, int, int]]) 
     stages = [start]
     for name, side, tile_px in points:
         stack = write_stack(setting.folder, side, 1)
+        config = DespeckleConfig.make(stack=str(stack), method=setting.method, tile_px=tile_px,
+                                      workers=setting.n_workers)  # fmt: skip
         beside = [Beside(points[0][0], PX)] if len(stages) > 1 else []
-        stages.append(command(name, "despeckle", stack, *options, "--tile-px", str(tile_px),
-                              work=work_of(setting.method, side**2), beside=beside,
-                              less=start.name))  # fmt: skip
+        stage = command(name, "despeckle", stack, *options, "--tile-px", str(tile_px),
+                        work=work_of(setting.method, side**2), beside=beside,
+                        less=start.name)  # fmt: skip
+        stages.append(replace(stage, planned_bytes=plan_despeckle(config).memory_bytes))
     return stages
 
 

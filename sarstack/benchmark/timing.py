@@ -71,6 +71,8 @@ class Stage:
     less : str
         Stage of the same table whose seconds are taken off before rates: what does not
         grow with the work, such as the start of a command.
+    planned_bytes : int
+        Memory that its plan foresees, if it has one.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Stage:
     work: Mapping[str, float]
     beside: Sequence[Beside] = ()
     less: str = ""
+    planned_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Row:
     rounds : int
     peak_bytes : int
         Largest of all rounds; 0 where it was not measured.
+    planned_bytes : int
+        What the plan foresaw; 0 where there was none.
     rates : dict of float
         Work per second by unit, without what is in `Stage.less`.
     shares : dict of float
@@ -108,6 +113,7 @@ class Row:
     range: float = float("nan")
     rounds: int = 0
     peak_bytes: int = 0
+    planned_bytes: int = 0
     rates: Mapping[str, float] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -170,6 +176,7 @@ def compare(stages: Sequence[Stage], costs: Mapping[str, Sequence[Cost]]) -> lis
                 float(np.ptp(here)) / middle if len(here) > 1 else float("nan"),
                 len(here),
                 max(c.peak_bytes for c in found),
+                stage.planned_bytes,
                 {u: work / float(np.median(net[stage.name])) for u, work in stage.work.items()},
                 shares,
             )

@@ -1,13 +1,10 @@
 """One image on disk, and its pixels as linear intensity.
 
-Every call opens the file, reads and closes it (but see :func:`keep_open`): nothing is shared
-between threads, and nothing but a path travels to a worker.
+Every call opens the file, reads and closes it: nothing is shared between threads, and
+nothing but a path travels to a worker.
 """
 
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +19,6 @@ from sarstack.tiles import Shape, Window, strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
 _LOWEST_NUMBER = -1e30
-_KEPT = threading.local()
 
 
 @dataclass(frozen=True)
@@ -194,32 +190,8 @@ def open_gdal(path: str) -> Any:
     return rasterio.open(path, sharing=False)
 
 
-@contextmanager
-def keep_open() -> Iterator[None]:
-    """Open each GDAL file only once for all that this thread reads meanwhile.
-
-    A block that several windows touch is then decoded once, as far as GDAL's cache goes.
-    """
-    _KEPT.datasets = {}
-    try:
-        yield
-    finally:
-        for dataset in _KEPT.datasets.values():
-            dataset.close()
-        del _KEPT.datasets
-
-
-def _opened(path: str) -> Any:
-    kept = getattr(_KEPT, "datasets", None)
-    if kept is None:
-        return open_gdal(path)
-    if path not in kept:
-        kept[path] = open_gdal(path)
-    return nullcontext(kept[path])
-
-
 def _read_gdal(raster: Raster, place: Window) -> NDArray[Any]:
-    with _opened(raster.path) as dataset:
+    with open_gdal(raster.path) as dataset:
         pixels: NDArray[Any] = dataset.read(
             raster.band, window=((place.y0, place.y1), (place.x0, place.x1))
         )

@@ -32,9 +32,8 @@ from sarstack.tiles import n_tiles
 LOGGER = logging.getLogger("sarstack")
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 SCRATCH = ".sarstack-unfinished"
-# A Python process with the libraries of a worker, and GDAL making a COG in it; measured.
-BASE_BYTES = 270 * 2**20
-COG_BYTES = 128 * 2**20
+# A Python process with the libraries of a worker and GDAL's cache; measured.
+BASE_BYTES = 230 * 2**20
 BYTES_PER_PX = 4
 # Runs of as many tiles have larger ones unless told otherwise: a tile reads whole blocks, and
 # at 1024 px four times its own number of them, at 2048 px two and a quarter.
@@ -109,17 +108,18 @@ class Plan:
     def memory_bytes(self) -> int:
         """Peak memory of one worker process.
 
-        Libraries, GDAL's cache while a COG is made, and for each thread: the tile with
-        its halo (read, result, shard), the temporal summary, and what the method needs
-        for one cell. A worker of a cluster has one thread; without a cluster one
-        process has them all.
+        Libraries; for each thread, the tile with its halo (read, result, blocks) and the
+        temporal summary; for each that computes, what the method needs for one cell. A
+        worker of a cluster has one thread, or several that share a GPU; without a cluster
+        one process has them all.
         """
         size, halo = self.config.tile_px, self.despeckler.halo
-        tile = (size + 2 * halo) ** 2 * BYTES_PER_PX
+        tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
         cell = self.despeckler.memory_bytes((CELL_PX + 2 * halo) ** 2)
-        n_threads = 1 if self.config.cluster else self.config.workers or n_cores()
-        thread = (5 + 3 * self.despeckler.n_summary) * tile + cell + COG_BYTES
-        return BASE_BYTES + self.despeckler.runtime_bytes + n_threads * thread
+        own = self.config.workers or n_cores()
+        n_threads = threads_per_worker() if self.config.cluster else own
+        n_cells = min(n_threads, n_cores())
+        return BASE_BYTES + self.despeckler.runtime_bytes + n_threads * tile + n_cells * cell
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
