@@ -56,12 +56,12 @@ def load_network(
         If the file is not a model, or not the one expected.
     """
     with _LOADING:
-        _keep_pages()
+        keep_pages()
         return _load(path, sha256, device, choose_precision(device, precision))
 
 
 @cache
-def _keep_pages() -> None:
+def keep_pages() -> None:
     """Keep freed activations in this process: fresh pages took a quarter of a network's time.
 
     Pages of 2 MiB where Linux has them, and with glibc no return of less than 256 MiB.
