@@ -62,7 +62,7 @@ def multilook(intensity: NDArray[np.float32], width_px: int) -> NDArray[np.float
     if width_px == 1:
         return intensity
     valid = np.isfinite(intensity)
-    smooth = box_mean(np.where(valid, intensity, 0).astype(np.float64), valid, width_px)
+    smooth = box_mean(intensity.astype(np.float64), valid, width_px)
     return np.where(valid, smooth, np.nan).astype(np.float32)
 
 

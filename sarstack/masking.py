@@ -1,56 +1,63 @@
 """Sums and means over the valid pixels of a moving window.
 
 NaN is never averaged, filled or guessed: a hole or the edge of the scene makes the
-window smaller. Sums are taken term by term in one fixed order, not as running sums: a
-pixel's result depends on the bits of its own window only, so tiles agree exactly with the
-whole image and a bright ship cannot leave rounding errors on the dark sea beside it.
+window smaller. Sums are taken in one fixed order, not as running sums: a pixel's result
+depends on the bits of its own window only, so tiles agree exactly with the whole image and
+a bright ship cannot leave rounding errors on the dark sea beside it.
 """
+
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
+
+from sarstack.tiles import strips
+
+Real = TypeVar("Real", np.float32, np.float64)
+
+STRIP_PX = 2**16
+"""Of a strip and the few arrays made of it: they stay in the processor's cache."""
 
 
-def valid_and_filled(
-    intensity: NDArray[np.floating],
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Split an image into what is known and numbers that can be summed.
-
-    Parameters
-    ----------
-    intensity : ndarray, shape (y, x), floating
-        Any scale; NaN (and infinities, should there be any) count as nodata.
-
-    Returns
-    -------
-    valid : ndarray, shape (y, x), bool
-    filled : ndarray, shape (y, x), float64
-        The values, zero where not valid.
-    """
-    valid = np.isfinite(intensity)
-    return valid, np.where(valid, intensity, 0).astype(np.float64)
-
-
-def box_sum(values: NDArray[np.float64], window_px: int) -> NDArray[np.float64]:
+def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
     """Sum a square window around each pixel, clipped at the edge.
 
     Parameters
     ----------
-    values : ndarray, shape (y, x), float64
+    values : ndarray, shape (y, x), float32 or float64
         Finite everywhere: nodata already set to zero.
     window_px : int
         Odd width of the window.
 
     Returns
     -------
-    ndarray, shape (y, x), float64
+    ndarray, shape (y, x), dtype of `values`
     """
-    ones = np.ones(window_px)
-    along_y = correlate1d(values, ones, axis=0, mode="constant")
-    return np.asarray(correlate1d(along_y, ones, axis=1, mode="constant"), dtype=np.float64)
+    padded = np.pad(values, window_px // 2)
+    total = np.empty_like(values)
+    for rows in strips(values.shape, STRIP_PX):
+        reach = padded[rows.start : rows.stop + window_px - 1]
+        total[rows] = _slide(_slide(reach, window_px).T, window_px).T
+    return total
 
 
-def box_count(valid: NDArray[np.bool_], window_px: int) -> NDArray[np.float64]:
+def _slide(values: NDArray[Real], width: int) -> NDArray[Real]:
+    """Sum `width` neighbours down each column, as a tree: shape (y - width + 1, x)."""
+    n_sums = len(values) - width + 1
+    total, start, size = None, 0, 1
+    while True:
+        if width & size:
+            part = values[start : start + n_sums]
+            total = part if total is None else total + part
+            start += size
+        if 2 * size > width:
+            assert total is not None
+            return total
+        values = values[:-size] + values[size:]
+        size *= 2
+
+
+def box_count(valid: NDArray[np.bool_], window_px: int) -> NDArray[np.float32]:
     """Count the valid pixels in the clipped window around each pixel.
 
     Parameters
@@ -61,20 +68,25 @@ def box_count(valid: NDArray[np.bool_], window_px: int) -> NDArray[np.float64]:
 
     Returns
     -------
-    ndarray, shape (y, x), float64
+    ndarray, shape (y, x), float32
         Whole numbers, from 0 to ``window_px ** 2``.
     """
-    return box_sum(valid.astype(np.float64), window_px)
+    if not valid.all():
+        return box_sum(valid.astype(np.float32), window_px)
+    half = window_px // 2
+    rows, columns = (
+        np.minimum(np.arange(n), half) + np.minimum(np.arange(n)[::-1], half) + 1
+        for n in valid.shape
+    )
+    return np.multiply.outer(rows, columns).astype(np.float32)
 
 
-def box_mean(
-    values: NDArray[np.floating], valid: NDArray[np.bool_], window_px: int
-) -> NDArray[np.float64]:
+def box_mean(values: NDArray[Real], valid: NDArray[np.bool_], window_px: int) -> NDArray[Real]:
     """Average the valid pixels in the clipped window around each pixel.
 
     Parameters
     ----------
-    values : ndarray, shape (y, x), floating
+    values : ndarray, shape (y, x), float32 or float64
         Any scale. What stands where `valid` is false (NaN, anything) is not looked at.
     valid : ndarray, shape (y, x), bool
         Pixels that count.
@@ -83,10 +95,11 @@ def box_mean(
 
     Returns
     -------
-    ndarray, shape (y, x), float64
+    ndarray, shape (y, x), dtype of `values`
         NaN where the window holds no valid pixel; otherwise a number, also on pixels
         that are themselves not valid.
     """
-    total = box_sum(np.where(valid, values, 0).astype(np.float64), window_px)
-    count = box_count(valid, window_px)
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    known = values if valid.all() else np.where(valid, values, values.dtype.type(0))
+    total = box_sum(known, window_px)
+    with np.errstate(invalid="ignore"):
+        return np.divide(total, box_count(valid, window_px), out=total)

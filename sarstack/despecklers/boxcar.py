@@ -24,7 +24,7 @@ class Boxcar(Despeckler):
     Notes
     -----
     Nodata: the window holds valid pixels only and is clipped at the edge of the scene.
-    Mean: kept. Linear, so exactly scale-equivariant. Memory: four float64 arrays of a tile.
+    Mean: kept. Linear, so exactly scale-equivariant. Memory: four arrays of a tile.
     """
 
     name: ClassVar[str] = "boxcar"
@@ -43,4 +43,5 @@ class Boxcar(Despeckler):
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         valid = np.isfinite(intensity)
         mean = box_mean(intensity, valid, self.window_px)
-        return np.where(valid, mean, np.nan).astype(np.float32)
+        mean[~valid] = np.nan
+        return mean

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sarstack.checks import check_odd_window
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.masking import box_count, box_mean, valid_and_filled
+from sarstack.masking import box_count, box_sum
 from sarstack.speckle import SceneStatistics, pair_correlation
 
 
@@ -29,7 +29,7 @@ class Lee(Despeckler):
     Notes
     -----
     Nodata: statistics over valid pixels only, window clipped at the edge of the scene.
-    Mean: kept on stationary speckle. Memory: about eight float64 arrays of a tile.
+    Mean: kept on stationary speckle. Memory: about ten arrays of a tile.
 
     References
     ----------
@@ -54,12 +54,12 @@ class Lee(Despeckler):
         rbar = pair_correlation(statistics.correlation, self.window_px)
         speckle_cv2 = (1 - rbar) / statistics.looks
         mean, weight = local_mmse(intensity, self.window_px, speckle_cv2)
-        return (mean + weight * (intensity - mean)).astype(np.float32)
+        return mean + weight * (intensity - mean)
 
 
 def local_mmse(
     intensity: NDArray[np.float32], window_px: int, speckle_cv2: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return local mean and weight of the centre pixel of Lee's filter.
 
     Parameters
@@ -73,15 +73,21 @@ def local_mmse(
 
     Returns
     -------
-    mean, weight : ndarray, shape (y, x), float64
+    mean, weight : ndarray, shape (y, x), float32
         The weight is between 0 and 1; 0 where fewer than two pixels are valid.
     """
-    valid, filled = valid_and_filled(intensity)
+    valid = np.isfinite(intensity)
+    # In float64: the variance is a small difference of large sums.
+    filled = np.where(valid, intensity, 0).astype(np.float64)
     count = box_count(valid, window_px)
-    mean = box_mean(filled, valid, window_px)
-    squares = box_mean(filled**2, valid, window_px)
-    variance = (squares - mean**2) * count / np.maximum(count - 1, 1)
-    # The plain form 1 - Cu^2 mean^2 / var, written so that var = 0 gives W = 0.
-    signal = np.maximum(variance - speckle_cv2 * mean**2, 0)
+    with np.errstate(invalid="ignore"):
+        mean = box_sum(filled, window_px) / count
+        square = mean**2
+        variance = box_sum(np.square(filled, out=filled), window_px) / count
+        variance -= square
+        variance *= count / np.maximum(count - 1, 1)
+        # The plain form 1 - Cu^2 mean^2 / var, written so that var = 0 gives W = 0.
+        square *= speckle_cv2
+        signal = np.maximum(variance - square, 0, out=square)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)
-    return mean, weight
+    return mean.astype(np.float32), weight.astype(np.float32)

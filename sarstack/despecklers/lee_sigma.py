@@ -12,8 +12,9 @@ from sarstack.checks import check_between, check_odd_window
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.lee import local_mmse
-from sarstack.masking import box_count
+from sarstack.masking import STRIP_PX, box_count
 from sarstack.speckle import SceneStatistics, pair_correlation
+from sarstack.tiles import strips
 
 PRIOR_PX = 3
 MIN_BRIGHT_OF_9 = 6
@@ -63,7 +64,7 @@ class LeeSigma(Despeckler):
     window's pixels. Clusters of bright pixels are marked independently of any order.
 
     Nodata: never selected, never counted; the window is clipped at the edge of the scene.
-    Mean: kept within 1 % on stationary speckle. Memory: about twelve float64 arrays of a tile.
+    Mean: kept within 1 % on stationary speckle. Memory: about twelve arrays of a tile.
 
     References
     ----------
@@ -195,11 +196,11 @@ def _filter(
     prior = gain * (mean + weight * (intensity - mean))
     count, mean, variance = _moments_in_range(intensity, low * prior, high * prior, window_px)
     inner_cv2 *= 1 - pair_correlation(correlation, window_px)
-    signal = np.maximum(variance - inner_cv2 * mean**2, 0) / (1 + inner_cv2)
+    signal = np.maximum(variance - np.float32(inner_cv2) * mean**2, 0) / np.float32(1 + inner_cv2)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)
     smooth = mean + weight * (intensity - mean)
     keep = (count == 0) | point_targets(intensity, statistics.bright)
-    return np.where(keep, intensity, smooth).astype(np.float32)
+    return np.where(keep, intensity, smooth)
 
 
 @lru_cache(maxsize=256)
@@ -209,27 +210,43 @@ def _cached_range(looks: float, share: float) -> SigmaRange:
 
 def _moments_in_range(
     intensity: NDArray[np.float32],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
     window_px: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return count, mean and variance (ddof=1) of each window's pixels within the range."""
-    half, (height, width) = window_px // 2, intensity.shape
     # Nodata, inside the image or around it, is below any range.
-    filled = np.where(np.isfinite(intensity), intensity.astype(np.float64), -1e300)
-    padded = np.pad(filled, half, constant_values=-1e300)
-    count, total, squares = np.zeros((3, height, width))
-    chosen = np.empty((height, width))
-    for y in range(window_px):
-        for x in range(window_px):
-            values = padded[y : y + height, x : x + width]
-            inside = values >= low
-            inside &= values <= high
-            np.multiply(values, inside, out=chosen)
-            count += inside
-            total += chosen
-            np.multiply(chosen, chosen, out=chosen)
-            squares += chosen
-    mean = total / np.maximum(count, 1)
-    variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
-    return count, mean, variance * count / np.maximum(count - 1, 1)
+    nothing = np.finfo(np.float32).min
+    filled = np.where(np.isfinite(intensity), intensity, nothing)
+    padded = np.pad(filled, window_px // 2, constant_values=nothing)
+    count, mean, variance = np.empty((3, *intensity.shape), np.float32)
+    for rows in strips(intensity.shape, STRIP_PX):
+        reach = padded[rows.start : rows.stop + window_px - 1]
+        n, total, squares = _add_up_in_range(reach, low[rows], high[rows], window_px)
+        count[rows] = n
+        mean[rows] = total / np.maximum(n, 1)
+        variance[rows] = np.maximum(squares / np.maximum(n, 1) - mean[rows] ** 2, 0)
+        variance[rows] *= n / np.maximum(n - 1, 1)
+    return count, mean, variance
+
+
+def _add_up_in_range(
+    reach: NDArray[np.float32],
+    low: NDArray[np.float32],
+    high: NDArray[np.float32],
+    window_px: int,
+) -> NDArray[np.float32]:
+    """Return count, sum and sum of squares, shape (3, y, x); `reach` has the windows' margin."""
+    height, width = low.shape
+    sums = np.zeros((3, height, width), np.float32)
+    inside, below = np.empty((2, height, width), bool)
+    chosen = np.empty((3, height, width), np.float32)
+    for y, x in np.ndindex(window_px, window_px):
+        values = reach[y : y + height, x : x + width]
+        np.greater_equal(values, low, out=inside)
+        inside &= np.less_equal(values, high, out=below)
+        np.copyto(chosen[0], inside)
+        np.multiply(values, chosen[0], out=chosen[1])
+        np.multiply(chosen[1], chosen[1], out=chosen[2])
+        sums += chosen
+    return sums

@@ -71,11 +71,11 @@ class QueganYu(Despeckler):
         if summary is None:
             summary = self.contribute(intensity, statistics).astype(np.float32)
         mean, usable = self._pre_estimate(intensity)
-        total, count = summary.astype(np.float64)
+        total, count = summary
         others = total * mean - np.where(usable, intensity, 0)
         pooled = intensity + others / self._mean_ratio(statistics)
         despeckled = np.divide(pooled, count, out=np.full_like(mean, np.nan), where=count > 0)
-        return np.where(usable, despeckled, intensity).astype(np.float32)
+        return np.where(usable, despeckled, intensity)
 
     def _mean_ratio(self, statistics: SceneStatistics) -> float:
         """Return E[I / mu] on flat land, to first order in the speckle variance."""
@@ -87,7 +87,7 @@ class QueganYu(Despeckler):
 
     def _pre_estimate(
         self, intensity: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         valid = np.isfinite(intensity)
         mean = box_mean(intensity, valid, self.window_px)
         return mean, valid & (mean > 0)
