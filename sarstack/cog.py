@@ -54,8 +54,8 @@ def write_cog(
     tags : dict of str
         Metadata of the file.
     """
-    with _unfinished(path) as folder:
-        layout = layout_of(folder / "0", grid, tile_px)
+    with _temporary(path, "pieces") as folder:
+        layout = layout_of(folder, grid, tile_px)
         for window, values in pixels:
             tile = Tile(window.y0 // tile_px, window.x0 // tile_px, window)
             write_piece(layout, tile, values)
@@ -86,7 +86,7 @@ def finish_cog(
     -----
     Overviews are averages of linear intensity, valid pixels only, each of the one before.
     """
-    with _unfinished(path) as folder:
+    with _temporary(path, "part") as folder:
         layouts = [layout]
         while (above := layouts[-1].above(folder / str(len(layouts)))) is not None:
             gather(layouts[-1], above)
@@ -105,9 +105,9 @@ def finish_cog(
 
 
 @contextmanager
-def _unfinished(path: Path) -> Iterator[Path]:
+def _temporary(path: Path, what: str) -> Iterator[Path]:
     """Give a folder beside a file that is being made, and remove it in the end."""
-    folder = path.with_name(f".{path.name}.part")
+    folder = path.with_name(f".{path.name}.{what}")
     folder.mkdir(exist_ok=True)
     try:
         yield folder

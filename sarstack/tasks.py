@@ -158,7 +158,7 @@ def _cut_samples(result: NDArray[np.float32], tile: Window, scene: Shape) -> _Sa
     """Return the scene's sample windows that lie in a tile, by number; none lies in two."""
     found = {}
     for number, window in enumerate(sample_windows(scene)):
-        if tile.y0 <= window.y0 < tile.y1 and tile.x0 <= window.x0 < tile.x1:
+        if window.overlap(tile):
             found[str(number)] = result[window.inside(tile)]
     return found
 
