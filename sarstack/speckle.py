@@ -267,14 +267,15 @@ def _normalise(cells: NDArray[np.floating]) -> NDArray[np.float32]:
     Cells with more than 1 % of pixels missing or not positive become NaN as a whole (what
     is left of them is not gamma distributed); a few such pixels are set to the mean.
     """
-    usable = cells > 0
-    share = usable.mean(axis=(1, 2), keepdims=True)
-    total = np.where(usable, cells, 0).sum(axis=(1, 2), keepdims=True, dtype=np.float64)
-    mean = total / np.maximum(share, 1e-9) / CELL_PX**2
+    flat = cells.reshape(len(cells), CELL_PX**2)
+    usable = flat > 0
+    n_usable = np.count_nonzero(usable, axis=1)
+    total = np.where(usable, flat, 0).sum(axis=1, dtype=np.float64)
+    mean = (total / np.maximum(n_usable, 1)).astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        relative = np.where(usable, cells / mean, 1.0).astype(np.float32)
-    relative[share[:, 0, 0] < _MIN_USABLE] = np.nan
-    return relative
+        relative = np.where(usable, flat / mean[:, np.newaxis], 1).astype(np.float32, copy=False)
+    relative[n_usable < _MIN_USABLE * CELL_PX**2] = np.nan
+    return relative.reshape(cells.shape)
 
 
 def _detrend(cells: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -283,17 +284,21 @@ def _detrend(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     norm = CELL_PX * np.sum(axis**2)
     slope_y = np.einsum("cyx,y->c", cells, axis)[:, None, None] / norm
     slope_x = np.einsum("cyx,x->c", cells, axis)[:, None, None] / norm
-    plane = cells.mean(axis=(1, 2), keepdims=True)
-    return np.asarray(cells - (plane + slope_y * axis[:, None] + slope_x * axis))
+    return np.asarray(cells - (_mean(cells) + slope_y * axis[:, None] + slope_x * axis))
 
 
 def _lag_one(cells: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the lag-1 correlation of each cell along y and x, shape (cell, 2)."""
-    centred = cells - cells.mean(axis=(1, 2), keepdims=True)
+    centred = cells - _mean(cells)
     y = _mean_product(centred[:, 1:], centred[:, :-1])
     x = _mean_product(centred[:, :, 1:], centred[:, :, :-1])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.stack([y, x], axis=1) / _mean_product(centred, centred)[:, None])
+
+
+def _mean(cells: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the mean of each cell, shape (cell, 1, 1)."""
+    return cells.reshape(len(cells), CELL_PX**2).mean(axis=1)[:, np.newaxis, np.newaxis]
 
 
 def _mean_product(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
