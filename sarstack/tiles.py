@@ -126,8 +126,8 @@ def sample_windows(scene: Shape, size_px: int = 256, per_axis: int = 6) -> list[
         count = -(-length // size_px)
         if count <= per_axis:
             return [i * size_px for i in range(count)]
-        places = (i * (length - size_px) / (per_axis - 1) for i in range(per_axis))
-        return [round(place) // size_px * size_px for place in places]
+        last = length // size_px - 1
+        return [round(i * last / (per_axis - 1)) * size_px for i in range(per_axis)]
 
     return [
         Window(y0, min(y0 + size_px, scene.y), x0, min(x0 + size_px, scene.x))
