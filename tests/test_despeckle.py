@@ -246,8 +246,8 @@ def damage_unsampled_block(file: Path) -> None:
     """Damage pixels that no sample window of a scene of 64 x 2000 touches, nor the header."""
     write_tif(file, read_tif(file), tiled=True, blockxsize=64, blockysize=64)
     with rasterio.open(file) as raster:
-        offset = int(raster.get_tag_item("BLOCK_OFFSET_4_0", "TIFF", bidx=1))
-        size = int(raster.get_tag_item("BLOCK_SIZE_4_0", "TIFF", bidx=1))
+        offset = int(raster.get_tag_item("BLOCK_OFFSET_13_0", "TIFF", bidx=1))
+        size = int(raster.get_tag_item("BLOCK_SIZE_13_0", "TIFF", bidx=1))
     content = bytearray(file.read_bytes())
     content[offset + 50 : offset + size] = bytes(size - 50)
     file.write_bytes(bytes(content))

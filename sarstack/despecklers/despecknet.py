@@ -215,6 +215,10 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     name: ClassVar[str] = "despecknet-mt"
     n_summary = 4
 
+    def memory_bytes(self, n_px: int) -> int:
+        """Return the size of activations, and of what is made of the sums; measured."""
+        return super().memory_bytes(n_px) + 400 * n_px
+
     @property
     def summary_halo(self) -> int:
         """Contributions are made pixel by pixel."""
