@@ -1,0 +1,58 @@
+"""What a plan says of its work: tiles, tasks, and the memory that workers then need."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from simulated_stack import SimulatedStack
+
+from sarstack.benchmark.made_stacks import write_stack
+from sarstack.config import DespeckleConfig
+from sarstack.workflows.despeckle import despeckle
+from sarstack.workflows.plan import LARGE_TILE_PX, plan_despeckle
+
+
+def test_many_tiles_are_large_ones_unless_told_otherwise(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = {"stack": str(make_stack(n_dates=2).folder), "output": str(tmp_path / "out")}
+    config = DespeckleConfig.make(**stack, method="boxcar")
+    assert plan_despeckle(config).config.tile_px == 1024
+    monkeypatch.setattr("sarstack.workflows.plan.MANY_TILES", 4)
+    assert plan_despeckle(config).config.tile_px == LARGE_TILE_PX
+    despeckle(DespeckleConfig.make(**stack, method="boxcar", polarisations=["vv"]))
+    again = plan_despeckle(config)
+    assert len(again.images) == len(again.finished) == 2
+    assert again.config.tile_px == LARGE_TILE_PX, "however much is finished"
+    told = DespeckleConfig.make(**stack, method="boxcar", tile_px=512)
+    assert plan_despeckle(told).config.tile_px == 512
+
+
+def test_a_plan_counts_its_tasks(make_stack: Callable[..., SimulatedStack], tmp_path: Path) -> None:
+    stack = make_stack(shape=(300, 600), n_dates=3)
+    config = DespeckleConfig.make(
+        stack=str(stack.folder), output=str(tmp_path / "out"), method="quegan-yu", tile_px=256
+    )
+    plan = plan_despeckle(config)
+    # Six images of six tiles, sampled and finished; six tiles of the summary of each of two.
+    assert plan.n_tasks == 6 * 6 + 2 * 6 + 2 * 6
+    assert "60, at most 6 of them submitted" in plan.render(2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "tile_px"),
+    [("lee-sigma", 512), ("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet-lite", 1024),
+     ("despecknet", 512), ("despecknet-mt", 1024)],
+)  # fmt: skip
+def test_a_worker_needs_what_its_plan_foresees(tmp_path: Path, method: str, tile_px: int) -> None:
+    stack = write_stack(tmp_path, tile_px + 256, 2)
+    config = DespeckleConfig.make(
+        stack=str(stack), output=str(tmp_path / "out"), method=method, tile_px=tile_px,
+        cluster="local", workers=1,
+    )  # fmt: skip
+    foreseen = plan_despeckle(config).memory_bytes
+    outcome = despeckle(config)
+    assert outcome.failures == {}
+    assert 1 / 1.4 < foreseen / outcome.peak_bytes < 1.4
