@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from simulated_stack import SimulatedStack
 
 from sarstack.benchmark.made_stacks import write_stack
