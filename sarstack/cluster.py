@@ -6,6 +6,7 @@ loop that keeps a bounded number of tasks in flight.
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -169,7 +170,9 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
-    quiet = {"nthreads": threads_per_worker(), "silence_logs": logging.ERROR}
+    quiet = {
+        "nthreads": threads_per_worker(), "silence_logs": logging.ERROR, "preload": __name__,
+    }  # fmt: skip
     workers = {
         i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}
         for i in range(count)
@@ -177,6 +180,11 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
     with SpecCluster(workers, scheduler, silence_logs=logging.ERROR) as cluster:
         yield cluster
+
+
+def dask_setup(_worker: Any) -> None:
+    """Leave Ctrl-C to the process that started the cluster; Dask calls this in each worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def threads_per_worker() -> int:

@@ -203,6 +203,21 @@ def test_modes_that_do_not_fit_are_refused(
     assert not (tmp_path / "t.safetensors").exists()
 
 
+def test_a_network_that_sees_other_dates_is_not_trained_on_them(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    simulated = make_stack(shape=(64, 64), n_dates=4, polarisations=("vv",))
+    config = TrainConfig.make(
+        stack=str(simulated.folder), labels=str(labels_for(simulated, tmp_path)),
+        output=str(tmp_path / "m.safetensors"),
+        start=str(save_small_network(tmp_path, "despecknet-mt")),
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="seen the other dates") as refused:
+        train_on_stack(config)
+    assert refused.value.where == [config.start]
+    assert not (tmp_path / "m.training").exists()
+
+
 def test_labels_of_another_stack_are_refused(make_stack: MakeStack, tmp_path: Path) -> None:
     labels = labels_for(make_stack(shape=(64, 64), name="one"), tmp_path)
     other = index_stack(str(make_stack(shape=(64, 70), name="two").folder))

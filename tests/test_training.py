@@ -325,6 +325,37 @@ def test_tuning_repairs_a_network_that_removes_too_much(trained, tmp_path):
     assert str(result.best_step) in result.message
 
 
+@pytest.mark.parametrize("at", [4, 12])
+def test_resumed_tuning_ends_in_the_same_bits(trained, tmp_path, at):
+    """Also where the best step lies before the interruption."""
+    probe = find_homogeneous(held_out(), looks=4.0)
+    signal = PaperSignal(probe, mu2=1.0, xi=0.01)
+    settings = FinetuneSettings(steps=16, learning_rate=1e-3, probe_every=2)
+
+    def darker():
+        network = new_network()
+        network.load_state_dict(trained.state_dict())
+        with torch.no_grad():
+            network.clean.leave.bias.add_(0.3)
+        return network
+
+    def kill(step, _score):
+        if step == at:
+            raise InterruptedError
+
+    whole, halted, resumed = darker(), darker(), darker()
+    expected = finetune(whole, FlatPatches(), signal, settings, tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        finetune(halted, FlatPatches(), signal, settings, tmp_path / "halted", progress=kill)
+    for _ in range(2):  # the second time there is nothing left to do
+        found = finetune(resumed, FlatPatches(), signal, settings, tmp_path / "halted")
+        assert found.message == expected.message
+        assert found.history[1:] == expected.history[1:]
+        assert_same_weights(weights_of(resumed), weights_of(whole))
+        assert expected.improved
+        resumed = darker()
+
+
 def test_no_steps_change_nothing(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())

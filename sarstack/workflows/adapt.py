@@ -139,9 +139,23 @@ def enter_folder(
 
 
 def model_path(name: str, variant: str) -> str:
-    """Return the model to start from: ``shipped``, or a file that holds a card."""
+    """Return the model to start from: ``shipped``, or a file that holds a card.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is not a model.
+    UsageError
+        If it is one that is not trained on a single stack.
+    """
     path = str(shipped_model(variant)) if name == "shipped" else absolute_path(name)
-    read_card(path)
+    if read_card(path).variant == "despecknet-mt":
+        raise UsageError(
+            "despecknet-mt cannot be adapted: it has seen the other dates that would judge it",
+            expected="a network that sees one date",
+            where=path,
+            do="start from despecknet or despecknet-lite",
+        )
     return path
 
 

@@ -145,12 +145,6 @@ def _itself(job: Job, looks: float, correlation: tuple[float, float]) -> "PaperS
 
 def _choose_mode(wanted: str, card: ModelCard, stack: Stack) -> str:
     """Return the mode that fits network and stack, or say why the one wanted does not."""
-    if card.variant == "despecknet-mt":
-        raise UsageError(
-            "despecknet-mt cannot be tuned: it has seen the other dates that would judge it",
-            expected="a network that sees one date",
-            do="tune despecknet or despecknet-lite",
-        )
     fewest = _fewest_dates(stack)
     fits = card.domain == "log" and fewest >= MIN_DATES_BETWEEN
     if wanted == "noise2noise" and not fits:
