@@ -16,25 +16,23 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarstack import scratch
 from sarstack.cluster import n_cores
-from sarstack.cog import finish_cog, write_db_view
+from sarstack.cog import finish_cog
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
-from sarstack.pieces import Layout, read_extra, write_piece
+from sarstack.pieces import Pieces, read_pieces, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
-from sarstack.tiles import Shape, Tile, Window, sample_windows
+from sarstack.tiles import Shape, Tile, sample_windows
+from sarstack.virtual_raster import write_db_view
 
 GDAL_CACHE_BYTES = 64 * 2**20
 # While one tile is on its way to or from a GPU, it computes another.
 GPU_SLOTS = 2
-
-_Samples = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def despeckle_tile(
     raster: Raster,
     statistics: SceneStatistics,
     tile: Tile,
-    layout: Layout,
+    pieces: Pieces,
     summary: str = "",
 ) -> TileRecord:
     """Read one tile of one date with its halo, despeckle it, write its piece.
@@ -130,20 +128,20 @@ def despeckle_tile(
         Of the whole scene at this date.
     tile : Tile
         What to compute.
-    layout : Layout
-        Of the result's pieces.
+    pieces : Pieces
+        Of the result.
     summary : str
         Scratch array that holds the temporal summary, if any.
     """
     start = time.perf_counter()
-    scene, window = layout.scene, tile.window
+    scene, window = pieces.scene, tile.window
     with worker_settings(despeckler):
         outer = despeckler.reach(window, scene)
         block = raster.read(outer)
         known = scratch.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
-        write_piece(layout, tile, result, _cut_samples(result, window, scene))
+        write_piece(pieces, tile, result)
     before = block[window.inside(outer)]
     return TileRecord(
         n_valid=int(np.isfinite(result).sum()),
@@ -152,23 +150,6 @@ def despeckle_tile(
         seconds=time.perf_counter() - start,
         peak_bytes=peak_memory_bytes(),
     )
-
-
-def _cut_samples(result: NDArray[np.float32], tile: Window, scene: Shape) -> _Samples:
-    """Return the scene's sample windows that lie in a tile, by number; none lies in two."""
-    found = {}
-    for number, window in enumerate(sample_windows(scene)):
-        if window.overlap(tile):
-            found[str(number)] = result[window.inside(tile)]
-    return found
-
-
-def _join_samples(layout: Layout) -> list[NDArray[np.float32]]:
-    """Return the sample windows of a result whose tiles are all computed, in their order."""
-    samples: _Samples = {}
-    for tile in layout.tiles():
-        samples |= read_extra(layout, tile)
-    return [samples[number] for number in sorted(samples, key=int)]
 
 
 def summarise_tile(
@@ -203,7 +184,7 @@ def summarise_tile(
 
 
 def finish_image(
-    layout: Layout, grid: Grid, output: str, description: str, tags: dict[str, str]
+    pieces: Pieces, grid: Grid, output: str, description: str, tags: dict[str, str]
 ) -> ImageRecord:
     """Make the COG and its dB view of one image whose tiles are all computed.
 
@@ -211,12 +192,13 @@ def finish_image(
     """
     start = time.perf_counter()
     path = Path(output)
-    after = combine_samples([sample_speckle(_join_samples(layout))])[0]
+    windows = sample_windows(pieces.scene)
+    after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
     enl_after = after.looks if after.looks_source == "estimated" else None
     known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
     with worker_settings():
-        finish_cog(path, layout, grid, description=description, tags=tags | known)
+        finish_cog(path, pieces, grid, description=description, tags=tags | known)
         write_db_view(path, grid, description)
-    shutil.rmtree(layout.folder, ignore_errors=True)
+    shutil.rmtree(pieces.folder, ignore_errors=True)
     seconds = time.perf_counter() - start
     return ImageRecord(output, enl_after, seconds, peak_memory_bytes())

@@ -1,6 +1,5 @@
 """Finished files: valid, exactly on the input grid, complete or absent."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,11 @@ from rasterio.control import GroundControlPoint as GCP
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
-from sarstack.cog import finish_cog, layout_of, write_cog, write_db_view
-from sarstack.pieces import halve, halved, read_extra, write_piece
+from sarstack.cog import write_cog
+from sarstack.pieces import Pieces, read_pieces, write_piece
 from sarstack.readers.grid import Grid, GroundControlPoint
-from sarstack.tiles import Shape, tile_grid
+from sarstack.tiles import Shape, Window, tile_grid
+from sarstack.virtual_raster import write_db_view
 
 WKT = CRS.from_epsg(32631).to_wkt()
 
@@ -28,7 +28,9 @@ def parts(image: np.ndarray, size_px: int) -> list:
     return [(t.window, image[t.window.slices]) for t in tile_grid(Shape(*image.shape), size_px)]
 
 
-@pytest.mark.parametrize("shape", [Shape(1, 1), Shape(37, 900), Shape(1030, 1025), Shape(600, 512)])
+@pytest.mark.parametrize(
+    "shape", [Shape(1, 1), Shape(37, 900), Shape(1030, 1025), Shape(600, 512), Shape(1500, 2)]
+)
 def test_a_cog_is_valid_and_keeps_grid_pixels_and_tags(tmp_path: Path, shape: Shape) -> None:
     image = image_of(shape)
     grid = Grid(shape, WKT, (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_800_000.0))
@@ -76,76 +78,39 @@ def test_overviews_do_not_depend_on_the_tile(tmp_path: Path, shape: Shape) -> No
         for level in (None, 0, 1):
             with rasterio.open(path, overview_level=level) as raster:
                 levels.append(raster.read(1))
-                assert raster.shape == halved(shape, 0 if level is None else level + 1)
         found.append(levels)
     for levels in found[1:]:
         for one, other in zip(found[0], levels, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_halves_are_means_of_valid_pixels_whatever_lies_beside() -> None:
-    rng = np.random.default_rng(0)
-    image = rng.gamma(2.0, 1.0, (1030, 41)).astype(np.float32)
-    clean = halve(image)
-    image[600, 3], image[601] = np.nan, np.nan
-    holed = halve(image)
-    assert clean.shape == holed.shape == (515, 21)
-    assert holed[300, 1] == image[600, 2]
-    assert np.isfinite(holed).all()
-    # The same bits where nothing is missing, in a strip with holes as well.
-    np.testing.assert_array_equal(np.delete(clean, 300, 0), np.delete(holed, 300, 0))
-    assert np.isnan(halve(np.full((3, 3), np.nan, np.float32))).all()
+def test_a_piece_that_was_never_written_is_missed(tmp_path: Path) -> None:
+    shape = Shape(300, 500)
+    image, grid = image_of(shape), Grid(shape, WKT)
+    with pytest.raises(Exception, match=r"1_1\.tif"):
+        write_cog(tmp_path / "image.tif", parts(image, 256)[:-1], grid, tile_px=256)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_files_beyond_four_gigabytes_are_bigtiff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = image_of(Shape(1500, 1500))
-    grid = Grid(Shape(1500, 1500), WKT, (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_800_000.0))
-    small, big = tmp_path / "small.tif", tmp_path / "big.tif"
-    write_cog(small, parts(image, 512), grid, tile_px=512, tags={"PLATFORM": "S1A"})
-    monkeypatch.setattr("sarstack.tiff._LARGEST_CLASSIC", 2**20)
-    write_cog(big, parts(image, 512), grid, tile_px=512, tags={"PLATFORM": "S1A"})
-    assert (small.read_bytes()[2], big.read_bytes()[2]) == (42, 43)
-    assert cog_validate(str(big), strict=True)[0]
-    with rasterio.open(small) as one, rasterio.open(big) as other:
-        np.testing.assert_array_equal(other.read(1), image)
-        assert one.tags() == other.tags()
-        assert one.transform == other.transform
-        assert one.tags(ns="IMAGE_STRUCTURE") == other.tags(ns="IMAGE_STRUCTURE")
+def test_windows_of_an_unfinished_image_are_read_across_pieces(tmp_path: Path) -> None:
+    shape = Shape(300, 700)
+    image, pieces = image_of(shape), Pieces(tmp_path / "pieces", shape, 256)
+    for tile in pieces.tiles():
+        write_piece(pieces, tile, image[tile.window.slices])
+    for window in (Window(0, 300, 0, 700), Window(200, 290, 250, 520), Window(5, 6, 699, 700)):
+        np.testing.assert_array_equal(read_pieces(pieces, window), image[window.slices])
 
 
-def test_gdal_finds_the_layout_it_knows(tmp_path: Path) -> None:
-    """Every block has its size before it and its last bytes twice, as the header promises."""
-    path = tmp_path / "image.tif"
-    write_cog(path, parts(image_of(Shape(1100, 700)), 512), Grid(Shape(1100, 700), WKT),
-              tile_px=512)  # fmt: skip
-    content = path.read_bytes()
+def test_tags_of_any_letters_survive(tmp_path: Path) -> None:
+    tags = {"METHOD": 'a "model" <of> mine & yours', "PLACE": "Malmö"}
+    path = tmp_path / "image & co.tif"
+    image = image_of(Shape(40, 50))
+    write_cog(path, parts(image, 256), Grid(Shape(40, 50), WKT), tile_px=256, tags=tags,
+              description="<vv>")  # fmt: skip
     with rasterio.open(path) as raster:
-        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-        for row in range(3):
-            for column in range(2):
-                start, size = (
-                    int(raster.get_tag_item(f"BLOCK_{what}_{column}_{row}", "TIFF", bidx=1))
-                    for what in ("OFFSET", "SIZE")
-                )
-                assert int.from_bytes(content[start - 4 : start], "little") == size
-                end = start + size
-                assert content[end : end + 4] == content[end - 4 : end]
-
-
-def test_a_damaged_piece_is_noticed(tmp_path: Path) -> None:
-    grid = Grid(Shape(512, 512), WKT)
-    layout = layout_of(tmp_path / "pieces", grid, 512)
-    (tile,) = layout.tiles()
-    write_piece(layout, tile, image_of(grid.shape), {"seen": np.ones(3, np.float32)})
-    np.testing.assert_array_equal(read_extra(layout, tile)["seen"], np.ones(3))
-    content = bytearray(layout.path(tile).read_bytes())
-    content[5000] ^= 1
-    layout.path(tile).write_bytes(content)
-    with pytest.raises(zipfile.BadZipFile, match="CRC"):
-        finish_cog(tmp_path / "image.tif", layout, grid)
-    assert [p.name for p in tmp_path.iterdir()] == ["pieces"]
+        assert tags.items() <= raster.tags().items()
+        assert raster.descriptions == ("<vv>",)
+        assert raster.units == ("1",)
 
 
 def test_ground_control_points_survive(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["cli", "bench_cli", "accessor", "__init__", "__main__"],
     ["workflows", "benchmark"],
-    ["patches", "tasks", "label_tasks", "scratch", "cog", "pieces", "tiff", "report", "stac",
-     "config", "runlog", "cluster", "data_parallel", "readers"],
+    ["patches", "tasks", "label_tasks", "scratch", "cog", "pieces", "virtual_raster", "report",
+     "stac", "config", "runlog", "cluster", "data_parallel", "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
      "patch_simulation", "stack_patch_simulation", "noise_to_noise", "losses", "checkpoint",
      "learning_curve", "ratio_probe", "ranks"],

@@ -14,12 +14,12 @@ from simulated_stack import read_tif, write_tif
 
 from sarstack import tasks
 from sarstack.cluster import Task, open_workers, run_tasks
-from sarstack.cog import layout_of
 from sarstack.despecklers import make_despeckler
+from sarstack.pieces import Pieces
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle import SceneStatistics
-from sarstack.tiles import Shape, sample_windows
+from sarstack.tiles import Shape
 
 Interval = tuple[float, float]
 
@@ -65,18 +65,18 @@ def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
 
     monkeypatch.setattr(Raster, "read", read)
     monkeypatch.setattr(tasks, "despeckle_window", compute)
-    layout = layout_of(tmp_path / "pieces", grid, 256)
+    pieces = Pieces(tmp_path / "pieces", grid.shape, 256)
     known, method = SceneStatistics(4.4), make_despeckler("boxcar")
     with open_workers(None, 3) as workers:
-        jobs = [Task(tasks.despeckle_tile, (method, raster, known, tile, layout), tile)
-                for tile in layout.tiles()]  # fmt: skip
+        jobs = [Task(tasks.despeckle_tile, (method, raster, known, tile, pieces), tile)
+                for tile in pieces.tiles()]  # fmt: skip
         for _, outcome in run_tasks(workers, jobs):
             assert isinstance(outcome, tasks.TileRecord)
     assert len(noted["arithmetic"]) == 8
     assert not any(overlap(*pair) for pair in combinations(noted["arithmetic"], 2)), "one core"
     waited = [any(overlap(r, a) for a in noted["arithmetic"]) for r in noted["reading"]]
     assert sum(waited) >= 4
-    tasks.finish_image(layout, grid, str(tmp_path / "out.tif"), "vv", {})
+    tasks.finish_image(pieces, grid, str(tmp_path / "out.tif"), "vv", {})
     np.testing.assert_allclose(
         read_tif(tmp_path / "out.tif"), method.apply(image[None], [known])[0], rtol=1e-5
     )
@@ -86,16 +86,3 @@ def test_a_gpu_has_two_tiles_at_once_and_cores_one_each() -> None:
     tasks.arithmetic_slots.cache_clear()
     assert tasks.arithmetic_slots(on_gpu=True)._value == tasks.GPU_SLOTS
     assert tasks.arithmetic_slots(on_gpu=False)._value == tasks.n_cores()
-
-
-@pytest.mark.parametrize("shape", [Shape(300, 2000), Shape(1700, 1600)])
-def test_the_result_is_sampled_where_the_scene_is(tmp_path: Path, shape: Shape) -> None:
-    """Sample windows stay with the tiles in which they lie, and are found again in order."""
-    image = np.random.default_rng(0).gamma(4.4, 0.02, shape).astype(np.float32)
-    layout = layout_of(tmp_path, Grid(shape, ""), 768)
-    for tile in layout.tiles():
-        part = image[tile.window.slices]
-        tasks.write_piece(layout, tile, part, tasks._cut_samples(part, tile.window, shape))
-    joined = tasks._join_samples(layout)
-    for window, found in zip(sample_windows(shape), joined, strict=True):
-        np.testing.assert_array_equal(found, image[window.slices])

@@ -9,8 +9,8 @@ from typing import Any
 
 from sarstack.benchmark.timing import TASKS, Cost, Stage
 from sarstack.cluster import LOCAL, Task, open_workers, run_tasks
-from sarstack.cog import layout_of
 from sarstack.config import DespeckleConfig
+from sarstack.pieces import Pieces
 from sarstack.speckle import SceneStatistics
 from sarstack.workflows.plan import plan_despeckle
 
@@ -30,9 +30,9 @@ def empty_tasks(method: str, stack: Path, n_workers: int) -> Stage:
 def tile_arguments(method: str, stack: Path) -> tuple[Any, ...]:
     """Return what a tile of a stack is sent to a worker with."""
     plan = plan_despeckle(DespeckleConfig.make(stack=str(stack), method=method))
-    layout = layout_of(plan.output / "vv" / "0", plan.stack.grid, plan.config.tile_px)
+    pieces = Pieces(plan.output / "vv" / "0", plan.stack.grid.shape, plan.config.tile_px)
     known = SceneStatistics(4.4, (0.1, 0.1), 1.0)
-    return plan.despeckler, plan.images[0].raster, known, next(layout.tiles()), layout
+    return plan.despeckler, plan.images[0].raster, known, next(pieces.tiles()), pieces
 
 
 def do_nothing(*arguments: Any) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
+from sarstack.cog import BLOCKS_PX, DEFLATE_LEVEL
 from sarstack.inference import choose_device, choose_precision
-from sarstack.pieces import BLOCK_PX, compress
 from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid
 
@@ -122,10 +122,23 @@ def read_pixels(stack: Path, n_threads: int = 1, tile_px: int = READ_PX, what: s
 
 
 def deflate(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
-    """Make a stage that compresses an image in memory as tiles of ours are, by GDAL's deflate."""
+    """Make a stage that compresses an image in memory as our COGs are: GDAL's deflate."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import from_origin
+
+    (height, width), block_px = pixels.shape, BLOCKS_PX[0]
+    profile = {
+        "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "float32",
+        "tiled": True, "blockxsize": block_px, "blockysize": block_px, "compress": "DEFLATE",
+        "zlevel": DEFLATE_LEVEL, "predictor": 3, "transform": from_origin(4e5, 5.4e6, 10, 10),
+    }  # fmt: skip
+
+    def work(_: int) -> None:
+        with MemoryFile() as file, file.open(**profile) as raster:
+            raster.write(pixels, 1)
+
     name = _with_threads("deflate", n_threads)
-    run = in_threads(lambda _: list(compress(pixels, BLOCK_PX)), n_threads)
-    return Stage(name, run, {BYTES: pixels.nbytes * n_threads})
+    return Stage(name, in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
 
 
 def _with_threads(name: str, n_threads: int) -> str:

@@ -148,7 +148,7 @@ def _open_scratch(run: Run, *, overwrite: bool) -> None:
     found = _read_json(manifest)
     wanted = {key: str(value) for key, value in settings.items()}
     # A run that ended before its first tile (no cluster, no space) binds nobody.
-    new = found is None or not any(run.folder.glob("*/*/*/*"))
+    new = found is None or not any(run.folder.glob("*/*/*"))
     if new or (overwrite and found != wanted):
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
@@ -250,8 +250,8 @@ def _compute(run: Run, workers: Workers) -> None:
 
     def jobs() -> Iterator[Task]:
         for image in run.todo():
-            layout = run.layout(image)
-            tiles = [tile for tile in layout.tiles() if not layout.path(tile).exists()]
+            pieces = run.pieces(image)
+            tiles = [tile for tile in pieces.tiles() if not pieces.path(tile).exists()]
             left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
@@ -288,13 +288,13 @@ def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
     despeckler = run.plan.despeckler
     known = run.statistics[image.polarisation][image.layer]
     summary = run.summary(image.polarisation) if despeckler.n_summary else ""
-    arguments = (despeckler, image.raster, known, tile, run.layout(image), summary)
+    arguments = (despeckler, image.raster, known, tile, run.pieces(image), summary)
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 
 def _finish_task(run: Run, image: Image) -> Task:
     stack = run.plan.stack
     description = f"{stack.calibration} {image.polarisation}".strip()
-    arguments = (run.layout(image), stack.grid, str(image.output), description,
+    arguments = (run.pieces(image), stack.grid, str(image.output), description,
                  make_tags(run, image))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sarstack import __version__
-from sarstack.cog import layout_of
 from sarstack.errors import SarstackError, SomeDatesFailedError
-from sarstack.pieces import Layout
+from sarstack.pieces import Pieces
 from sarstack.runlog import now_utc
 from sarstack.speckle import SceneStatistics
 from sarstack.tasks import ImageRecord, TileRecord
@@ -40,10 +39,10 @@ class Run:
         """List the images that have not failed."""
         return [image for image in self.plan.images if image.output not in self.failures]
 
-    def layout(self, image: Image) -> Layout:
-        """Return where the pieces of an unfinished image are."""
+    def pieces(self, image: Image) -> Pieces:
+        """Return where the tiles of an unfinished image are."""
         folder = self.folder / image.polarisation / str(image.layer)
-        return layout_of(folder, self.plan.stack.grid, self.plan.config.tile_px)
+        return Pieces(folder, self.plan.stack.grid.shape, self.plan.config.tile_px)
 
     def summary(self, polarisation: str) -> str:
         """Return the scratch array of a polarisation's temporal summary."""
