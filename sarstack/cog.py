@@ -18,7 +18,7 @@ from sarstack.tiles import Shape, Tile, Window
 from sarstack.virtual_raster import write_mosaic
 
 BLOCKS_PX = (512, 256, 128)
-CACHE_MAX_BYTES = 128 * 2**20
+CACHE_MAX_BYTES = 64 * 2**20
 DEFLATE_LEVEL = 1
 """Level 6 takes twice as long for 2 % less, and compressing is most of what writing takes."""
 
