@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.date_sums import sum_dates
 from sarstack.inference import despeckle_image
 from sarstack.networks.card import Calibration, ModelCard
 from sarstack.networks.network import DeSpeckNet
 from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
 from sarstack.speckle import SceneStatistics
-from sarstack.stack_patch_simulation import add_dates
 
 LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
@@ -81,7 +81,7 @@ def flat_bias(
     told : bool
         Whether the network is told them.
     """
-    noisy, others = dates[0], add_dates(dates[1:]) if len(dates) > 1 else None
+    noisy, others = dates[0], sum_dates(dates[1:], dates.shape[1:]) if len(dates) > 1 else None
     bright = float(np.quantile(noisy, 0.98, method="higher"))
     source = "given" if told else "estimated"
     known = SceneStatistics(looks, (correlation, correlation), bright, source)

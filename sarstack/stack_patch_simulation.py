@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.changes import draw_gains
+from sarstack.date_sums import sum_dates
 from sarstack.losses import Batch
 from sarstack.patch_simulation import (
     draw_simulator,
@@ -97,7 +98,7 @@ class SimulatedStackPatches:
         y, x = rng.integers(0, SCENE_PX - self.patch_px + 1, 2)
         place = (slice(y, y + self.patch_px), slice(x, x + self.patch_px))
         date, *others = rng.permutation(MAX_DATES)[: 1 + draw_count(rng)]
-        total = add_dates(stack.noisy[(others, *place)])
+        total = sum_dates(stack.noisy[(others, *place)], (self.patch_px, self.patch_px))
         if others and rng.random() < MANY_SHARE:
             total += stand_for_more(stack, others, place, rng)
         way = int(rng.integers(8))
@@ -114,12 +115,6 @@ def draw_count(rng: np.random.Generator) -> int:
     return int(np.clip(np.exp(rng.uniform(0, np.log(MAX_DATES))), 1, MAX_DATES - 1))
 
 
-def add_dates(noisy: FloatCube) -> FloatCube:
-    """Return 1, y, ln y and (ln y)^2 summed over dates, shape (4, y, x), y > 0."""
-    log = np.log(noisy)
-    return np.stack([np.ones_like(log), noisy, log, log**2]).sum(axis=1, dtype=np.float32)
-
-
 def stand_for_more(
     stack: ObservedStack, others: list[int], place: tuple[slice, slice], rng: np.random.Generator
 ) -> FloatCube:
@@ -131,7 +126,8 @@ def stand_for_more(
     times = int(rng.integers(1, 7))
     clean = np.repeat(stack.clean[(others, *place)], times, axis=0)
     looks = stack.sensor.looks
-    return add_dates(clean * rng.gamma(looks, 1 / looks, clean.shape).astype(np.float32) + 1e-12)
+    speckle = rng.gamma(looks, 1 / looks, clean.shape).astype(np.float32)
+    return sum_dates(clean * speckle + np.float32(1e-12), clean.shape[1:])
 
 
 def draw_history(n_dates: int, side_px: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ LAYERS = [
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
      "patch_simulation", "stack_patch_simulation", "noise_to_noise", "losses", "checkpoint",
      "learning_curve", "ratio_probe", "ranks"],
-    ["cube", "labels", "sampling", "masking", "tiles"],
+    ["cube", "labels", "date_sums", "sampling", "masking", "tiles"],
     ["speckle", "gamma", "radiometry", "metrics", "changes", "simulation", "reflectivity",
      "checks"],
     ["errors", "conventions"],

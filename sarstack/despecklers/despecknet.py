@@ -6,12 +6,13 @@ Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_choice
+from sarstack.date_sums import N_SUMS, add_terms
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError
@@ -30,8 +31,6 @@ LOGGER = logging.getLogger("sarstack")
 
 SMALLEST_PX = 64
 _LARGEST_PX: dict[str, int] = {}  # What was left after a GPU had no memory, for this process.
-
-Sums = TypeVar("Sums", NDArray[np.float32], NDArray[np.float64])
 
 
 class _NetworkDespeckler(Despeckler):
@@ -213,7 +212,7 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     """
 
     name: ClassVar[str] = "despecknet-mt"
-    n_summary = 4
+    n_summary = N_SUMS
 
     def memory_bytes(self, n_px: int) -> int:
         """Return the size of activations, and of what is made of the sums; measured."""
@@ -230,28 +229,18 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         statistics: SceneStatistics,  # noqa: ARG002 - every date weighs alike
     ) -> NDArray[np.float64]:
         """Return 1, y, ln y and (ln y)^2 where there is a positive pixel, 0 elsewhere."""
-        return _add_terms(np.zeros((self.n_summary, *intensity.shape)), intensity, np.add)
+        sums = np.zeros((self.n_summary, *intensity.shape))
+        add_terms(sums, intensity, np.add)
+        return sums
 
     def take_away(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the sums without this date; zero where it was the only one."""
-        others = _add_terms(summary.copy(), intensity, np.subtract)
+        others = summary.copy()
+        add_terms(others, intensity, np.subtract)
         np.copyto(others, 0, where=others[:1] < 0.5)  # rounding is no other date
         return others
-
-
-def _add_terms(sums: Sums, intensity: NDArray[np.float32], add: np.ufunc) -> Sums:
-    """Add 1, y, ln y and (ln y)^2 where there is a positive pixel, or take them away, in place.
-
-    Terms are in float32 both times: what was added goes without a rest.
-    """
-    positive = intensity > 0
-    log = np.log(np.where(positive, intensity, np.float32(1)))
-    terms = (positive, np.where(positive, intensity, np.float32(0)), log, log * log)
-    for total, term in zip(sums, terms, strict=True):
-        add(total, term, out=total)
-    return sums
 
 
 @register
