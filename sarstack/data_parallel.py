@@ -5,8 +5,6 @@ only starts the ranks, carries what they tell, and notices when a worker is gone
 """
 
 import math
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -146,26 +144,26 @@ def _plan_seats(client: Any, addresses: list[str], topic: str) -> dict[str, Seat
 
 
 def _await(client: Any, jobs: dict[Any, str]) -> Any:
-    """Return what the first job returns; when one fails, see the others end, then tell why."""
+    """Return what rank 0 returns; when a rank fails, see the others end, then tell why."""
+    outcomes: dict[Any, Any] = {}
     waiting, lost, deadline = set(jobs), set[str](), math.inf
-    failures: list[Exception] = []
     while waiting and time.monotonic() < deadline:
-        ended = _wait_a_little(waiting)
-        outcomes = [job.exception() or job.result() for job in ended]
-        failures += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        outcomes |= {job: job.exception() or job.result() for job in _wait_a_little(waiting)}
         # The job of a lost worker waits for that worker for ever.
         lost |= set(jobs.values()) - set(client.scheduler_info(n_workers=-1)["workers"])
-        waiting = {job for job in waiting - ended if jobs[job] not in lost}
-        if failures or lost:
+        waiting = {job for job in waiting - set(outcomes) if jobs[job] not in lost}
+        if lost or any(isinstance(outcome, Exception) for outcome in outcomes.values()):
             deadline = min(deadline, time.monotonic() + GRACE_S)
+    first = outcomes.get(next(iter(jobs)), ClusterError("rank 0 has not ended"))
+    if not isinstance(first, Exception):
+        return first
     lost |= {jobs[job] for job in waiting}
     if lost:
         gone = ", ".join(sorted(lost))
         raise ClusterError(f"{len(lost)} of {len(jobs)} workers were lost: {gone}")
     # A rank that fails takes its peers with it: theirs is only the echo.
-    for failure in sorted(failures, key=lambda e: isinstance(e, ClusterError)):
-        raise failure
-    return next(iter(jobs)).result()
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)]
+    raise min(failures, key=lambda failure: isinstance(failure, ClusterError))
 
 
 def _wait_a_little(jobs: set[Any]) -> set[Any]:
@@ -214,36 +212,25 @@ def _run_rank(seat: Seat, work: Callable[..., Any], arguments: tuple[Any, ...]) 
             return work(ranks, seat.device, tell, *arguments)
     except SarstackError as failure:
         # Raised, it would also fill the worker's log with a traceback.
-        return failure
+        return failure.with_traceback(None)
 
 
 @contextmanager
 def _join(seat: Seat) -> Iterator[Ranks]:
-    """Meet the other ranks, and leave them at the end, however it comes."""
-    import torch.distributed as dist
+    """Meet the other ranks, and leave them at the end, however it comes.
 
-    _use_interface(seat.own_host)
-    try:
-        store = _store(seat.host, seat.port) if seat.rank else _stores.pop(seat.port)
-        dist.init_process_group(
-            "nccl" if seat.device == "cuda" else "gloo", store=store, rank=seat.rank,
-            world_size=seat.n, timeout=_timeout(),
-        )  # fmt: skip
-    except RuntimeError as failure:
-        raise _lost_contact(seat, failure) from None
-    try:
-        yield Ranks(seat.rank, seat.n, _make_all_reduce(seat))
-    finally:
-        dist.destroy_process_group()
-
-
-def _make_all_reduce(seat: Seat) -> Callable[["Tensor"], None]:
-    """Return the sum over all ranks, which also notices that nobody waits for it any more."""
-    import torch.distributed as dist
+    The group is one of its own, not the one of `torch.distributed`: that is a global of the
+    process, which an attempt that failed would spoil for the next.
+    """
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
+    try:
+        # Held here alone: its connections close when it is forgotten, not before.
+        held = [_open_group(seat)]
+    except RuntimeError as failure:
+        raise _lost_contact(seat, failure) from None
 
     def all_reduce(flat: "Tensor") -> None:
         task = worker.state.tasks.get(key)
@@ -251,25 +238,33 @@ def _make_all_reduce(seat: Seat) -> Callable[["Tensor"], None]:
             raise ClusterError("the training was cancelled")
         try:
             moved = flat.to(seat.device)
-            dist.all_reduce(moved)
+            held[0].allreduce([moved]).wait()
             flat.copy_(moved)
         except RuntimeError as failure:
             raise _lost_contact(seat, failure) from None
 
-    return all_reduce
+    try:
+        yield Ranks(seat.rank, seat.n, all_reduce)
+    finally:
+        held.clear()
+
+
+def _open_group(seat: Seat) -> Any:
+    """Connect to all other ranks, over the network by which Dask knows this worker."""
+    from torch import distributed
+
+    store = _store(seat.host, seat.port) if seat.rank else _stores.pop(seat.port)
+    backend: Any = distributed.ProcessGroupGloo
+    if seat.device == "cuda":
+        backend = distributed.ProcessGroupNCCL
+        options = backend.Options()
+    else:
+        options = backend._Options()
+        options._devices = [backend.create_device(hostname=seat.own_host)]
+    options._timeout = _timeout()
+    return backend(store, seat.rank, seat.n, options)
 
 
 def _lost_contact(seat: Seat, failure: RuntimeError) -> ClusterError:
     reason = str(failure).splitlines()[0]
     return ClusterError(f"rank {seat.rank} of {seat.n} has lost contact with the others: {reason}")
-
-
-def _use_interface(host: str) -> None:
-    """Let gradients go through the network that Dask uses, not the first one of the machine."""
-    import psutil  # type: ignore[import-untyped]
-
-    address = socket.gethostbyname(host)
-    for name, addresses in psutil.net_if_addrs().items():
-        if address in {known.address for known in addresses}:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
