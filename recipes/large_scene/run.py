@@ -68,10 +68,10 @@ def same_pixels(first: Path, second: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--height", type=int, default=12_000)
-    parser.add_argument("--width", type=int, default=10_000)
+    parser.add_argument("--height", type=int, default=16_705)
+    parser.add_argument("--width", type=int, default=26_102)
     parser.add_argument("--method", default="lee-sigma")
-    parser.add_argument("--tiles", type=int, nargs="+", default=[512, 1024, 2048])
+    parser.add_argument("--tiles", type=int, nargs="+", default=[1024, 2048])
     parser.add_argument("--crop-px", type=int, default=0, help="only this much of the scene")
     options = parser.parse_args()
     scene = options.folder / "stack" / "S1A_IW_20240601T054321_gamma0_vv.tif"
