@@ -34,6 +34,8 @@ FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 SCRATCH = ".sarstack-unfinished"
 # A Python process with the libraries of a worker and GDAL's cache; measured.
 BASE_BYTES = 230 * 2**20
+# To finish a large image: GDAL's cache, and what its threads compress; measured.
+COG_BYTES = 192 * 2**20
 BYTES_PER_PX = 4
 # Runs of as many tiles have larger ones unless told otherwise: a tile reads whole blocks, and
 # at 1024 px four times its own number of them, at 2048 px two and a quarter.
@@ -108,10 +110,10 @@ class Plan:
     def memory_bytes(self) -> int:
         """Peak memory of one worker process.
 
-        Libraries; for each thread, the tile with its halo (read, result, blocks) and the
-        temporal summary; for each that computes, what the method needs for one cell. A
-        worker of a cluster has one thread, or several that share a GPU; without a cluster
-        one process has them all.
+        Libraries; what it takes to finish an image; for each thread, the tile with its halo
+        (read, result) and the temporal summary; for each that computes, what the method needs
+        for one cell. A worker of a cluster has one thread, or several that share a GPU;
+        without a cluster one process has them all.
         """
         size, halo = self.config.tile_px, self.despeckler.halo
         tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
@@ -119,7 +121,10 @@ class Plan:
         own = self.config.workers or n_cores()
         n_threads = threads_per_worker() if self.config.cluster else own
         n_cells = min(n_threads, n_cores())
-        return BASE_BYTES + self.despeckler.runtime_bytes + n_threads * tile + n_cells * cell
+        shape = self.stack.grid.shape
+        finish = min(COG_BYTES, shape.y * shape.x * BYTES_PER_PX)
+        own_bytes = BASE_BYTES + self.despeckler.runtime_bytes + finish
+        return own_bytes + n_threads * tile + n_cells * cell
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
