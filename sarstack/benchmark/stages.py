@@ -268,15 +268,17 @@ def workers(setting: Setting) -> list[Stage]:
     # Four tiles for each worker, or the last one keeps all others waiting.
     tile_px = next((t for t in (1024, 512) if (side // t) ** 2 >= 4 * setting.n_workers), 256)
     options = ("--method", setting.method, "--cluster", "local", "--tile-px", str(tile_px))
-    start = command("start of a cluster", "despeckle", small, *options, "--workers", "1")
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < setting.n_workers]
-    stages = [empty_tasks(setting.method, small, setting.n_workers), start]
+    stages = [empty_tasks(setting.method, small, setting.n_workers)]
     for n in [*counts, setting.n_workers]:
-        work = work_of(setting.method, side**2)
+        name, many = f"{n} worker{'s' if n > 1 else ''}", (*options, "--workers", str(n))
+        work = work_of(setting.method, side**2) | {"px/worker": side**2 / n}
         beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX)] if n > 1 else []
-        stages.append(command(f"{n} worker{'s' if n > 1 else ''}", "despeckle", stack, *options,
-                              "--workers", str(n), work=work | {"px/worker": side**2 / n},
-                              beside=beside, less=start.name))  # fmt: skip
+        # Workers that start share the cores with each other: more of them take longer.
+        start = command(f"start of {name}", "despeckle", small, *many)
+        stages.append(start)
+        stages.append(command(name, "despeckle", stack, *many, work=work, beside=beside,
+                              less=start.name))  # fmt: skip
     return stages
 
 
