@@ -415,8 +415,8 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def n_shards(output: Path) -> int:
-    return sum(1 for p in (output / SCRATCH).glob("v?/*/*/*") if p.is_file())
+def n_pieces(output: Path) -> int:
+    return sum(1 for p in (output / SCRATCH).glob("v?/*/*.tif") if p.is_file())
 
 
 @pytest.mark.slow
@@ -456,7 +456,7 @@ def test_killing_a_worker_of_a_running_cluster_changes_nothing(
             "despeckle", stack.folder, "-o", output, "--method", "lee-sigma",
             "--tile-px", 256, "--cluster", address,
         )  # fmt: skip
-        wait_for(lambda: n_shards(output) >= 8)
+        wait_for(lambda: n_pieces(output) >= 8)
         workers[0].send_signal(signal.SIGKILL)
         _, errors = run.communicate(timeout=240)
         assert run.returncode == 0, errors
@@ -474,16 +474,16 @@ def test_a_killed_run_continues_to_the_same_bytes(
     despeckle(config_for(stack, whole, method=method, tile_px=256))
     command = ("despeckle", stack.folder, "-o", output, "--method", method, "--tile-px", 256)
     run = run_cli(*command)
-    wait_for(lambda: n_shards(output) >= 12)
+    wait_for(lambda: n_pieces(output) >= 12)
     run.send_signal(how)
     run.communicate(timeout=60)
     assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    assert n_shards(output) >= 12
+    assert n_pieces(output) >= 12
     for path in output.glob("*.tif"):
         assert cog_validate(str(path), strict=True)[0], "a finished-looking file is finished"
     finished = {path: path.stat().st_mtime_ns for path in output.glob("S1A*.tif")}
-    shards = {p: p.stat().st_mtime_ns for p in (output / SCRATCH).glob("v?/*/*/*")}
-    seen = watch_shards(run_cli(*command), shards)
+    pieces = {p: p.stat().st_mtime_ns for p in (output / SCRATCH).glob("v?/*/*.tif")}
+    seen = watch_shards(run_cli(*command), pieces)
     assert seen, "some finished tiles were there to be kept"
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
     assert_same_files(whole, output)
@@ -496,11 +496,11 @@ def test_a_killed_run_continues_to_the_same_bytes(
         }
 
 
-def watch_shards(run: subprocess.Popen[str], shards: dict[Path, int]) -> set[Path]:
+def watch_shards(run: subprocess.Popen[str], pieces: dict[Path, int]) -> set[Path]:
     """Wait for a run; assert that no shard that was there is written again."""
     seen = set()
     while run.poll() is None:
-        for path, stamp in shards.items():
+        for path, stamp in pieces.items():
             try:
                 assert path.stat().st_mtime_ns == stamp, f"{path} was computed again"
                 seen.add(path)
@@ -519,7 +519,7 @@ def test_resuming_with_another_method_setting_is_refused(
     output = tmp_path / "out"
     command = ("despeckle", stack.folder, "-o", output, "--method", "lee-sigma", "--tile-px", 256)
     run = run_cli(*command)
-    wait_for(lambda: n_shards(output) >= 4)
+    wait_for(lambda: n_pieces(output) >= 4)
     run.kill()
     run.communicate()
     other = run_cli(*command, "--set", "window_px=5")
