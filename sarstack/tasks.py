@@ -23,6 +23,7 @@ from sarstack.cog import finish_cog
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
+from sarstack.inference import keep_pages
 from sarstack.pieces import Pieces, read_pieces, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
@@ -64,6 +65,7 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
     """
     import rasterio
 
+    keep_pages()  # Dask starts its workers so that they return every page at once
     if despeckler is not None:
         despeckler.warm_up()
     torch = sys.modules.get("torch")

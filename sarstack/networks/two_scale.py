@@ -1,4 +1,4 @@
-"""The branches of our own variants: seventeen convolutions on two coarser grids.
+"""The branches of our own variants: eighteen convolutions on two coarser grids.
 
 Speckle hides what a pixel says alone, so a despeckler must look far: 2x2 pixels become
 channels, most layers work on 4x4 pixels, and a skip connection carries the detail past

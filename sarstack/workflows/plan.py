@@ -33,7 +33,7 @@ LOGGER = logging.getLogger("sarstack")
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 SCRATCH = ".sarstack-unfinished"
 # A Python process with the libraries of a worker and GDAL's cache; measured.
-BASE_BYTES = 230 * 2**20
+BASE_BYTES = 260 * 2**20
 # To finish a large image: GDAL's cache, and what its threads compress; measured.
 COG_BYTES = 192 * 2**20
 BYTES_PER_PX = 4
