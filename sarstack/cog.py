@@ -77,7 +77,7 @@ def finish_cog(
     Notes
     -----
     Overviews are averages of linear intensity, valid pixels only. Memory: GDAL's block cache
-    (128 MiB). GDAL compresses with all cores.
+    (64 MiB) and a band of blocks for each thread. GDAL compresses with all cores.
     """
     import rasterio
     from rasterio.shutil import copy

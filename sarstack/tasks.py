@@ -195,10 +195,10 @@ def finish_image(
     start = time.perf_counter()
     path = Path(output)
     windows = sample_windows(pieces.scene)
-    after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
-    enl_after = after.looks if after.looks_source == "estimated" else None
-    known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
     with worker_settings():
+        after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
+        enl_after = after.looks if after.looks_source == "estimated" else None
+        known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
         finish_cog(path, pieces, grid, description=description, tags=tags | known)
         write_db_view(path, grid, description)
     shutil.rmtree(pieces.folder, ignore_errors=True)

@@ -6,7 +6,7 @@ Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from sarstack.inference import (
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
+
+if TYPE_CHECKING:
+    from sarstack.networks.network import DeSpeckNet
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -83,11 +86,19 @@ class _NetworkDespeckler(Despeckler):
     @property
     def on_gpu(self) -> bool:
         """Whether the network runs on a GPU of this process."""
-        return choose_device(self.device).startswith("cuda")
+        return self._place.startswith("cuda")
+
+    @property
+    def _place(self) -> str:
+        """Torch device in this process; another process may have another."""
+        return choose_device(self.device)
 
     def warm_up(self) -> None:
         """Load the network into this process."""
-        load_network(self.path, self.sha256, choose_device(self.device), self.precision)
+        self._network()
+
+    def _network(self) -> "DeSpeckNet":
+        return load_network(self.path, self.sha256, self._place, self.precision)
 
     def files(self) -> list[str]:
         """Return the model's path if it is a user's; each worker has the shipped ones."""
@@ -104,7 +115,7 @@ class _NetworkDespeckler(Despeckler):
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
             "precision": "float32" if linear
-            else choose_precision(choose_device(self.device), self.precision),
+            else choose_precision(self._place, self.precision),
         }  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,7 +152,7 @@ class _NetworkDespeckler(Despeckler):
         rows, columns = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
         wanted = Window(rows.start, rows.stop, columns.start, columns.stop)
         while True:
-            side = _LARGEST_PX.get(choose_device(self.device), max(wanted.shape))
+            side = _LARGEST_PX.get(self._place, max(wanted.shape))
             try:
                 return self._despeckle_pieces(intensity, statistics, others, wanted, side)
             except torch.cuda.OutOfMemoryError as error:
@@ -149,10 +160,10 @@ class _NetworkDespeckler(Despeckler):
                     raise NotEnoughSpaceError(
                         f"the GPU has no memory for {side} x {side} pixels",
                         expected="some hundred MB free",
-                        where=choose_device(self.device),
+                        where=self._place,
                         do="end other programs that use it, or compute with --set device=cpu",
                     ) from error
-            _LARGEST_PX[choose_device(self.device)] = side = min(side, max(wanted.shape)) // 2
+            _LARGEST_PX[self._place] = side = min(side, max(wanted.shape)) // 2
             LOGGER.warning("out of memory on the GPU: going on in pieces of %d px", side)
 
     def _despeckle_pieces(
@@ -163,8 +174,8 @@ class _NetworkDespeckler(Despeckler):
         wanted: Window,
         side_px: int,
     ) -> NDArray[np.float32]:
-        network = load_network(self.path, self.sha256, choose_device(self.device), self.precision)
-        block, result = Shape(*intensity.shape), np.empty(wanted.shape, np.float32)
+        network, block = self._network(), Shape(*intensity.shape)
+        result = np.empty(wanted.shape, np.float32)
         for _, _, place in tile_grid(wanted.shape, side_px):
             y, x = wanted.y0, wanted.x0
             piece = Window(y + place.y0, y + place.y1, x + place.x0, x + place.x1)

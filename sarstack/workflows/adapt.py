@@ -18,7 +18,7 @@ from sarstack.cluster import Task, Workers, run_tasks
 from sarstack.config import FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
-from sarstack.inference import choose_device, keep_pages
+from sarstack.inference import choose_device
 from sarstack.losses import Batch
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.patches import Labels, StackPatches, split_cells
@@ -249,7 +249,6 @@ def carry_out(workers: Workers, work: Work, job: Job, show: Callable[[Any, Messa
 
 def _do_share(ranks: Ranks, device: str, tell: Tell, work: Work, job: Job) -> Any:
     """Do one rank's share; the folder is kept free of other jobs meanwhile."""
-    keep_pages()
     with claim_folder(job.folder) if ranks.leads else nullcontext():
         own = replace(job, training=replace(job.training, share=ranks.share))
         return work(ranks, device, tell, own)
