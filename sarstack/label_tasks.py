@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.labels import (
-    DTYPES,
     STATISTICS,
     VARIATION,
     add_dates,
@@ -51,7 +50,6 @@ def label_tile(
     tile: Tile,
     layer: int,
     store: str,
-    tile_px: int,
     multilook_px: int,
     sampled: tuple[int, ...] = (),
 ) -> dict[tuple[int, int], SpeckleSample]:
@@ -68,9 +66,7 @@ def label_tile(
     layer : int
         Place of the polarisation in the store.
     store : str
-        The labels store.
-    tile_px : int
-        Edge of a whole tile, which is the edge of the store's chunks.
+        The labels store, whose chunks are the tiles.
     multilook_px : int
         Width of the spatial mean of each date.
     sampled : tuple of int
@@ -93,7 +89,7 @@ def label_tile(
                     found = _sample_tile(date, scene, tile.window)
                     samples |= {(number, place): sample for place, sample in found.items()}
     for name, values in statistics(moments).items():
-        _write(_chunk(store, name, layer, tile), values, tile_px)
+        _write(store, name, layer, tile.window, values)
     return samples
 
 
@@ -127,7 +123,6 @@ def mark_tile(
     store: str,
     layer: int,
     tile: Tile,
-    tile_px: int,
     looks: float,
     rule: str,
     threshold: float,
@@ -135,36 +130,28 @@ def mark_tile(
 ) -> None:
     """Write the mask of stable pixels of one tile; see :func:`sarstack.labels.mark_stable`."""
     variation, count = (
-        _read(_chunk(store, name, layer, tile), tile_px, tile.window.shape, DTYPES[name])
-        for name in (VARIATION[rule], "count")
+        _read(store, name, layer, tile.window) for name in (VARIATION[rule], "count")
     )
     stable = mark_stable(
         variation, count, looks=looks, rule=rule, threshold=threshold, quantile=quantile
     )
-    _write(_chunk(store, "stable", layer, tile), stable, tile_px)
+    _write(store, "stable", layer, tile.window, stable)
 
 
-def _write(path: Path, values: NDArray[Any], tile_px: int) -> None:
-    """Write a chunk as Zarr does, complete or not at all.
+def _place(store: str, name: str, layer: int, window: Window) -> tuple[Any, Any]:
+    """Return an array of the store, and where a window of a polarisation is in it."""
+    import zarr
 
-    Not by Zarr: threads would wait for each other in its event loop, and it leaves out what
-    holds no data, which must leave its mark or would be computed again.
-    """
-    rest = [(0, tile_px - length) for length in values.shape]
-    empty = np.nan if values.dtype.kind == "f" else 0
-    chunk = np.pad(values, rest, constant_values=empty) if np.any(rest) else values
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(_codec().encode(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)))
-    unfinished.replace(path)
+    # What holds no data must leave its mark too, or it would be computed again.
+    array = zarr.open_array(f"{store}/{name}", mode="r+", config={"write_empty_chunks": True})
+    return array, (layer, *window.slices)
 
 
-def _read(path: Path, tile_px: int, shape: Shape, dtype: str) -> NDArray[Any]:
-    chunk = np.frombuffer(_codec().decode(path.read_bytes()), f"<{dtype}")
-    return chunk.reshape(tile_px, tile_px)[: shape.y, : shape.x]
+def _write(store: str, name: str, layer: int, window: Window, values: NDArray[Any]) -> None:
+    array, place = _place(store, name, layer, window)
+    array[place] = values
 
 
-def _codec() -> Any:
-    from numcodecs import Blosc
-
-    return Blosc(**COMPRESSION | {"shuffle": Blosc.BITSHUFFLE})
+def _read(store: str, name: str, layer: int, window: Window) -> NDArray[Any]:
+    array, place = _place(store, name, layer, window)
+    return np.asarray(array[place])

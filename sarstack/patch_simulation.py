@@ -29,7 +29,11 @@ LOOKS_SPREAD, CORRELATION_SPREAD = 0.15, 0.04
 HOLE_SHARE = 0.1
 REFERENCE_SHARE = 0.25
 ROUGH_SHARE = 0.12
-LOOKS_POWER = 0.4
+LOOKS_POWER = 0.6
+USUAL_SHARE = 0.5
+# Of what is usual: ground range detected, single looks, white single looks, and terrain
+# corrected at 30 m, where small errors show most.
+USUAL_SENSORS = (0.2, 0.2, 0.2, 0.4)
 
 
 class ObservedScene(NamedTuple):
@@ -157,17 +161,17 @@ def draw_hole(side_px: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
     """Draw a sensor for training: looks 1-20 log-uniform, correlation 0-0.85.
 
-    Four in ten are near what users have (GRD, single look, white single look, terrain
-    corrected at 30 m), the others anywhere between. A quarter has no sharp band edge.
+    Half are near what users have, the others anywhere between. A quarter has no sharp band
+    edge.
     """
     taper, sharp = float(rng.uniform(0.6, 1.0)), bool(rng.random() < 0.75)
-    if rng.random() < 0.4:
+    if rng.random() < USUAL_SHARE:
         looks, low, high = [
             (rng.uniform(3.5, 5.5), 0.5, 0.8),
             (1.0, 0.2, 0.45),
             (1.0, 0.0, 0.0),
             (rng.uniform(7, 13), 0.0, 0.15),
-        ][int(rng.integers(4))]
+        ][int(rng.choice(4, p=USUAL_SENSORS))]
         pair = rng.uniform(low, high, 2)
         return SpeckleSimulator(float(looks), (float(pair[0]), float(pair[1])), taper, sharp)
     looks = float(np.exp(rng.uniform(0, np.log(20))))

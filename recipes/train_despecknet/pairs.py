@@ -88,7 +88,7 @@ class PairedPatches:
     ----------
     simulated : SimulatedPatches
     pairs : list of DatePair
-        At least as large as a patch.
+        Those smaller than a patch are surrounded by nodata.
     per_batch : int
         How many patches of each batch are real.
     """
@@ -112,10 +112,13 @@ class PairedPatches:
 
     def _draw(self, rng: np.random.Generator) -> tuple[FloatImage, ...]:
         pair, side = self.pairs[int(rng.integers(len(self.pairs)))], self.simulated.patch_px
-        y, x = (int(rng.integers(n - side + 1)) for n in pair.noisy.shape)
+        y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in pair.noisy.shape)
         way = int(rng.integers(8))
-        place = slice(y, y + side), slice(x, x + side)
-        images = (turn_image(i[place], way) for i in (pair.noisy, pair.target, pair.weight))
+        images = []
+        for image in (pair.noisy, pair.target, pair.weight):
+            cut = image[y : y + side, x : x + side]
+            missing = [(0, side - n) for n in cut.shape]
+            images.append(turn_image(np.pad(cut, missing, constant_values=np.nan), way))
         correlation = pair.known.correlation[:: -1 if way % 2 else 1]
         sensor = tell_sensor(pair.known.looks, correlation, rng)
         # As in use: what a single date seems to have is not told.
