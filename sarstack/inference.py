@@ -3,11 +3,8 @@
 A network is loaded once per process, folded, and shared by all threads.
 """
 
-import ctypes
-import os
-import platform
 import threading
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import ModelCard, load_model, model_sha256
+from sarstack.pages import keep_pages
 from sarstack.speckle import SceneStatistics
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _LOADING = threading.Lock()
-
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 # Share of the scene's brightness given to pixels about which nothing is known.
 _FLOOR = 1e-8
@@ -58,19 +53,6 @@ def load_network(
     with _LOADING:
         keep_pages()
         return _load(path, sha256, device, choose_precision(device, precision))
-
-
-@cache
-def keep_pages() -> None:
-    """Keep freed activations in this process: fresh pages took a quarter of a network's time.
-
-    Pages of 2 MiB where Linux has them, and with glibc no return of less than 256 MiB.
-    """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it once, when it allocates
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for option, n_bytes in ((M_TRIM_THRESHOLD, 2**28), (M_MMAP_THRESHOLD, 2**25)):
-            libc.mallopt(option, n_bytes)
 
 
 @lru_cache(maxsize=8)

@@ -20,7 +20,7 @@ LAYERS = [
     ["cube", "labels", "date_sums", "sampling", "masking", "tiles"],
     ["speckle", "gamma", "radiometry", "metrics", "changes", "simulation", "reflectivity",
      "checks"],
-    ["errors", "conventions"],
+    ["errors", "conventions", "pages"],
 ]  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 # Integers and clipped windows: as low as numbers, though listed with what they cut.
