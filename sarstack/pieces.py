@@ -1,4 +1,4 @@
-"""Unfinished images: a file for each computed tile.
+"""Unfinished images: a file for each computed tile, with its overviews.
 
 A piece that exists is complete (it is renamed into place), so the pieces are the ledger from
 which an interrupted run continues.
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.pyramid import choose_blocks
 from sarstack.tiles import Shape, Tile, Window, tile_grid
 
 
@@ -37,13 +38,19 @@ class Pieces:
         """Return where a tile's piece is, or will be."""
         return self.folder / f"{tile.row}_{tile.column}.tif"
 
+    @property
+    def n_overviews(self) -> int:
+        """Coarser levels of the image, as many as whole tiles can be halved to."""
+        halves = (self.tile_px & -self.tile_px).bit_length() - 1
+        return min(choose_blocks(self.scene).n_overviews, halves)
+
     def tiles(self) -> Iterator[Tile]:
         """Yield the tiles, row by row."""
         return tile_grid(self.scene, self.tile_px)
 
 
 def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
-    """Write one tile; it appears complete or not at all.
+    """Write one tile and its overviews, averages of valid pixels; all of it appears or nothing.
 
     Parameters
     ----------
@@ -53,16 +60,23 @@ def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
         Linear intensity, NaN = nodata.
     """
     import rasterio
+    from rasterio.enums import Resampling
 
     path = pieces.path(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: a cluster may give a tile to two workers.
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    profile = {"driver": "GTiff", "height": image.shape[0], "width": image.shape[1], "count": 1,
-               "dtype": "float32"}  # fmt: skip
+    levels = [2**level for level in range(1, pieces.n_overviews + 1)]
+    # Whole pixels on every level: where they are averaged does not depend on the tile.
+    rest = [(0, -length % max([1, *levels])) for length in image.shape]
+    padded = np.pad(image, rest, constant_values=np.nan) if np.any(rest) else image
+    profile = {"driver": "GTiff", "height": padded.shape[0], "width": padded.shape[1], "count": 1,
+               "dtype": "float32", "nodata": np.nan}  # fmt: skip
     try:
         with without_georeference_warning(), rasterio.open(unfinished, "w", **profile) as raster:
-            raster.write(image, 1)
+            raster.write(padded, 1)
+            if levels:
+                raster.build_overviews(levels, Resampling.average)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from sarstack.pieces import Pieces
+from sarstack.pyramid import coarsen
 from sarstack.readers.grid import Grid
-from sarstack.tiles import Window
+from sarstack.tiles import Shape, Window
 
 
 def write_mosaic(
@@ -30,7 +31,11 @@ def write_mosaic(
     Path
         ``mosaic.vrt`` beside the pieces.
     """
-    sources = "".join(_point_to(pieces.path(tile), tile.window) for tile in pieces.tiles())
+    overviews = "".join(
+        f'    <Overview><SourceFilename relativeToVRT="1">{_write_level(pieces, level).name}'
+        "</SourceFilename><SourceBand>1</SourceBand></Overview>\n"
+        for level in range(1, pieces.n_overviews + 1)
+    )
     told = "".join(
         f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n"
         for key, value in (tags or {}).items()
@@ -40,11 +45,37 @@ def write_mosaic(
     <Description>{escape(description)}</Description>
     <UnitType>1</UnitType>
     <NoDataValue>nan</NoDataValue>
-{sources}  </VRTRasterBand>
+{overviews}{_point_to_pieces(pieces)}  </VRTRasterBand>
 """
     mosaic = pieces.folder / "mosaic.vrt"
-    mosaic.write_text(_describe_raster(grid, metadata + band), encoding="utf-8")
+    content = _georeference(grid) + metadata + band
+    mosaic.write_text(_describe_raster(grid.shape, content), encoding="utf-8")
     return mosaic
+
+
+def _write_level(pieces: Pieces, level: int) -> Path:
+    """Write a virtual raster over an overview of all pieces."""
+    band = f"""  <VRTRasterBand dataType="Float32" band="1">
+    <NoDataValue>nan</NoDataValue>
+{_point_to_pieces(pieces, level)}  </VRTRasterBand>
+"""
+    path = pieces.folder / f"overview-{level}.vrt"
+    path.write_text(_describe_raster(coarsen(pieces.scene, level), band), encoding="utf-8")
+    return path
+
+
+def _point_to_pieces(pieces: Pieces, level: int = 0) -> str:
+    """Show every piece, or an overview of it, at its place."""
+    return "".join(
+        _point_to(pieces.path(tile), _coarsen_window(tile.window, level), level)
+        for tile in pieces.tiles()
+    )
+
+
+def _coarsen_window(window: Window, level: int) -> Window:
+    y, x = window.y0 >> level, window.x0 >> level
+    shape = coarsen(window.shape, level)
+    return Window(y, y + shape.y, x, x + shape.x)
 
 
 def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
@@ -76,16 +107,19 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
 {_point_to(cog, Window(0, grid.shape.y, 0, grid.shape.x))}  </VRTRasterBand>
 """
     unfinished = view.with_name(f".{view.name}.part")
-    unfinished.write_text(_describe_raster(grid, band), encoding="utf-8")
+    content = _georeference(grid) + band
+    unfinished.write_text(_describe_raster(grid.shape, content), encoding="utf-8")
     unfinished.replace(view)
     return view
 
 
-def _point_to(path: Path, place: Window) -> str:
-    """Show a whole file, which lies beside the virtual raster, at a place in it."""
+def _point_to(path: Path, place: Window, level: int = 0) -> str:
+    """Show a file, which lies beside the virtual raster, or an overview of it at a place."""
+    chosen = f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level - 1}</OOI></OpenOptions>'
     size = f'xSize="{place.shape.x}" ySize="{place.shape.y}"'
     return f"""    <SimpleSource>
       <SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>
+      {chosen if level else ""}
       <SourceBand>1</SourceBand>
       <SrcRect xOff="0" yOff="0" {size}/>
       <DstRect xOff="{place.x0}" yOff="{place.y0}" {size}/>
@@ -93,9 +127,9 @@ def _point_to(path: Path, place: Window) -> str:
 """
 
 
-def _describe_raster(grid: Grid, content: str) -> str:
-    size = f'rasterXSize="{grid.shape.x}" rasterYSize="{grid.shape.y}"'
-    return f"<VRTDataset {size}>\n{_georeference(grid)}{content}</VRTDataset>\n"
+def _describe_raster(shape: Shape, content: str) -> str:
+    size = f'rasterXSize="{shape.x}" rasterYSize="{shape.y}"'
+    return f"<VRTDataset {size}>\n{content}</VRTDataset>\n"
 
 
 def _georeference(grid: Grid) -> str:
