@@ -107,7 +107,7 @@ def peak_memory_bytes() -> int:
 def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
     """Measure the speckle of one image on the sample windows."""
     with worker_settings():
-        return sample_speckle(raster.read(window) for window in sample_windows(scene))
+        return sample_speckle(raster.read_each(sample_windows(scene)))
 
 
 def despeckle_tile(

@@ -221,7 +221,7 @@ def measure_stack(stack: Stack, polarisation: str) -> SceneStatistics:
 
 def _read_all(raster: Raster, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
     try:
-        return [raster.read(window) for window in windows]
+        return list(raster.read_each(windows))
     except StackReadError as err:
         err.add_note("`sarstack info` samples every image; despeckling leaves bad dates out")
         raise

@@ -1,10 +1,11 @@
 """One image on disk, and its pixels as linear intensity.
 
 Every call opens the file, reads and closes it: nothing is shared between threads, and
-nothing but a path travels to a worker.
+nothing but a path travels to a worker. Windows that are read in one call share what is decoded.
 """
 
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,13 +85,21 @@ class Raster:
         StackReadError
             If the file is gone, truncated or damaged; names the file.
         """
-        stored = read_stored(self, window)
-        plain = stored.dtype == np.float32 and self._is_plain
-        intensity = stored if plain else np.empty(stored.shape, np.float32)
-        for rows in strips(stored.shape):
-            if not (plain and _all_known(stored[rows])):
-                intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
+        [intensity] = self.read_each([window])
         return intensity
+
+    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+        """Read windows one after the other, as :meth:`read` does; blocks they share once.
+
+        The file is open until the last one was taken.
+        """
+        for stored in read_stored(self, windows):
+            plain = stored.dtype == np.float32 and self._is_plain
+            intensity = stored if plain else np.empty(stored.shape, np.float32)
+            for rows in strips(stored.shape):
+                if not (plain and _all_known(stored[rows])):
+                    intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
+            yield intensity
 
     @property
     def _is_plain(self) -> bool:
@@ -105,26 +114,27 @@ def _all_known(values: NDArray[np.float32]) -> bool:
     return not (low <= 0 or high == np.inf)
 
 
-def read_numbers(raster: Raster, window: Window) -> NDArray[Any]:
-    """Read one window as the numbers of the file, unpacked, with nodata as NaN.
+def read_numbers(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
+    """Read windows as the numbers of the file, unpacked, with nodata as NaN.
 
     Parameters
     ----------
     raster : Raster
         Its `scale` is not used.
-    window : Window
+    windows : iterable of Window
         In pixels of the stack.
 
-    Returns
-    -------
+    Yields
+    ------
     ndarray, shape (y, x), float32 or float64
         float64 for float64 and wide integer files, else float32.
     """
-    return unpack(read_stored(raster, window), raster)
+    for stored in read_stored(raster, windows):
+        yield unpack(stored, raster)
 
 
-def read_stored(raster: Raster, window: Window) -> NDArray[Any]:
-    """Read one window as it is stored, whatever its numbers mean; shape of `window`.
+def read_stored(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
+    """Read windows as they are stored, whatever the numbers mean; each of its window's shape.
 
     Raises
     ------
@@ -132,22 +142,24 @@ def read_stored(raster: Raster, window: Window) -> NDArray[Any]:
         If the file is gone, truncated or damaged; names the file.
     """
     y0, x0 = raster.origin
-    place = Window(window.y0 + y0, window.y1 + y0, window.x0 + x0, window.x1 + x0)
-    try:
-        stored = _READERS[raster.driver](raster, place)
-    except Exception as err:  # every driver has errors of its own; all mean the same here
-        raise StackReadError(
-            f"{raster.path} cannot be read ({_first_line(err)})",
-            where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
-            do="copy or download the file again, or remove it from the stack",
-        ) from err
-    if stored.shape != window.shape:
-        raise StackReadError(
-            f"{raster.path} cannot be read (it has fewer pixels than its header says)",
-            expected=f"{tuple(window.shape)} pixels, got {stored.shape}",
-            do="copy or download the file again, or remove it from the stack",
-        )
-    return stored
+    places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
+    reader = _READERS[raster.driver](raster, places)
+    for place in places:
+        try:
+            stored = next(reader)
+        except Exception as err:  # every driver has errors of its own; all mean the same here
+            raise StackReadError(
+                f"{raster.path} cannot be read ({_first_line(err)})",
+                where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
+                do="copy or download the file again, or remove it from the stack",
+            ) from err
+        if stored.shape != place.shape:
+            raise StackReadError(
+                f"{raster.path} cannot be read (it has fewer pixels than its header says)",
+                expected=f"{tuple(place.shape)} pixels, got {stored.shape}",
+                do="copy or download the file again, or remove it from the stack",
+            )
+        yield stored
 
 
 def unpack(stored: NDArray[Any], raster: Raster) -> NDArray[Any]:
@@ -190,39 +202,44 @@ def open_gdal(path: str) -> Any:
     return rasterio.open(path, sharing=False)
 
 
-def _read_gdal(raster: Raster, place: Window) -> NDArray[Any]:
+def _read_gdal(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
     with open_gdal(raster.path) as dataset:
-        pixels: NDArray[Any] = dataset.read(
-            raster.band, window=((place.y0, place.y1), (place.x0, place.x1))
-        )
-    return pixels
+        for place in places:
+            yield dataset.read(raster.band, window=((place.y0, place.y1), (place.x0, place.x1)))
 
 
-def _read_zarr(raster: Raster, place: Window) -> NDArray[Any]:
+def _read_zarr(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
     import zarr
 
     array: Any = zarr.open_group(raster.path, mode="r")[raster.variable]
-    index = place.slices if raster.index is None else (raster.index, *place.slices)
-    return np.asarray(array[index])
+    for place in places:
+        yield np.asarray(array[_index(raster, place)])
 
 
-def _read_netcdf(raster: Raster, place: Window) -> NDArray[Any]:
-    index = place.slices if raster.index is None else (raster.index, *place.slices)
+def _read_netcdf(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
     if is_classic_netcdf(raster.path):
         from scipy.io import netcdf_file
 
         with netcdf_file(raster.path, mmap=True) as classic:
-            return np.array(classic.variables[raster.variable][index])
+            for place in places:
+                yield np.array(classic.variables[raster.variable][_index(raster, place)])
+        return
     import h5netcdf
 
     with h5netcdf.File(raster.path, "r") as file:
-        return np.asarray(file[raster.variable][index])
+        for place in places:
+            yield np.asarray(file[raster.variable][_index(raster, place)])
 
 
-def _read_npy(raster: Raster, place: Window) -> NDArray[Any]:
+def _read_npy(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
     array = np.load(raster.path, mmap_mode="r", allow_pickle=False)
-    index = place.slices if raster.index is None else (raster.index, *place.slices)
-    return np.array(array[index])
+    for place in places:
+        yield np.array(array[_index(raster, place)])
+
+
+def _index(raster: Raster, place: Window) -> tuple[Any, ...]:
+    """Return where a window is in a variable with or without a time axis."""
+    return place.slices if raster.index is None else (raster.index, *place.slices)
 
 
 _READERS = {

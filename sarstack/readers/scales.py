@@ -125,17 +125,18 @@ def _read_sample(image: Image, *, whole: bool) -> NDArray[np.float64]:
     """Read windows from the centre outwards, until there is enough or all nine were read."""
     shape = image.grid.shape
     size = Shape(min(_SAMPLE_PX, shape.y), min(_SAMPLE_PX, shape.x))
-    windows, valid = [], 0
+    places, found, valid = [], [], 0
     for fy, fx in _PLACES:
         # At multiples of 64: four blocks of a tiled file often meet in the middle.
         y0, x0 = (round(f * (n - s)) // _SAMPLE_PX * _SAMPLE_PX
                   for f, n, s in ((fy, shape.y, size.y), (fx, shape.x, size.x)))  # fmt: skip
-        numbers = read_numbers(image.raster, Window(y0, y0 + size.y, x0, x0 + size.x))
-        windows.append(numbers.astype(np.float64))
+        places.append(Window(y0, y0 + size.y, x0, x0 + size.x))
+    for numbers in read_numbers(image.raster, places):
+        found.append(numbers.astype(np.float64))
         valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
         if (not whole and valid >= _ENOUGH_PIXELS) or size == shape:
             break
-    return np.stack(windows)
+    return np.stack(found)
 
 
 _PLACES = (

@@ -185,8 +185,8 @@ def _compute(
             rasters = tuple(_rasters(stack, polarisation))
             for tile in tile_grid(scene, config.tile_px):
                 if not label_tasks.has_statistics(str(store), layer, tile):
-                    arguments = (rasters, scene, tile, layer, str(store), config.multilook_px,
-                                 _sampled(config, rasters))  # fmt: skip
+                    arguments = (rasters, scene, tile, layer, str(store), config.tile_px,
+                                 config.multilook_px, _sampled(config, rasters))  # fmt: skip
                     yield Task(label_tasks.label_tile, arguments, (polarisation, tile))
 
     failures: list[Exception] = []
@@ -232,7 +232,7 @@ def _mark(
 ) -> None:
     """Write the masks of stable pixels."""
     jobs = (
-        Task(label_tasks.mark_tile, (str(store), layer, tile, looks[polarisation],
+        Task(label_tasks.mark_tile, (str(store), layer, tile, config.tile_px, looks[polarisation],
                                      config.rule, config.threshold, config.quantile), tile)
         for layer, polarisation in enumerate(stack.polarisations)
         for tile in tile_grid(stack.grid.shape, config.tile_px)
