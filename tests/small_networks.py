@@ -8,7 +8,7 @@ from torch import nn
 from sarstack.networks.card import make_card, save_model
 from sarstack.networks.despecknet import DeSpeckNet, build_network
 
-TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1}
+TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1, "dilation": 1}
 ARCHITECTURES = {
     "despecknet": TWO_SCALES,
     "despecknet-lite": TWO_SCALES,

@@ -154,10 +154,20 @@ def test_card_that_does_not_fit_the_weights_is_refused(model, change):
 def test_card_with_any_other_size_is_refused(model):
     architecture = read_card(model).architecture
     for key, size in architecture.items():
-        rewrite_card(model, architecture=architecture | {key: size + 1})
-        assert_refused(lambda: load_model(model), model)
+        if key != "dilation":  # of one block nothing is dilated
+            rewrite_card(model, architecture=architecture | {key: size + 1})
+            assert_refused(lambda: load_model(model), model)
         rewrite_card(model, architecture=architecture | {key: str(size)})
         assert_refused(lambda: load_model(model), model)
+
+
+def test_card_that_does_not_tell_the_dilation_is_refused(tmp_path):
+    """Its layers would be the variant's, of the same size but with other gaps."""
+    network = build_network("despecknet-lite", width=8, deep_width=8, body=2, dilation=1)
+    model = save_model(tmp_path / "m.safetensors", network, make_card(network))
+    architecture = read_card(model).architecture
+    rewrite_card(model, architecture={k: v for k, v in architecture.items() if k != "dilation"})
+    assert_refused(lambda: load_model(model), model)
 
 
 def test_card_of_another_network_cannot_be_saved(tmp_path):

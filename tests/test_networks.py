@@ -165,7 +165,7 @@ def test_halo_of_the_published_network_is_its_radius():
     assert min(reach) >= network.halo - 1  # ReLU may block a corner, not the whole rim
 
 
-@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 2, 1), (0, 1, 2)])
+@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 2, 1), (0, 1, 2), (0, 3, 1, 3)])
 def test_reach_of_a_branch_follows_from_its_blocks(blocks):
     shape = TwoScaleShape(4, 4, *blocks)
     torch.manual_seed(0)
@@ -238,7 +238,7 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
 
 
 @pytest.mark.parametrize("fuses", [True, False])
-@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2)])
+@pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2), (0, 4, 1, 3)])
 def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
     if not fuses:  # as where oneDNN does not do it
         monkeypatch.setattr("sarstack.networks.folded._fuses", lambda *_: False)

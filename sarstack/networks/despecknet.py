@@ -165,7 +165,7 @@ class LiteDeSpeckNet(LogDeSpeckNet):
     """The same with an eighth of the operations."""
 
     variant = "despecknet-lite"
-    shape = TwoScaleShape(32, 48, 0, 4, 1)
+    shape = TwoScaleShape(32, 48, 0, 4, 1, dilation=3)
 
 
 class StackDeSpeckNet(LogDeSpeckNet):

@@ -55,7 +55,7 @@ class FoldedBranch(nn.Module):
         shifts = self.sensor(sensor[:1])[0].chunk(len(self.body))
         for i, (block, shift) in enumerate(zip(self.body, shifts, strict=True), 1):
             coarse = _compute_block(block, coarse, shift)
-            need_px = self.shape.tail_px + 8 * (len(self.body) - i)
+            need_px = self.shape.tail_px + self.shape.coarse_px(i)
             coarse, have = trim(coarse, have, need_px, ALIGNMENT_PX)
         fine, _ = trim(fine, margins, self.shape.tail_px, 2)
         fine = _add_coarse(fine, convolve(self.up, coarse))
@@ -110,7 +110,9 @@ def convolve(
     if shift is not None:
         bias = (bias + shift).to(bias.dtype)
     if not _fuses(image.device.type, image.dtype):
-        found = functional.conv2d(image, layer.weight, bias, layer.stride, layer.padding)
+        found = functional.conv2d(
+            image, layer.weight, bias, layer.stride, layer.padding, layer.dilation
+        )
         found = found if onto is None else found.add_(onto)
         return found.relu_() if relu else found
     ops: Any = torch.ops.mkldnn

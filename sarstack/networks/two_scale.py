@@ -27,6 +27,9 @@ class TwoScaleShape(NamedTuple):
         Channels at 2x2 and at 4x4 pixels.
     head, body, tail : int
         Residual blocks of two convolutions: before the coarse grid, on it, after it.
+    dilation : int
+        Of the second convolution of every other block on the coarse grid, whose pixels it
+        looks at with gaps: reach without operations.
     """
 
     width: int = 64
@@ -34,13 +37,23 @@ class TwoScaleShape(NamedTuple):
     head: int = 1
     body: int = 5
     tail: int = 1
+    dilation: int = 1
+
+    @property
+    def dilations(self) -> list[int]:
+        """Of the blocks on the coarse grid."""
+        return [self.dilation if block % 2 else 1 for block in range(self.body)]
 
     @property
     def reach_px(self) -> int:
         """Farthest pixel that can matter, rounded up to whole 4x4 cells."""
-        fine, coarse = 2 + 2 * (self.head + self.tail), 2 * self.body
-        needed = 2 * fine + 4 * coarse + ALIGNMENT_PX - 1
+        fine = 2 + 2 * (self.head + self.tail)
+        needed = 2 * fine + self.coarse_px(0) + ALIGNMENT_PX - 1
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
+
+    def coarse_px(self, first: int) -> int:
+        """Reach of the blocks on the coarse grid, from the block number `first` on."""
+        return sum(4 * (1 + dilation) for dilation in self.dilations[first:])
 
     @property
     def tail_px(self) -> int:
@@ -60,10 +73,10 @@ class TwoScaleShape(NamedTuple):
 class ResidualBlock(nn.Module):
     """``x + conv(relu(conv(x) + shift))``, the shift told by the sensor."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 
@@ -95,7 +108,7 @@ class TwoScaleBranch(nn.Module):
         self.sensor = nn.Sequential(
             nn.Linear(N_SENSOR, 32), nn.ReLU(), nn.Linear(32, shape.body * d)
         )
-        self.body = nn.ModuleList(ResidualBlock(d) for _ in range(shape.body))
+        self.body = nn.ModuleList(ResidualBlock(d, dilation) for dilation in shape.dilations)
         self.up = nn.Conv2d(d, 4 * w, 1)
         self.tail = nn.ModuleList(ResidualBlock(w) for _ in range(shape.tail))
         self.leave = nn.Conv2d(w, 4, 3, padding=1)
