@@ -57,6 +57,9 @@ class SimulatedPatches:
     detail_weight : float
         How much more a pixel counts per neper that its clean value differs from its
         surroundings: points and thin lines are few and would be given up otherwise.
+    looks_power : float
+        Patches weigh by this power of their looks: with many the errors are small, and would
+        not count.
     brightness : bool
         Divide by the 98th percentile of the noisy scene, as ``despecknet-paper`` needs,
         and saturate at ten times that.
@@ -73,12 +76,14 @@ class SimulatedPatches:
         patch_px: int = 64,
         *,
         detail_weight: float = 1.0,
+        looks_power: float = LOOKS_POWER,
         brightness: bool = False,
         simulator: SpeckleSimulator | None = None,
         references: Sequence[FloatImage] = (),
     ) -> None:
         self.seed, self.batch_size, self.patch_px = seed, batch_size, patch_px
-        self.detail_weight, self.brightness = detail_weight, brightness
+        self.detail_weight, self.looks_power = detail_weight, looks_power
+        self.brightness = brightness
         self.simulator, self.references = simulator, references
         self._scene = lru_cache(maxsize=POOL_SCENES + 16)(self._observe_scene)
 
@@ -104,7 +109,8 @@ class SimulatedPatches:
             bright = np.float32(np.percentile(noisy, 98))
             # A mean square in linear power would see nothing but the strongest corners.
             noisy, clean = (np.minimum(part / bright, SATURATED) for part in (noisy, clean))
-        weight = weigh_detail(clean, self.detail_weight) * weigh_looks(sensor.looks)
+        weight = weigh_detail(clean, self.detail_weight)
+        weight *= weigh_looks(sensor.looks, self.looks_power)
         return ObservedScene(noisy, clean, weight, sensor)
 
     def _draw(self, scene: ObservedScene, rng: np.random.Generator) -> tuple[FloatImage, ...]:
@@ -126,9 +132,9 @@ def weigh_detail(clean: FloatImage, detail_weight: float) -> FloatImage:
     return (1 + detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
 
 
-def weigh_looks(looks: float) -> np.float32:
-    """Weigh patches by their looks: with many the errors are small, and would not count."""
-    return np.float32(looks**LOOKS_POWER)
+def weigh_looks(looks: float, power: float = LOOKS_POWER) -> np.float32:
+    """Weigh a patch by its looks."""
+    return np.float32(looks**power)
 
 
 def roughen(scene: Reflectivity, rng: np.random.Generator) -> Reflectivity:

@@ -17,7 +17,7 @@ from sarstack.despecklers import make_despeckler
 from sarstack.learning_curve import plot_curve
 from sarstack.networks.card import load_model, make_card, read_card, save_model
 from sarstack.networks.despecknet import build_network
-from sarstack.patch_simulation import SimulatedPatches
+from sarstack.patch_simulation import LOOKS_POWER, SimulatedPatches
 from sarstack.stack_patch_simulation import SimulatedStackPatches
 from sarstack.training import PatchSource, Progress, TrainingSettings, train
 
@@ -47,6 +47,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=96)
     parser.add_argument("--detail-weight", type=float, default=1.0)
+    parser.add_argument(
+        "--looks-power", type=float, default=LOOKS_POWER, help="patches weigh by looks to this"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -64,7 +67,11 @@ def make_patches(
         # The paper's loss is a plain mean square: no weights for details.
         return SimulatedPatches(seed, *sizes, brightness=True, detail_weight=0.0)
     return SimulatedPatches(
-        seed, *sizes, detail_weight=options.detail_weight, references=references
+        seed,
+        *sizes,
+        detail_weight=options.detail_weight,
+        looks_power=options.looks_power,
+        references=references,
     )
 
 
@@ -144,7 +151,8 @@ def main() -> None:
         f" --steps {options.steps} --decay-steps {options.decay_steps}"
         f" --noise-steps {options.noise_steps} --learning-rate {options.learning_rate}"
         f" --batch-size {options.batch_size} --patch-px {options.patch_px}"
-        f" --detail-weight {options.detail_weight} --seed {options.seed}"
+        f" --detail-weight {options.detail_weight} --looks-power {options.looks_power}"
+        f" --seed {options.seed}"
         f"{' --references REFERENCES' if references else ''}"
         f"{f' --pairs {options.pairs}' if options.pairs else ''}"
         f"{' --start despecknet.safetensors' if options.start else ''}"
