@@ -156,7 +156,8 @@ def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
     from sarstack.readers import index_stack
     from sarstack.readers.description import describe_stack
 
-    click.echo(describe_stack(index_stack(stack, scale=scale, bands=bands)).render())
+    found = index_stack(stack, scale=scale, bands=bands, skip_unreadable=True)
+    click.echo(describe_stack(found).render())
 
 
 @cli.command("build-labels")

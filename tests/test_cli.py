@@ -13,6 +13,8 @@ from simulated_stack import SimulatedStack, assert_same_files
 
 from sarstack.cli import run
 from sarstack.errors import EXIT_CODES
+from sarstack.readers import index_stack
+from sarstack.readers.description import describe_stack
 
 MakeStack = Callable[..., SimulatedStack]
 
@@ -36,6 +38,28 @@ def test_the_whole_job_in_three_commands(
     printed = capsys.readouterr()
     assert len(printed.out.split()) == len(stack.files), "stdout is the list of results"
     assert "peak memory per worker" in printed.err
+
+
+def test_info_leaves_out_what_is_damaged_and_shows_the_rest(
+    make_stack: MakeStack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = make_stack()
+    foreign, damaged = stack.files[0], stack.files[-1]
+    foreign.write_bytes(b"not a raster")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:600] + b"\xff" * (len(content) - 700) + content[-100:])
+    assert run(["info", str(stack.folder)]) == 0
+    table = capsys.readouterr().out
+    assert f"2 unreadable: {foreign.name}, {damaged.name}" in table
+    assert f"{len(stack.files) - 2} images" in table
+
+
+def test_a_description_tells_which_date_cannot_be_read(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    indexed = index_stack(stack.folder)
+    stack.files[0].unlink()
+    lines = describe_stack(indexed).render().splitlines()
+    assert [stack.files[0].name in line for line in lines if "unreadable" in line] == [True]
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(

@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarstack.errors import StackReadError
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.speckle import SceneStatistics, combine_samples, sample_speckle, spread_dates
-from sarstack.tiles import Shape, Window, sample_windows
+from sarstack.speckle import (
+    NOMINAL_LOOKS,
+    SceneStatistics,
+    combine_samples,
+    sample_speckle,
+    spread_dates,
+)
+from sarstack.tiles import Shape, sample_windows
 
 _VALID_WINDOWS_PER_AXIS = 4
 _VALID_WINDOW_PX = 64
@@ -27,7 +33,8 @@ class DateRow:
     time, platform, orbit, polarisations : str
         Ready to print; empty where unknown.
     valid : dict of str to float
-        Share of valid pixels for each polarisation, 0 to 1, from sample windows.
+        Share of valid pixels for each polarisation, 0 to 1, from sample windows; NaN where
+        pixels cannot be read.
     file : str
         Name of the first file of the date.
     """
@@ -77,7 +84,9 @@ class StackDescription:
     def _date_table(self) -> list[list[str]]:
         rows = [["date (UTC)", "platform", "orbit", "polarisations", "valid", "file"]]
         for row in self.dates:
-            shares = [f"{share:.0%}" for share in row.valid.values()]
+            shares = [
+                f"{share:.0%}" if share >= 0 else "unreadable" for share in row.valid.values()
+            ]
             valid = shares[0] if len(set(shares)) == 1 else " ".join(shares)
             rows.append([row.time, row.platform, row.orbit, row.polarisations, valid, row.file])
         # A column that says nothing on any date is left out.
@@ -104,15 +113,11 @@ def describe_stack(stack: Stack) -> StackDescription:
     StackDescription
         ``render()`` gives the table as text.
 
-    Raises
-    ------
-    StackReadError
-        If pixels of a file cannot be read.
-
     Notes
     -----
     Reads sample windows only: 16 of 64x64 pixels of each image for the valid share,
-    9 of 256x256 of up to four dates for looks and correlation (all of a small scene).
+    36 of 256x256 of up to six dates for looks and correlation (all of a small scene). What
+    cannot be read is said in the table, and left out of the rest.
     """
     return StackDescription(_list_facts(stack), _list_dates(stack), _list_speckle(stack))
 
@@ -182,49 +187,35 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
 def _valid_share(raster: Raster) -> float:
     windows = sample_windows(raster.shape, _VALID_WINDOW_PX, _VALID_WINDOWS_PER_AXIS)
     valid = total = 0
-    for window in windows:
-        pixels = raster.read(window)
-        valid += int(np.isfinite(pixels).sum())
-        total += pixels.size
+    try:
+        for pixels in raster.read_each(windows):
+            valid += int(np.isfinite(pixels).sum())
+            total += pixels.size
+    except StackReadError:
+        return float("nan")
     return valid / max(total, 1)
 
 
 def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
     rows = []
     for polarisation in stack.polarisations:
-        known = measure_stack(stack, polarisation)
+        known = _measure_speckle(stack, polarisation)
         y, x = known.correlation
         rows.append(SpeckleRow(polarisation.upper(), known.looks, y, x, known.looks_source))
     return tuple(rows)
 
 
-def measure_stack(stack: Stack, polarisation: str) -> SceneStatistics:
-    """Measure looks and correlation of one polarisation on windows of up to four dates.
-
-    Parameters
-    ----------
-    stack : Stack
-    polarisation : str
-        ``vv``, ``vh``, ``hh`` or ``hv``, present in the stack.
-
-    Returns
-    -------
-    SceneStatistics
-        Of the first measured date; looks and correlation are common to all.
-    """
+def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
+    """Measure looks and correlation, which are common to all dates, on some that can be read."""
     own = [r for r in stack.rasters[polarisation] if r is not None]
     windows = sample_windows(Shape(*stack.grid.shape))
-    chosen = [own[i] for i in spread_dates(len(own))]
-    samples = [sample_speckle(_read_all(raster, windows)) for raster in chosen]
+    samples = []
+    for date in spread_dates(len(own)):
+        with suppress(StackReadError):
+            samples.append(sample_speckle(own[date].read_each(windows)))
+    if not samples:
+        return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
     return combine_samples(samples)[0]
-
-
-def _read_all(raster: Raster, windows: Sequence[Window]) -> list[NDArray[np.float32]]:
-    try:
-        return list(raster.read_each(windows))
-    except StackReadError as err:
-        err.add_note("`sarstack info` samples every image; despeckling leaves bad dates out")
-        raise
 
 
 def _rasters(stack: Stack) -> list[Raster]:
