@@ -50,15 +50,17 @@ def test_a_cog_is_valid_and_keeps_grid_pixels_and_tags(tmp_path: Path, shape: Sh
     assert [p.name for p in tmp_path.iterdir()] == ["image.tif"]
 
 
-def test_overviews_average_valid_intensities(tmp_path: Path) -> None:
-    image = image_of(Shape(1024, 1024))
+@pytest.mark.parametrize("shape", [Shape(1024, 1024), Shape(1029, 1031)])
+def test_overviews_average_valid_intensities(tmp_path: Path, shape: Shape) -> None:
+    image = image_of(shape)
     image[0, 600] = np.nan
     path = tmp_path / "image.tif"
-    grid = Grid(Shape(1024, 1024), WKT, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
+    grid = Grid(shape, WKT, (10.0, 0.0, 0.0, 0.0, -10.0, 0.0))
     write_cog(path, parts(image, 512), grid, tile_px=512)
     with rasterio.open(path, overview_level=0) as raster:
         half = raster.read(1)
-    blocks = image.reshape(512, 2, 512, 2)
+    whole = np.pad(image, [(0, length % 2) for length in shape], constant_values=np.nan)
+    blocks = whole.reshape(whole.shape[0] // 2, 2, whole.shape[1] // 2, 2)
     count = np.isfinite(blocks).sum(axis=(1, 3))
     expected = np.nansum(blocks, axis=(1, 3)) / np.where(count, count, np.nan)
     np.testing.assert_allclose(half, expected, rtol=1e-5)
