@@ -23,7 +23,7 @@ CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
 SIDE_PX = 448
 SEED = 77
 SEE_OTHERS = ("despecknet-mt",)
-N_OTHERS = 2
+N_OTHERS = (1, 3, 9)
 
 
 def simulate_flat(
@@ -117,7 +117,7 @@ def calibrate(
         The middle of speckle with and without a sharp band edge, told and not told.
     """
     folded = network.fold()
-    plain = replace(card, calibration=Calibration(), with_others=Calibration())
+    plain = replace(card, calibration=Calibration(), with_others=())
     tables = np.zeros((2, len(looks), len(correlation)))
     for row, n_looks in enumerate(looks):
         for column, lag1 in enumerate(correlation):
@@ -128,12 +128,13 @@ def calibrate(
                     for told in (True, False)
                 ]
     told, untold = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
-    return Calibration(looks, correlation, told, untold)
+    return Calibration(looks, correlation, told, untold, n_others)
 
 
 def calibrate_card(network: DeSpeckNet, card: ModelCard) -> ModelCard:
     """Return the card with the bias of its network, alone and, if it sees any, beside others."""
     card = replace(card, calibration=calibrate(network, card))
     if card.variant in SEE_OTHERS:
-        card = replace(card, with_others=calibrate(network, card, n_others=N_OTHERS))
+        tables = tuple(calibrate(network, card, n_others=n) for n in N_OTHERS)
+        card = replace(card, with_others=tables)
     return card

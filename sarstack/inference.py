@@ -209,12 +209,14 @@ def despeckle_image(
         others=others,
         inside=inside,
     )
-    bias = np.float32(card.calibration.at(looks, correlation, told=told))
-    if others is not None:
-        beside = np.float32(card.with_others.at(looks, correlation, told=told))
-        despeckled /= np.where(others[0][inside or ...] > 0, beside, bias)
+    tables = (card.calibration, *card.with_others)
+    bias = np.array([table.at(looks, correlation, told=told) for table in tables], np.float32)
+    if others is None:
+        despeckled /= bias[0]
     else:
-        despeckled /= bias
+        # By n / (n + 3), as the network sees their number.
+        count, counts = others[0][inside or ...], np.array([t.n_others for t in tables])
+        despeckled /= np.interp(count / (count + 3), counts / (counts + 3), bias).astype(np.float32)
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
     if linear:

@@ -42,12 +42,15 @@ class Calibration:
         Ratio of the means; the result is divided by it.
     untold : tuple of tuple of float
         The same where the network was not told looks and correlation; empty: no different.
+    n_others : int
+        Other dates that the network saw.
     """
 
     looks: tuple[float, ...] = (1.0,)
     correlation: tuple[float, ...] = (0.0,)
     bias: tuple[tuple[float, ...], ...] = ((1.0,),)
     untold: tuple[tuple[float, ...], ...] = ()
+    n_others: int = 0
 
     def at(self, looks: float, correlation: tuple[float, float], *, told: bool = True) -> float:
         """Interpolate the bias: bilinear in log looks and in the mean correlation."""
@@ -80,8 +83,8 @@ class ModelCard:
         Range of looks and of lag-1 correlation in training.
     calibration : Calibration
         Flat-field bias of a date by itself, taken out by the despeckler.
-    with_others : Calibration
-        The same where other dates were seen.
+    with_others : tuple of Calibration
+        The same where other dates were seen, by their number, increasing.
     data, licence, command, sarstack_version, created : str
         Provenance. `created` is UTC, ISO 8601.
     scores : dict of str to float
@@ -97,7 +100,7 @@ class ModelCard:
     looks: tuple[float, float] = (1.0, 20.0)
     correlation: tuple[float, float] = (0.0, 0.85)
     calibration: Calibration = field(default_factory=Calibration)
-    with_others: Calibration = field(default_factory=Calibration)
+    with_others: tuple[Calibration, ...] = ()
     data: str = ""
     licence: str = ""
     command: str = ""
@@ -121,13 +124,16 @@ class ModelCard:
         raw: dict[str, Any] = json.loads(text)
         known = {f.name for f in fields(cls)}
         values = {key: _tuples(value) for key, value in raw.items() if key in known}
-        for name in ("calibration", "with_others"):
-            table = {key: _tuples(value) for key, value in raw.get(name, {}).items()}
-            values[name] = Calibration(**table)
+        values["calibration"] = _read_table(raw.get("calibration", {}))
+        values["with_others"] = tuple(map(_read_table, raw.get("with_others", ())))
         card = cls(**values)
         if not isinstance(card.halo, int) or card.halo < 0:
             raise ValueError(f"halo = {card.halo!r}")
         return card
+
+
+def _read_table(raw: dict[str, Any]) -> Calibration:
+    return Calibration(**{key: _tuples(value) for key, value in raw.items()})
 
 
 def _tuples(value: Any) -> Any:
