@@ -1,6 +1,7 @@
 """Tune a network on the noisy images of a stack, without any label."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -213,6 +214,10 @@ class CubeRaster:
     def read(self, window: Window) -> NDArray[np.float32]:
         """Compute one window, shape (y, x)."""
         return np.asarray(self.image[window.slices].values, dtype=np.float32)
+
+    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+        """Compute windows one after the other."""
+        return map(self.read, windows)
 
 
 def index_cube(cube: xr.Dataset) -> Stack:
