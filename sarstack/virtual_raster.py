@@ -115,12 +115,11 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
 
 def _point_to(path: Path, place: Window, level: int = 0) -> str:
     """Show a file, which lies beside the virtual raster, or an overview of it at a place."""
-    chosen = f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level - 1}</OOI></OpenOptions>'
+    chosen = f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level - 1}</OOI></OpenOptions>\n      '
     size = f'xSize="{place.shape.x}" ySize="{place.shape.y}"'
     return f"""    <SimpleSource>
       <SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>
-      {chosen if level else ""}
-      <SourceBand>1</SourceBand>
+      {chosen if level else ""}<SourceBand>1</SourceBand>
       <SrcRect xOff="0" yOff="0" {size}/>
       <DstRect xOff="{place.x0}" yOff="{place.y0}" {size}/>
     </SimpleSource>

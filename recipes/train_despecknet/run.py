@@ -155,7 +155,7 @@ def main() -> None:
         f" --seed {options.seed}"
         f"{' --references REFERENCES' if references else ''}"
         f"{f' --pairs {options.pairs}' if options.pairs else ''}"
-        f"{' --start despecknet.safetensors' if options.start else ''}"
+        f"{f' --start {options.start.name}' if options.start else ''}"
     )
     card = make_card(
         network,
