@@ -23,10 +23,6 @@ from sarstack.sampling import sample_dates
 from sarstack.speckle import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window, cells
 
-# A compromise: the halo of a network is computed again in every cell, and activations should
-# stay near the last-level cache.
-CELL_PX = 512
-
 
 def despeckle_window(
     block: NDArray[np.float32],
@@ -67,7 +63,7 @@ def despeckle_window(
         If the method made an infinity, or lost or invented a pixel.
     """
     result = np.full(window.shape, np.nan, np.float32)
-    for cell in cells(window, CELL_PX):
+    for cell in cells(window, despeckler.cell_px):
         if np.isnan(block[cell.inside(outer)]).all():
             continue
         need = despeckler.reach(cell, scene)
@@ -96,7 +92,7 @@ def contribute_window(
     ndarray, shape (n_summary, *window), float64
     """
     total = np.zeros((despeckler.n_summary, *window.shape))
-    for cell in cells(window, CELL_PX):
+    for cell in cells(window, despeckler.cell_px):
         need = cell.expand(despeckler.summary_halo, scene)
         out = despeckler.contribute(block[need.inside(outer)], statistics)
         total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]

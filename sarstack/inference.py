@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.date_sums import weigh_count
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import ModelCard, load_model, model_sha256
 from sarstack.pages import keep_pages
@@ -214,9 +215,10 @@ def despeckle_image(
     if others is None:
         despeckled /= bias[0]
     else:
-        # By n / (n + 3), as the network sees their number.
-        count, counts = others[0][inside or ...], np.array([t.n_others for t in tables])
-        despeckled /= np.interp(count / (count + 3), counts / (counts + 3), bias).astype(np.float32)
+        count = others[0][inside or ...].astype(np.intp)
+        known = weigh_count(np.array([float(table.n_others) for table in tables]))
+        of_count = np.interp(weigh_count(np.arange(count.max() + 1.0)), known, bias)
+        despeckled /= of_count.astype(np.float32)[count]
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
     if linear:

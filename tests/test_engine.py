@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_networks import ARCHITECTURES, save_small_network
 
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
-from sarstack.engine import CELL_PX, despeckle_array, despeckle_window
+from sarstack.engine import despeckle_array, despeckle_window
 from sarstack.errors import SarstackError
 from sarstack.speckle import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window, tile_grid
@@ -107,7 +107,8 @@ def test_looks_change_the_lazy_result() -> None:
 
 
 def assert_tiles_of_whole_cells_give_the_same_bits(despeckler: Despeckler) -> None:
-    scene = Shape(CELL_PX + 70, 2 * CELL_PX + 11)
+    cell_px = despeckler.cell_px
+    scene = Shape(cell_px + 70, 2 * cell_px + 11)
     image = speckle((1, *scene))[0]
     known = measure_scene(image[np.newaxis])[0]
 
@@ -121,7 +122,7 @@ def assert_tiles_of_whole_cells_give_the_same_bits(despeckler: Despeckler) -> No
             )
         return result
 
-    np.testing.assert_array_equal(by_tiles(CELL_PX), by_tiles(2 * CELL_PX))
+    np.testing.assert_array_equal(by_tiles(cell_px), by_tiles(2 * cell_px))
 
 
 @pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma"])

@@ -1,12 +1,12 @@
 """Tiles cover the scene once, cells are fixed to its origin, samples stay inside."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sarstack.engine import CELL_PX
+from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.tiles import (
-    ALIGNMENT_PX,
     Shape,
     Window,
     cells,
@@ -14,6 +14,7 @@ from sarstack.tiles import (
     sample_windows,
     tile_grid,
 )
+from sarstack.workflows.plan import LARGE_TILE_PX
 
 SHAPES = st.builds(Shape, st.integers(1, 700), st.integers(1, 700))
 
@@ -66,9 +67,11 @@ def test_an_aligned_halo_begins_on_the_grid_and_hardly_earlier(
     assert window.expand(halo, scene, 1) == plain
 
 
-def test_cells_of_the_engine_lie_on_the_grid_of_networks() -> None:
-    assert CELL_PX == 512
-    assert CELL_PX % ALIGNMENT_PX == 0
+@pytest.mark.parametrize("name", despeckler_names())
+def test_cells_lie_on_the_grid_of_their_method_and_fill_tiles(name: str) -> None:
+    despeckler = make_despeckler(name)
+    assert despeckler.cell_px % despeckler.alignment == 0
+    assert LARGE_TILE_PX % despeckler.cell_px == 0
 
 
 @given(st.builds(Shape, st.integers(1, 30_000), st.integers(1, 30_000)))

@@ -27,6 +27,9 @@ class Despeckler(ABC):
     alignment : int
         Blocks given to the method begin at multiples of this many pixels from the scene's
         origin: 1, unless the method works on a coarser grid.
+    cell_px : int
+        Side of the cells into which tiles are cut. The halo is computed again in each; what is
+        computed in between should stay near the processor's cache.
     n_summary : int
         Channels of the temporal summary (0: every date is despeckled alone). A
         multi-temporal method adds up one contribution per date; the sum is all
@@ -39,6 +42,7 @@ class Despeckler(ABC):
     name: ClassVar[str]
     halo: int
     alignment: ClassVar[int] = 1
+    cell_px: ClassVar[int] = 512
     n_summary: int = 0
     runtime_bytes: ClassVar[int] = 0
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sarstack.date_sums import weigh_count
 from sarstack.networks.folded import FoldedBranch
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.published import LinearDeSpeckNet
@@ -189,7 +190,7 @@ class StackDeSpeckNet(LogDeSpeckNet):
         variance = (others[:, 3:4] / n - log_average**2).clamp(min=0)
         spread = (variance + LITTLE_SPREAD**2).sqrt() - LITTLE_SPREAD
         level = average.clamp(min=1e-30).log() - mean
-        seen = torch.cat([level, log_average - mean, spread, count / (count + 3)], dim=1)
+        seen = torch.cat([level, log_average - mean, spread, weigh_count(count)], dim=1)
         there = (count > 0) & torch.isfinite(mean)
         return torch.where(there, seen.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 

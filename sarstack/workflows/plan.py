@@ -15,7 +15,6 @@ from sarstack import __version__
 from sarstack.cluster import LOCAL, QUEUE_PER_WORKER, n_cores, threads_per_worker
 from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
-from sarstack.engine import CELL_PX
 from sarstack.errors import (
     NotEnoughSpaceError,
     ResumeMismatchError,
@@ -39,7 +38,7 @@ COG_BYTES = 192 * 2**20
 BYTES_PER_PX = 4
 # Runs of as many tiles have larger ones unless told otherwise: a tile reads whole blocks, and
 # at 1024 px four times its own number of them, at 2048 px two and a quarter.
-MANY_TILES, LARGE_TILE_PX = 64, 2048
+MANY_TILES, LARGE_TILE_PX = 16, 2048
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,8 @@ class Plan:
         """
         size, halo = self.config.tile_px, self.despeckler.halo
         tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
-        cell = self.despeckler.memory_bytes((CELL_PX + 2 * halo) ** 2)
+        cell_px = min(self.despeckler.cell_px, size)
+        cell = self.despeckler.memory_bytes((cell_px + 2 * halo) ** 2)
         own = self.config.workers or n_cores()
         n_threads = threads_per_worker() if self.config.cluster else own
         n_cells = min(n_threads, n_cores())
@@ -131,7 +131,8 @@ class Plan:
         from sarstack.speckle import SceneStatistics
 
         rng = np.random.default_rng(0)
-        cell = rng.gamma(4.4, 1 / 4.4, (CELL_PX, CELL_PX)).astype(np.float32)
+        side = self.despeckler.cell_px
+        cell = rng.gamma(4.4, 1 / 4.4, (side, side)).astype(np.float32)
         known = SceneStatistics(looks=4.4, bright=3.0)
         summary = None
         if self.despeckler.n_summary:
