@@ -57,17 +57,17 @@ class Kind:
 
 
 def time_peers(setting: Setting) -> list[Stage]:
-    """SAR2SAR beside despecknet, array to array on one thread; nothing if it is not installed."""
+    """SAR2SAR and our networks, array to array on one thread; nothing if it is not installed."""
     program = find_sar2sar()
     if program is None:
         return []
     block = setting.block(512)
-    ours = kinds.despeckle_once(make_despeckler("despecknet"), block)
     work = {PX: float(block.size)}
-    return [
-        Stage("SAR2SAR", in_threads(lambda _: program(block)), work),
-        Stage("despecknet", in_threads(ours), work, [Beside("SAR2SAR", PX)]),
-    ]
+    stages = [Stage("SAR2SAR", in_threads(lambda _: program(block)), work)]
+    for name in ("despecknet", "despecknet-lite"):
+        ours = in_threads(kinds.despeckle_once(make_despeckler(name), block))
+        stages.append(Stage(name, ours, work, [Beside("SAR2SAR", PX)]))
+    return stages
 
 
 NOT_INSTALLED = Row("SAR2SAR", note="not installed (pip install deepdespeckling)")

@@ -261,18 +261,20 @@ def finetune(setting: Setting) -> list[Stage]:
 def workers(setting: Setting) -> list[Stage]:
     """One to N processes of a local Dask cluster; px/worker beside one worker is efficiency.
 
-    The empty tasks are what the scheduler takes for a tile.
+    Several images, as archives have: one is finished while the next is computed. The empty
+    tasks are what the scheduler takes for a tile.
     """
-    side = setting.scene_px
-    stack, small = (write_stack(setting.folder, *size) for size in ((side, 1), (SMALL_PX, 1)))
+    side, n_dates = max(setting.scene_px // 2, SMALL_PX), 4
+    n_px = n_dates * side**2
+    stack, small = (write_stack(setting.folder, *size) for size in ((side, n_dates), (SMALL_PX, 1)))
     # Four tiles for each worker, or the last one keeps all others waiting.
-    tile_px = next((t for t in (1024, 512) if (side // t) ** 2 >= 4 * setting.n_workers), 256)
+    tile_px = next((t for t in (1024, 512) if n_px // t**2 >= 4 * setting.n_workers), 256)
     options = ("--method", setting.method, "--cluster", "local", "--tile-px", str(tile_px))
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < setting.n_workers]
     stages = [empty_tasks(setting.method, small, setting.n_workers)]
     for n in [*counts, setting.n_workers]:
         name, many = f"{n} worker{'s' if n > 1 else ''}", (*options, "--workers", str(n))
-        work = work_of(setting.method, side**2) | {"px/worker": side**2 / n}
+        work = work_of(setting.method, n_px) | {"px/worker": n_px / n}
         beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX)] if n > 1 else []
         # Workers that start share the cores with each other: more of them take longer.
         start = command(f"start of {name}", "despeckle", small, *many)
