@@ -210,7 +210,8 @@ def despeckle_command(
     from sarstack.cluster import n_cores
     from sarstack.config import DespeckleConfig
     from sarstack.workflows.despeckle import despeckle
-    from sarstack.workflows.plan import check_memory, plan_despeckle
+    from sarstack.workflows.plan import plan_despeckle
+    from sarstack.workflows.room import check_memory
 
     entries["parameters"] = _parse_parameters(entries["parameters"])
     settings = _read_config(DespeckleConfig, stack, config, entries)

@@ -26,7 +26,7 @@ from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.inference import choose_device, choose_precision
 from sarstack.runlog import now_utc
-from sarstack.workflows.plan import check_space, make_folder
+from sarstack.workflows.room import check_space, make_folder
 
 LOGGER = logging.getLogger("sarstack")
 

@@ -27,7 +27,8 @@ from sarstack.readers.index import absolute_path
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, show_progress
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
-from sarstack.workflows.plan import fingerprint, identity, make_folder
+from sarstack.workflows.fingerprint import fingerprint, identity
+from sarstack.workflows.room import make_folder
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet

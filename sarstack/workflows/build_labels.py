@@ -19,13 +19,9 @@ from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, now_utc, show_progress
 from sarstack.speckle import SpeckleSample, combine_samples, join_windows, spread_dates
 from sarstack.tiles import sample_windows, tile_grid
-from sarstack.workflows.plan import (
-    check_space,
-    fingerprint,
-    identity,
-    make_folder,
-    select_stack,
-)
+from sarstack.workflows.fingerprint import fingerprint, identity
+from sarstack.workflows.plan import select_stack
+from sarstack.workflows.room import check_space, make_folder
 
 LOGGER = logging.getLogger("sarstack")
 

@@ -16,19 +16,10 @@ from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, tile_grid
-from sarstack.workflows.plan import (
-    SCRATCH,
-    Image,
-    Plan,
-    check_memory,
-    check_space,
-    default_output,
-    fingerprint,
-    make_folder,
-    plan_despeckle,
-    settings_of,
-)
+from sarstack.workflows.fingerprint import fingerprint, settings_of
+from sarstack.workflows.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
 from sarstack.workflows.record import draw_middle, write_record, write_stac
+from sarstack.workflows.room import check_memory, check_space, make_folder
 from sarstack.workflows.run import Outcome, Run, make_tags
 
 LOGGER = logging.getLogger("sarstack")

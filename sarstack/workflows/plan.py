@@ -1,22 +1,17 @@
 """What a despeckling run is going to do, known before any pixel is computed."""
 
-import hashlib
-import json
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sarstack import __version__
-from sarstack.cluster import LOCAL, QUEUE_PER_WORKER, n_cores, threads_per_worker
+from sarstack.cluster import QUEUE_PER_WORKER, n_cores, threads_per_worker
 from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
-    NotEnoughSpaceError,
     ResumeMismatchError,
     StackError,
     StackReadError,
@@ -27,9 +22,9 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
+from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerprint, settings_of
 
 LOGGER = logging.getLogger("sarstack")
-FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 SCRATCH = ".sarstack-unfinished"
 # A Python process with the libraries of a worker and GDAL's cache; measured.
 BASE_BYTES = 260 * 2**20
@@ -243,27 +238,6 @@ def _refuse_input_folder(stack: Stack, output: Path) -> None:
         )
 
 
-def make_folder(path: Path) -> Path:
-    """Make a folder for results, and return it.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be made or may not be written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as failure:
-        raise UsageError(
-            f"results cannot be written into {path}: {failure.strerror}",
-            expected="a folder that exists or can be made, with permission to write",
-            do="choose another place with -o",
-        ) from failure
-    return path
-
-
 def _list_images(
     config: DespeckleConfig, stack: Stack, despeckler: Despeckler, output: Path
 ) -> tuple[Image, ...]:
@@ -288,35 +262,6 @@ def _list_images(
     return tuple(images)
 
 
-def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
-    """Return all that decides the pixels of a result besides its input."""
-    return {
-        "method": despeckler.name,
-        **despeckler.settings(),
-        "looks": config.looks,
-        "bbox": config.bbox,
-        "version": __version__,
-    }
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return a short hash of settings and identities."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def identity(raster: Raster | None) -> tuple[Any, ...]:
-    """Tell whether an input is still the same file, without reading it."""
-    if raster is None:
-        return ()
-    path = Path(raster.path)
-    if path.is_dir():
-        path = next((p for p in (path / "zarr.json", path / ".zmetadata") if p.exists()), path)
-    stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
-    return (path.name, raster.band, raster.variable, raster.index, raster.scale, raster.origin,
-            raster.shape, *stamp)  # fmt: skip
-
-
 def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, ...]:
     """Find results with the right mark; refuse those with another one, or leave them out."""
     finished: list[Image] = []
@@ -325,7 +270,7 @@ def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, .
         if not image.output.exists():
             continue
         try:
-            same = _read_fingerprint(image.output) == image.fingerprint
+            same = read_fingerprint(image.output) == image.fingerprint
         except StackReadError as damage:
             LOGGER.warning("%s; it is made again", damage.what)
             continue
@@ -338,61 +283,3 @@ def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, .
             do="choose another folder with -o, or --overwrite to make them again",
         )
     return tuple(finished)
-
-
-def _read_fingerprint(result: Path) -> str | None:
-    """Read the mark of a finished image; an error if the file was cut off or damaged since."""
-    from sarstack.readers.headers import read_headers
-    from sarstack.readers.raster import open_gdal
-
-    read_headers(str(result))
-    with open_gdal(str(result)) as raster:
-        mark: str | None = raster.tags().get(FINGERPRINT_TAG)
-    return mark
-
-
-def check_memory(plan: Plan) -> None:
-    """Raise if the workers of this machine together would need more memory than it has.
-
-    Raises
-    ------
-    NotEnoughSpaceError
-        With the tile size or the number of workers that would fit. Workers of a scheduler
-        elsewhere are not judged.
-    """
-    from distributed.system import MEMORY_LIMIT
-
-    config = plan.config
-    if config.cluster not in (None, LOCAL):
-        return
-
-    def needed(n_workers: int, tile_px: int) -> int:
-        tried = config.model_copy(update={"workers": n_workers, "tile_px": tile_px})
-        processes = n_workers if config.cluster else 1
-        return processes * replace(plan, config=tried).memory_bytes
-
-    wanted = config.workers or n_cores()
-    if needed(wanted, config.tile_px) <= MEMORY_LIMIT:
-        return
-    choices = [(wanted, tile) for tile in (1024, 512, 256) if tile < config.tile_px]
-    choices += [(n, min(config.tile_px, 512)) for n in range(wanted - 1, 0, -1)]
-    fitting = next((c for c in choices if needed(*c) <= MEMORY_LIMIT), None)
-    raise NotEnoughSpaceError(
-        f"the plan needs {needed(wanted, config.tile_px) / 1e9:.1f} GB of memory "
-        f"for {wanted} workers",
-        expected=f"at most {MEMORY_LIMIT / 1e9:.1f} GB, what this machine has",
-        do=f"--workers {fitting[0]} --tile-px {fitting[1]}" if fitting else "use a larger machine",
-    )
-
-
-def check_space(folder: Path, needed_bytes: int) -> None:
-    """Raise if a folder's disk has less free space than a plan may need."""
-    import shutil
-
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise NotEnoughSpaceError(
-            f"the plan may write {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            where=str(folder),
-            do="free some space, choose another folder with -o, or fewer --dates",
-        )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sarstack import __version__
 from sarstack.runlog import now_utc, write_json
-from sarstack.workflows.plan import settings_of
+from sarstack.workflows.fingerprint import settings_of
 from sarstack.workflows.run import Outcome, Run
 
 LOGGER = logging.getLogger("sarstack")

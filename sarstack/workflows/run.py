@@ -11,7 +11,8 @@ from sarstack.pieces import Pieces
 from sarstack.runlog import now_utc
 from sarstack.speckle import SceneStatistics
 from sarstack.tasks import ImageRecord, TileRecord
-from sarstack.workflows.plan import FINGERPRINT_TAG, Image, Plan
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG
+from sarstack.workflows.plan import Image, Plan
 
 LOGGER = logging.getLogger("sarstack")
 

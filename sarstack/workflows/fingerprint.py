@@ -1,0 +1,53 @@
+"""Marks by which a finished result is known again: its settings and inputs, hashed."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sarstack import __version__
+from sarstack.config import DespeckleConfig
+from sarstack.despecklers import Despeckler
+from sarstack.readers.raster import Raster
+
+FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
+
+
+def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
+    """Return all that decides the pixels of a result besides its input."""
+    return {
+        "method": despeckler.name,
+        **despeckler.settings(),
+        "looks": config.looks,
+        "bbox": config.bbox,
+        "version": __version__,
+    }
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of settings and identities."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity(raster: Raster | None) -> tuple[Any, ...]:
+    """Tell whether an input is still the same file, without reading it."""
+    if raster is None:
+        return ()
+    path = Path(raster.path)
+    if path.is_dir():
+        path = next((p for p in (path / "zarr.json", path / ".zmetadata") if p.exists()), path)
+    stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
+    return (path.name, raster.band, raster.variable, raster.index, raster.scale, raster.origin,
+            raster.shape, *stamp)  # fmt: skip
+
+
+def read_fingerprint(result: Path) -> str | None:
+    """Read the mark of a finished image; an error if the file was cut off or damaged since."""
+    from sarstack.readers.headers import read_headers
+    from sarstack.readers.raster import open_gdal
+
+    read_headers(str(result))
+    with open_gdal(str(result)) as raster:
+        mark: str | None = raster.tags().get(FINGERPRINT_TAG)
+    return mark
