@@ -41,7 +41,10 @@ class Reflectivity:
 
 
 def simulate_reflectivity(
-    shape: tuple[int, int], rng: np.random.Generator, kind: str | None = None
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    kind: str | None = None,
+    steady_share: float = 0.5,
 ) -> Reflectivity:
     """Draw a landscape.
 
@@ -53,6 +56,8 @@ def simulate_reflectivity(
         Source of all randomness.
     kind : {"fields", "relief", "coast", "town", "forest", "calm", "even"}, optional
         Land cover; drawn at random when not given.
+    steady_share : float
+        How many of the strong scatterers are steady; the others are speckled.
 
     Returns
     -------
@@ -66,11 +71,14 @@ def simulate_reflectivity(
         land_db = _add_lines(land_db, rng, n_lines=int(rng.integers(0, 6)))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
     share = rng.uniform(0.001, 0.012) if chosen == "town" else rng.choice([0.0, 0.0002, 0.001])
-    return _add_points(land_db, rng, float(share))
+    return _add_points(land_db, rng, float(share), steady_share)
 
 
 def reflect_image(
-    image_db: NDArray[np.float32], shape: tuple[int, int], rng: np.random.Generator
+    image_db: NDArray[np.float32],
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    steady_share: float = 0.5,
 ) -> Reflectivity:
     """Make a landscape of a piece of a clean image, its brightness and contrast changed.
 
@@ -83,6 +91,8 @@ def reflect_image(
         Rows and columns wanted.
     rng : numpy.random.Generator
         Source of all randomness.
+    steady_share : float
+        How many of the strong scatterers are steady; the others are speckled.
 
     Returns
     -------
@@ -98,7 +108,8 @@ def reflect_image(
     level_db = rng.uniform(-24.0, -4.0)
     land_db = level_db + rng.uniform(0.6, 1.5) * (piece - np.median(piece))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
-    return _add_points(land_db, rng, float(rng.choice([0.0, 0.0002, 0.001])))
+    share = float(rng.choice([0.0, 0.0002, 0.001]))
+    return _add_points(land_db, rng, share, steady_share)
 
 
 def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:
@@ -237,13 +248,15 @@ def _wander(shape: tuple[int, int], rng: np.random.Generator, bend: float) -> ND
     return path
 
 
-def _add_points(land_db: FloatArray, rng: np.random.Generator, share: float) -> Reflectivity:
-    """Put strong scatterers on a `share` of the pixels: half of them steady, half speckled."""
+def _add_points(
+    land_db: FloatArray, rng: np.random.Generator, share: float, steady_share: float
+) -> Reflectivity:
+    """Put strong scatterers on a `share` of the pixels, some of them steady, some speckled."""
     chosen = rng.random(land_db.shape) < share
     power = 10 ** (land_db / 10)
     contrast_db = 6 + (BRIGHTEST_POINT_DB - 6) * rng.beta(1.0, 2.0, land_db.shape)
     peak = power * 10 ** (contrast_db / 10)
-    steady = chosen & (rng.random(land_db.shape) < 0.5)
+    steady = chosen & (rng.random(land_db.shape) < steady_share)
     phase = np.exp(2j * np.pi * rng.random(land_db.shape))
     points = np.where(steady, np.sqrt(peak) * phase, 0)
     diffuse = np.where(chosen & ~steady, peak, power)

@@ -14,6 +14,7 @@ from sarstack.changes import draw_gains
 from sarstack.date_sums import sum_dates
 from sarstack.losses import Batch
 from sarstack.patch_simulation import (
+    STEADY_SHARE,
     draw_simulator,
     roughen,
     tell_sensor,
@@ -80,7 +81,8 @@ class SimulatedStackPatches:
     def _observe_stack(self, index: int) -> ObservedStack:
         rng = np.random.default_rng([self.seed, 3, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        land = roughen(simulate_reflectivity((side, side), rng), rng)
+        land = simulate_reflectivity((side, side), rng, steady_share=STEADY_SHARE)
+        land = roughen(land, rng)
         sensor = draw_simulator(rng)
         gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
         scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
