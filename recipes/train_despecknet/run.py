@@ -40,6 +40,9 @@ def parse() -> argparse.Namespace:
         "--pairs", type=int, default=0, help="patches of each batch that are pairs of real dates"
     )
     parser.add_argument("--start", type=Path, help="model to go on from, of this variant or less")
+    parser.add_argument(
+        "--keep", type=float, default=0.0, help="share of the start's weights in the outcome's"
+    )
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--decay-steps", type=int, default=6000)
     parser.add_argument("--noise-steps", type=int, default=500, help="of the noise branch")
@@ -81,6 +84,14 @@ def add_pairs(patches: PatchSource, options: argparse.Namespace) -> PatchSource:
         raise SystemExit("--pairs needs --references with stacks/, --start, and single dates")
     judge = load_model(options.start)[0]
     return PairedPatches(patches, load_pairs(options.references, judge), options.pairs)
+
+
+@torch.no_grad()
+def keep_start(network: torch.nn.Module, start: torch.nn.Module, share: float) -> None:
+    """Average weights with those of the start: the mean of two good networks is a better one."""
+    before = start.state_dict()
+    for name, weight in network.state_dict().items():
+        weight.lerp_(before[name], share)
 
 
 def describe_data(options: argparse.Namespace) -> str:
@@ -137,6 +148,9 @@ def main() -> None:
         device=options.device,
     )
     result = train(network, patches, validation, settings, options.folder / "clean", progress=show)
+    if options.keep:
+        keep_start(network.clean.to("cpu"), load_model(options.start)[0].clean, options.keep)
+        network.to(settings.device)
     if not linear:
         # Phase 2 alone needs the noise branch: it learns from the finished clean branch.
         network.clean.requires_grad_(requires_grad=False)
@@ -156,6 +170,7 @@ def main() -> None:
         f"{' --references REFERENCES' if references else ''}"
         f"{f' --pairs {options.pairs}' if options.pairs else ''}"
         f"{f' --start {options.start.name}' if options.start else ''}"
+        f"{f' --keep {options.keep}' if options.keep else ''}"
     )
     card = make_card(
         network,
