@@ -17,7 +17,6 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.errors import ClusterError
-from sarstack.pages import keep_pages
 
 LOCAL = "local"
 # Tasks waiting on each worker beside the one it computes, so that none runs dry.
@@ -136,7 +135,6 @@ def n_cores() -> int:
 
 @contextmanager
 def _threads(n_threads: int) -> Iterator[Workers]:
-    keep_pages()
     executor = ThreadPoolExecutor(n_threads, thread_name_prefix="sarstack")
     try:
         yield Workers(executor, n_threads)
@@ -185,12 +183,8 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Prepare a worker before its threads start; Dask calls this.
-
-    Ctrl-C is left to the process that started the cluster.
-    """
+    """Leave Ctrl-C to the process that started the cluster; Dask calls this in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_pages()
 
 
 def threads_per_worker() -> int:
