@@ -92,4 +92,4 @@ def test_recipe_makes_a_model_with_a_card(references: Path, tmp_path: Path) -> N
     assert card.scores["grd"] < 1.0
     made, shipped = (load_model(path)[0].clean.state_dict() for path in (model, start))
     for name, weights in made.items():
-        torch.testing.assert_close(weights, shipped[name], rtol=0.01, atol=1e-3, msg="all was kept")
+        torch.testing.assert_close(weights, shipped[name], rtol=0.01, atol=1e-3)

@@ -13,6 +13,7 @@ from references import FloatImage, load_references
 from sarstack.benchmark.quality import bench_suite
 from sarstack.benchmark.suites import SUITES
 from sarstack.calibration import calibrate_card
+from sarstack.checkpoint import copy_weights
 from sarstack.despecklers import make_despeckler
 from sarstack.learning_curve import plot_curve
 from sarstack.networks.card import load_model, make_card, read_card, save_model
@@ -86,12 +87,10 @@ def add_pairs(patches: PatchSource, options: argparse.Namespace) -> PatchSource:
     return PairedPatches(patches, load_pairs(options.references, judge), options.pairs)
 
 
-@torch.no_grad()
-def keep_start(network: torch.nn.Module, start: torch.nn.Module, share: float) -> None:
-    """Average weights with those of the start: the mean of two good networks is a better one."""
-    before = start.state_dict()
-    for name, weight in network.state_dict().items():
-        weight.lerp_(before[name], share)
+def keep_start(branch: torch.nn.Module, start: dict[str, torch.Tensor], share: float) -> None:
+    """Average the weights of a branch with those from which it started, in place."""
+    for name, weight in branch.state_dict().items():
+        weight.lerp_(start[name].to(weight.device), share)
 
 
 def describe_data(options: argparse.Namespace) -> str:
@@ -137,6 +136,9 @@ def main() -> None:
     network = build_network(options.variant)
     if options.start:
         network.take_over(load_model(options.start)[0])
+    elif options.keep:
+        raise SystemExit("--keep needs --start")
+    start = copy_weights(network.clean)
     if options.pairs:
         patches = add_pairs(patches, options)
     settings = TrainingSettings(
@@ -149,8 +151,7 @@ def main() -> None:
     )
     result = train(network, patches, validation, settings, options.folder / "clean", progress=show)
     if options.keep:
-        keep_start(network.clean.to("cpu"), load_model(options.start)[0].clean, options.keep)
-        network.to(settings.device)
+        keep_start(network.clean, start, options.keep)
     if not linear:
         # Phase 2 alone needs the noise branch: it learns from the finished clean branch.
         network.clean.requires_grad_(requires_grad=False)

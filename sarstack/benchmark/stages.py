@@ -215,18 +215,24 @@ def command(
     return Stage(name, run, work or {}, beside, less)
 
 
+def write_archive(setting: Setting) -> tuple[Path, Path, int]:
+    """Write several dates and one small one; return both stacks, and the pixels of the first."""
+    side, n_dates = max(setting.scene_px // 2, SMALL_PX), 4
+    stack, small = (write_stack(setting.folder, *size) for size in ((side, n_dates), (SMALL_PX, 1)))
+    return stack, small, n_dates * side**2
+
+
 def despeckle(setting: Setting) -> list[Stage]:
     """From COGs to COGs with threads, several dates: networks, and a method that costs nothing."""
     n = setting.n_workers
-    side, n_dates = max(setting.scene_px // 2, SMALL_PX), 4
-    stack, small = (write_stack(setting.folder, *size) for size in ((side, n_dates), (SMALL_PX, 1)))
+    stack, small, n_px = write_archive(setting)
     convolution = peaks.fastest_convolution(choose_precision(choose_device()), n)
     writing = peaks.deflate(setting.block(), n)
     stages = [convolution, writing]
     for method in ("boxcar", "despecknet-lite", "despecknet"):
         options = ("--method", method, "--workers", str(n))
         start = command(f"start of {method}", "despeckle", small, *options)
-        work = work_of(method, n_dates * side**2)
+        work = work_of(method, n_px)
         beside = [Beside(writing.name, BYTES)]
         if FLOP in work:
             beside = [Beside(convolution.name, FLOP), *beside]
@@ -264,9 +270,7 @@ def workers(setting: Setting) -> list[Stage]:
     Several images, as archives have: one is finished while the next is computed. The empty
     tasks are what the scheduler takes for a tile.
     """
-    side, n_dates = max(setting.scene_px // 2, SMALL_PX), 4
-    n_px = n_dates * side**2
-    stack, small = (write_stack(setting.folder, *size) for size in ((side, n_dates), (SMALL_PX, 1)))
+    stack, small, n_px = write_archive(setting)
     # Four tiles for each worker, or the last one keeps all others waiting.
     tile_px = next((t for t in (1024, 512) if n_px // t**2 >= 4 * setting.n_workers), 256)
     options = ("--method", setting.method, "--cluster", "local", "--tile-px", str(tile_px))

@@ -81,6 +81,11 @@ class Plan:
         return 2 * len(self.images) + len(self.finished) + self.n_tiles + summed
 
     @property
+    def cell_px(self) -> int:
+        """Largest side of what is computed at once: a cell of the method, or a smaller tile."""
+        return min(self.despeckler.cell_px, self.config.tile_px)
+
+    @property
     def total_px(self) -> int:
         """Pixels of all images to do."""
         shape = self.stack.grid.shape
@@ -111,8 +116,7 @@ class Plan:
         """
         size, halo = self.config.tile_px, self.despeckler.halo
         tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
-        cell_px = min(self.despeckler.cell_px, size)
-        cell = self.despeckler.memory_bytes((cell_px + 2 * halo) ** 2)
+        cell = self.despeckler.memory_bytes((self.cell_px + 2 * halo) ** 2)
         own = self.config.workers or n_cores()
         n_threads = threads_per_worker() if self.config.cluster else own
         n_cells = min(n_threads, n_cores())
@@ -126,8 +130,7 @@ class Plan:
         from sarstack.speckle import SceneStatistics
 
         rng = np.random.default_rng(0)
-        side = self.despeckler.cell_px
-        cell = rng.gamma(4.4, 1 / 4.4, (side, side)).astype(np.float32)
+        cell = rng.gamma(4.4, 1 / 4.4, (self.cell_px, self.cell_px)).astype(np.float32)
         known = SceneStatistics(looks=4.4, bright=3.0)
         summary = None
         if self.despeckler.n_summary:
