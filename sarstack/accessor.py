@@ -147,7 +147,7 @@ class DespeckAccessor:
             Model to start from: ``shipped``, or a .safetensors file.
         **settings
             ``mode`` (``auto``, ``noise2noise``, ``paper``), ``steps``, ``batch_size``,
-            ``patch_px``, ``learning_rate``, ``seed``, ``looks``.
+            ``patch_px``, ``learning_rate``, ``seed``, ``precision``, ``looks``.
 
         Returns
         -------

@@ -97,6 +97,18 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return tile(worker_options(command))
 
 
+def learning_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of jobs in which a network learns from patches of a stack."""
+    options = [
+        click.option("--batch-size", type=int, help="Patches per batch."),
+        click.option("--patch-px", type=int, help="Edge of a patch."),
+        click.option("--seed", type=int, help="Decides places, dates and flips of all patches."),
+        click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
+                     help="Of convolutions; auto: bfloat16 where this processor has it."),
+    ]  # fmt: skip
+    return worker_options(_add_options(command, options))
+
+
 def _add_options(command: Callable[..., Any], options: list[Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
@@ -250,11 +262,8 @@ def _parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
 @click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]))
 @click.option("--start", help="Weights to start from: shipped (default), scratch, or a model.")
 @click.option("--steps", type=int, help="Batches to train on, at most.")
-@click.option("--batch-size", type=int, help="Patches per batch.")
-@click.option("--patch-px", type=int, help="Edge of a patch.")
 @click.option("--learning-rate", type=float, help="Of Adam; 1e-3 suits --start scratch.")
-@click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
-@worker_options
+@learning_options
 def train_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
@@ -282,11 +291,8 @@ def train_command(
 @click.option("--mode", type=click.Choice(["auto", "noise2noise", "paper"]),
               help="Target: other dates, or the image itself; auto: the dates if 4.")  # fmt: skip
 @click.option("--steps", type=int, help="Batches, at most.")
-@click.option("--batch-size", type=int, help="Patches per batch.")
-@click.option("--patch-px", type=int, help="Edge of a patch.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
-@click.option("--seed", type=int, help="Decides places, dates and flips of all patches.")
-@worker_options
+@learning_options
 def finetune_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:

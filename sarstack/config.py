@@ -146,7 +146,18 @@ class LabelsConfig(StackConfig):
     multilook_px: int = Field(1, gt=0, description="odd width of a spatial mean of each date")
 
 
-class TrainConfig(WorkersConfig):
+class AdaptConfig(WorkersConfig):
+    """How the patches of a stack are seen and computed where a network learns from them."""
+
+    batch_size: int = Field(16, gt=0, description="patches per batch")
+    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
+    seed: int = Field(0, description="decides places, dates and flips of all patches")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of convolutions; auto = bfloat16 where this processor has it"
+    )
+
+
+class TrainConfig(AdaptConfig):
     """Settings of `sarstack train`: phase 1, supervised by the labels."""
 
     labels: str = Field(description="store made by build-labels from the same stack")
@@ -158,15 +169,12 @@ class TrainConfig(WorkersConfig):
         "shipped", description="weights to start from: shipped, scratch, or a .safetensors model"
     )
     steps: int = Field(1000, gt=0, description="batches to train on, at most")
-    batch_size: int = Field(16, gt=0, description="patches per batch")
-    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; 1e-3 suits start scratch")
     xi: float = Field(0.01, ge=0, description="weight of the reconstruction loss")
     patience: int = Field(6, ge=0, description="validations without progress before stopping")
-    seed: int = Field(0, description="decides places, dates and flips of all patches")
 
 
-class FinetuneConfig(WorkersConfig):
+class FinetuneConfig(AdaptConfig):
     """Settings of `sarstack finetune`: on the noisy images themselves, without labels."""
 
     model: str = Field("shipped", description="model to tune: shipped, or a .safetensors model")
@@ -177,12 +185,9 @@ class FinetuneConfig(WorkersConfig):
         "auto = noise2noise with 4 dates or more",
     )
     steps: int = Field(200, gt=0, description="batches, at most")
-    batch_size: int = Field(16, gt=0, description="patches per batch")
-    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
     learning_rate: float | None = Field(
         None, gt=0, description="of Adam; default 1e-4 for noise2noise, 1e-5 for paper"
     )
-    seed: int = Field(0, description="decides places, dates and flips of all patches")
 
 
 COMMANDS = {

@@ -35,7 +35,7 @@ Score = TypeVar("Score", bound=RatioScore)
 class TuningSignal(Protocol[Score]):
     """What a network learns from in tuning, and what it is judged by."""
 
-    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
+    def losses(self, network: DeSpeckNet, batch: Batch, settings: "FinetuneSettings") -> list[Mean]:
         """Return the losses of a batch of noisy patches; what is learnt from is their sum."""
         ...
 
@@ -69,6 +69,9 @@ class FinetuneSettings:
         within 25 steps.
     probe_every : int
         Steps between measurements.
+    bfloat16 : bool
+        Mixed precision, see :class:`sarstack.training.TrainingSettings`; measurements are
+        float32.
     device : str
         Torch device.
     """
@@ -76,6 +79,7 @@ class FinetuneSettings:
     steps: int = 200
     learning_rate: float = 1e-5
     probe_every: int = 10
+    bfloat16: bool = False
     device: str = "cpu"
 
     def rate(self, step: int) -> float:
@@ -168,7 +172,7 @@ def finetune(
     state.history = state.history or [{"step": 0, "loss": float("nan"), **before.row()}]
     with closing(draw_ahead(patches, range(state.step, settings.steps))) as batches:
         while state.step < settings.steps and not state.stopped:
-            losses = signal.losses(network, next(batches), settings.device)
+            losses = signal.losses(network, next(batches), settings)
             loss = descend(optimiser, losses, settings.rate(state.step), ranks)
             state.step += 1
             if state.step % settings.probe_every and state.step != settings.steps:
@@ -252,13 +256,13 @@ class PaperSignal:
     xi: float = 1.0
     min_gain: float = 0.005
 
-    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
+    def losses(self, network: DeSpeckNet, batch: Batch, settings: FinetuneSettings) -> list[Mean]:
         """Return the distance of the noisy image from clean image and from clean x speckle."""
         import torch
 
         itself = batch._replace(target=batch.intensity, weight=np.ones_like(batch.intensity))
-        tensors = to_tensors(itself, device)
-        prediction = tensors.predict(network, noise=True)
+        tensors = to_tensors(itself, settings.device)
+        prediction = tensors.predict(network, noise=True, bfloat16=settings.bfloat16)
         used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
         difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
         copying = Mean(difference.sum(), used.sum())

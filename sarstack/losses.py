@@ -51,11 +51,21 @@ class TensorBatch(NamedTuple):
     others: Tensor | None = None
 
     def predict(
-        self, network: DeSpeckNet, *, noise: bool, inside: Inside | None = None
+        self,
+        network: DeSpeckNet,
+        *,
+        noise: bool,
+        inside: Inside | None = None,
+        bfloat16: bool = False,
     ) -> Prediction:
-        """Run a network on the batch, or what is needed of it for the pixels `inside`."""
+        """Run a network on the batch, or what is needed of it for the pixels `inside`.
+
+        With `bfloat16`, convolutions and their gradients are computed in it; weights, the
+        prediction and the losses stay float32.
+        """
         known = {"sensor": self.sensor, "others": self.others}
-        found = network(self.intensity, self.valid, **known, noise=noise, inside=inside)
+        with torch.autocast(self.intensity.device.type, torch.bfloat16, enabled=bfloat16):
+            found = network(self.intensity, self.valid, **known, noise=noise, inside=inside)
         return cast("Prediction", found)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.finetuning import copies_noise
+from sarstack.finetuning import FinetuneSettings, copies_noise
 from sarstack.gamma import stable_threshold
 from sarstack.losses import Batch, Mean, TensorBatch, to_tensors
 from sarstack.metrics import log_deviation
@@ -144,19 +144,21 @@ class NoiseToNoise:
         start = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         return cls(start, probe, n_dates, looks)
 
-    def losses(self, network: DeSpeckNet, batch: Batch, device: str) -> list[Mean]:
+    def losses(self, network: DeSpeckNet, batch: Batch, settings: FinetuneSettings) -> list[Mean]:
         """Return the gamma likelihood ``o + t exp(-o)`` of the other dates, o = ln xhat.
 
         Its minimiser is the mean of t, so the speckle of the target does not make it darker.
         """
         import torch
 
-        tensors = to_tensors(batch, device)
+        tensors = to_tensors(batch, settings.device)
+        mixed = settings.bfloat16
         with torch.no_grad():
-            expected = tensors.predict(self.start.to(device), noise=False).clean
+            start = self.start.to(settings.device)
+            expected = tensors.predict(start, noise=False, bfloat16=mixed).clean
             target, weight = mean_of_other_dates(tensors, expected, self.n_dates, self.looks)
             log_target = torch.where(weight > 0, target, 1.0).log()
-        predicted = tensors.predict(network, noise=False).clean
+        predicted = tensors.predict(network, noise=False, bfloat16=mixed).clean
         distance = torch.where(weight > 0, predicted - log_target, 0.0)
         likelihood = distance + torch.exp(-distance)
         return [Mean((likelihood * weight).sum(), weight.sum())]

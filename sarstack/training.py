@@ -262,12 +262,9 @@ def _step(
     ranks: Ranks,
 ) -> float:
     """Do one step of supervised training and return its loss."""
-    import torch
-
     network.train()
     tensors = to_tensors(batch, settings.device)
-    with torch.autocast(settings.device.split(":")[0], torch.bfloat16, enabled=settings.bfloat16):
-        prediction = tensors.predict(network, noise=bool(settings.xi))
+    prediction = tensors.predict(network, noise=bool(settings.xi), bfloat16=settings.bfloat16)
     losses = [settings.mu * clean_loss(network, prediction, tensors)]
     if settings.xi:
         losses.append(settings.xi * noisy_loss(prediction, tensors))
@@ -328,9 +325,7 @@ def validate(
     with torch.inference_mode():
         for batch in batches:
             tensors = to_tensors(batch, settings.device)
-            kind = settings.device.split(":")[0]
-            with torch.autocast(kind, torch.bfloat16, enabled=settings.bfloat16):
-                prediction = tensors.predict(network, noise=False)
+            prediction = tensors.predict(network, noise=False, bfloat16=settings.bfloat16)
             loss += float(clean_loss(network, prediction, tensors))
             used = (tensors.weight > 0) & (tensors.target > 0)
             estimate = network.to_intensity(prediction.clean)[used].clamp(min=1e-30)

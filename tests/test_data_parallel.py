@@ -166,25 +166,38 @@ def read_curve(folder: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def assert_same_curve(first: Path, second: Path) -> None:
+def assert_same_curve(first: Path, second: Path, tolerance: float = 1e-5) -> None:
     for mine, other in zip(read_curve(first), read_curve(second), strict=True):
-        assert mine == pytest.approx(other, rel=1e-5, nan_ok=True)
+        assert mine == pytest.approx(other, rel=tolerance, nan_ok=True)
 
 
+# The gradients of two shares are rounded to bfloat16 before they are added up.
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["noise2noise", "paper"])
+@pytest.mark.parametrize(
+    ("mode", "precision", "tolerance"),
+    [
+        ("noise2noise", "float32", 1e-5),
+        ("paper", "float32", 1e-5),
+        ("noise2noise", "bfloat16", 5e-3),
+    ],
+)
 def test_tuning_on_two_workers_is_tuning_in_one_process(
-    make_stack: MakeStack, tmp_path: Path, scheduler: str, mode: str
+    make_stack: MakeStack,
+    tmp_path: Path,
+    scheduler: str,
+    mode: str,
+    precision: str,
+    tolerance: float,
 ) -> None:
     stack = make_stack(shape=(128, 128), n_dates=4)
-    alone = finetune_on_stack(tuning(stack, tmp_path, "a.safetensors", mode=mode))
-    both = tuning(stack, tmp_path, "b.safetensors", mode=mode, cluster=scheduler)
-    found = finetune_on_stack(both)
+    same = {"mode": mode, "precision": precision}
+    alone = finetune_on_stack(tuning(stack, tmp_path, "a.safetensors", **same))
+    found = finetune_on_stack(tuning(stack, tmp_path, "b.safetensors", cluster=scheduler, **same))
     assert found.improved == alone.improved
-    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")
+    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training", tolerance)
     expected = load_model(alone.model)[0].state_dict()
     for key, value in load_model(found.model)[0].state_dict().items():
-        assert_allclose(value, expected[key], atol=1e-5, err_msg=key)
+        assert_allclose(value, expected[key], atol=tolerance, err_msg=key)
     assert not (tmp_path / "b.training" / CHECKPOINT).exists()
 
 
@@ -201,7 +214,7 @@ def test_training_on_two_workers_is_training_in_one_process(
         config = TrainConfig.make(
             stack=str(stack.folder), labels=str(labels), start=str(start),
             output=str(tmp_path / f"{name}.safetensors"),
-            steps=20, batch_size=3, patch_px=32, cluster=cluster, workers=1,
+            steps=20, batch_size=3, patch_px=32, cluster=cluster, workers=1, precision="float32",
         )  # fmt: skip
         train_on_stack(config)
     assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")

@@ -137,8 +137,10 @@ def simulated():
     return simulate_stack(N_DATES, (SIDE, SIDE), np.random.default_rng(3), sensor, n_changes=1)
 
 
-def test_tuning_between_dates_brings_the_truth_nearer(untuned, simulated):
-    tuned, result = tune(untuned, simulated.intensity, steps=80, learning_rate=5e-3, probe_every=20)
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_tuning_between_dates_brings_the_truth_nearer(untuned, simulated, bfloat16):
+    settings = {"steps": 80, "learning_rate": 5e-3, "probe_every": 20, "bfloat16": bfloat16}
+    tuned, result = tune(untuned, simulated.intensity, **settings)
     start = build_network("despecknet", **SMALL)
     start.load_state_dict(untuned)
     before, after = (

@@ -172,6 +172,25 @@ def test_bfloat16_training_learns_too(tmp_path):
     assert result.history[-1]["rmse_db"] < 0.95 * result.history[0]["rmse_db"]
 
 
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_gradients_in_bfloat16_are_those_of_float32(variant):
+    network = new_network(variant).eval()
+    tensors = to_tensors(VALIDATION[0], "cpu")
+    losses, gradients = [], []
+    for bfloat16 in (False, True):
+        network.zero_grad()
+        prediction = tensors.predict(network, noise=True, bfloat16=bfloat16)
+        means = [clean_loss(network, prediction, tensors), noisy_loss(prediction, tensors)]
+        loss = add_means(means)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.ravel() for p in network.parameters()]))
+    assert not torch.equal(*gradients)
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.999
+
+
 # Losses
 
 
@@ -309,13 +328,14 @@ def test_tuning_that_only_copies_noise_is_undone(trained, tmp_path):
     assert result.steps < 40  # it stopped by itself
 
 
-def test_tuning_repairs_a_network_that_removes_too_much(trained, tmp_path):
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_tuning_repairs_a_network_that_removes_too_much(trained, tmp_path, bfloat16):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     with torch.no_grad():
         network.clean.leave.bias.add_(0.3)  # 26 % too dark
     probe = find_homogeneous(held_out(), looks=4.0)
-    settings = FinetuneSettings(steps=60, learning_rate=3e-3, probe_every=2)
+    settings = FinetuneSettings(steps=60, learning_rate=3e-3, probe_every=2, bfloat16=bfloat16)
     signal = PaperSignal(probe, mu2=1.0, xi=0.01)
     result = finetune(network, FlatPatches(), signal, settings, tmp_path)
     assert result.improved

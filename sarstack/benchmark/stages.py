@@ -246,7 +246,7 @@ def despeckle(setting: Setting) -> list[Stage]:
 
 def finetune(setting: Setting) -> list[Stage]:
     """Tuning between dates, per pixel seen; weights stay, so that no step ends it early."""
-    convolution = peaks.fastest_convolution("float32", n_cores())
+    convolution = peaks.fastest_convolution(choose_precision(choose_device()), n_cores())
     stack = write_stack(setting.folder, min(FINETUNE_PX, setting.scene_px), FINETUNE_DATES)
     fields = FinetuneConfig.model_fields
     n_px = float(fields["batch_size"].default * fields["patch_px"].default ** 2)

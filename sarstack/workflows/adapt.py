@@ -15,10 +15,10 @@ from sarstack import tasks
 from sarstack.calibration import calibrate
 from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.cluster import Task, Workers, run_tasks
-from sarstack.config import FinetuneConfig, TrainConfig
+from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
-from sarstack.inference import choose_device
+from sarstack.inference import choose_device, choose_precision
 from sarstack.losses import Batch
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.patches import Labels, StackPatches, split_cells
@@ -48,6 +48,7 @@ class Job:
     Attributes
     ----------
     config : TrainConfig or FinetuneConfig
+        Its precision decided.
     start : str
         Model file to start from; empty: from scratch.
     training, held_out : StackPatches
@@ -112,9 +113,7 @@ def free_output(name: str, *, overwrite: bool) -> Path:
     return output
 
 
-def enter_folder(
-    output: Path, config: TrainConfig | FinetuneConfig, stack: Stack, *, overwrite: bool
-) -> Path:
+def enter_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrite: bool) -> Path:
     """Make the folder beside the model in which an interrupted job lies, and return it.
 
     Raises
@@ -208,7 +207,9 @@ def prepare(
         StackPatches(stack, labels, cells, config.batch_size, config.seed, statistics, linear)
         for cells in split_cells(stack, labels, config.patch_px, seed=config.seed)
     )
-    return Job(config, start, training, held_out, folder)
+    precision = choose_precision(choose_device(), config.precision)
+    decided = config.model_copy(update={"precision": precision})
+    return Job(decided, start, training, held_out, folder)
 
 
 def carry_out(workers: Workers, work: Work, job: Job, show: Callable[[Any, Message], None]) -> Any:

@@ -121,8 +121,9 @@ def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[An
 
     config: FinetuneConfig = job.config
     settings = FinetuneSettings(
-        steps=config.steps, learning_rate=config.learning_rate or 0.0, device=device
-    )
+        steps=config.steps, learning_rate=config.learning_rate or 0.0,
+        bfloat16=config.precision == "bfloat16", device=device,
+    )  # fmt: skip
     network, _ = load_model(job.start)
     speckle = pooled(job.training.statistics)
     signal: Any

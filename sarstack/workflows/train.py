@@ -86,7 +86,7 @@ def _train(
         steps=config.steps, learning_rate=config.learning_rate, xi=config.xi,
         warmup_steps=min(100, config.steps // 10), decay_steps=config.steps // 3,
         patience=config.patience, validate_every=max(10, min(100, config.steps // 10)),
-        checkpoint_every=100, device=device,
+        checkpoint_every=100, bfloat16=config.precision == "bfloat16", device=device,
     )  # fmt: skip
     network, _ = _start(job)
     validation = job.held_out_batches(ranks.share)
