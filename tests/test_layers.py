@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "sarstack"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Top to bottom; a file may import from its own layer and from those below.
 LAYERS = [
-    ["cli", "bench_cli", "accessor", "__init__", "__main__"],
+    ["cli", "cli_options", "bench_cli", "accessor", "__init__", "__main__"],
     ["workflows", "benchmark"],
     ["patches", "tasks", "label_tasks", "scratch", "cog", "pieces", "virtual_raster", "report",
      "stac", "config", "pyramid", "runlog", "cluster", "data_parallel", "readers"],
