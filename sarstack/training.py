@@ -234,14 +234,18 @@ def _due(step: int, every: int, settings: TrainingSettings) -> bool:
 
 
 def draw_ahead(patches: PatchSource, steps: range) -> Generator[Batch]:
-    """Make the batches of `steps` in another thread, some ahead of the one being used."""
-    with ThreadPoolExecutor(1) as thread:
-        queue = deque(thread.submit(patches.batch, step) for step in steps[:AHEAD])
+    """Make the batches of `steps` in other threads, some ahead of the one being used."""
+    import torch
+
+    # One for two that compute: a batch of a stack is read in the time of one or two steps.
+    n_threads = min(AHEAD, max(1, torch.get_num_threads() // 2))
+    with ThreadPoolExecutor(n_threads) as threads:
+        queue = deque(threads.submit(patches.batch, step) for step in steps[:AHEAD])
         try:
             for step in steps:
                 batch = queue.popleft().result()
                 if step + AHEAD in steps:
-                    queue.append(thread.submit(patches.batch, step + AHEAD))
+                    queue.append(threads.submit(patches.batch, step + AHEAD))
                 yield batch
         finally:
             for waiting in queue:

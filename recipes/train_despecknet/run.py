@@ -98,9 +98,9 @@ def describe_data(options: argparse.Namespace) -> str:
     data = "simulated landscapes and speckle" + (REAL_DATA if options.references else "")
     if options.pairs:
         data += f"; {options.pairs} of {options.batch_size} patches are pairs of dates of them"
-    if options.start:
-        data += f"; started from a network that saw: {read_card(options.start).data}"
-    return data
+    earlier = "; started from a network that saw: "
+    seen = read_card(options.start).data.split(earlier) if options.start else []
+    return earlier.join(dict.fromkeys([data, *seen]))
 
 
 def show(progress: Progress) -> None:
