@@ -88,9 +88,8 @@ def _compute_block(block: nn.Module, image: Tensor, shift: Tensor | None = None)
     """
     layers = cast("ResidualBlock", block)
     image = image.contiguous(memory_format=CHANNELS_LAST)
-    inside = image.to(layers.first.weight.dtype)
-    between = convolve(layers.first, inside, shift=shift, relu=True)
-    if inside is not image:
+    between = convolve(layers.first, image.to(layers.first.weight.dtype), shift=shift, relu=True)
+    if between.dtype != image.dtype:
         return image.add_(convolve(layers.second, between))
     return convolve(layers.second, between, onto=image)
 
