@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.patch_simulation import SimulatedPatches
 from sarstack.ratio_probe import RatioProbe, find_homogeneous
 from sarstack.simulation import SpeckleSimulator
-from sarstack.training import CURVE, Batch, TrainingSettings, train
+from sarstack.training import CURVE, Batch, TrainingSettings, draw_ahead, train
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -120,6 +122,23 @@ def test_resumed_training_ends_in_the_same_bits(xi, tmp_path):
         assert set(a.keys()) == set(b.keys())
         for key in a.keys():  # noqa: SIM118 - not a mapping
             assert torch.equal(a.get_tensor(key), b.get_tensor(key)), key
+
+
+@pytest.mark.parametrize("n_threads", [1, 8])
+def test_batches_come_in_order_however_many_threads_make_them(monkeypatch, n_threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+
+    class Uneven:
+        """Every other batch takes longer than the next."""
+
+        def batch(self, step):
+            time.sleep(0.02 * (step % 2 == 0))
+            return step, threading.get_ident()
+
+    made = list(draw_ahead(Uneven(), range(3, 15)))
+    assert [step for step, _ in made] == list(range(3, 15))
+    threads = {thread for _, thread in made}
+    assert len(threads) == 1 if n_threads == 1 else len(threads) > 1
 
 
 def test_finished_training_is_not_done_again(tmp_path):
