@@ -18,6 +18,8 @@ from sarstack.networks.two_scale import ResidualBlock, TwoScaleBranch, trim
 from sarstack.tiles import ALIGNMENT_PX
 
 CHANNELS_LAST = torch.channels_last
+STRIP_ROWS = 32
+"""Converted and added at a time: they stay in the processor's cache."""
 
 
 class FoldedBranch(nn.Module):
@@ -90,7 +92,10 @@ def _compute_block(block: nn.Module, image: Tensor, shift: Tensor | None = None)
     image = image.contiguous(memory_format=CHANNELS_LAST)
     between = convolve(layers.first, image.to(layers.first.weight.dtype), shift=shift, relu=True)
     if between.dtype != image.dtype:
-        return image.add_(convolve(layers.second, between))
+        more = convolve(layers.second, between).split(STRIP_ROWS, dim=2)
+        for strip, onto in zip(more, image.split(STRIP_ROWS, dim=2), strict=True):
+            onto.add_(strip)
+        return image
     return convolve(layers.second, between, onto=image)
 
 
@@ -99,7 +104,8 @@ def _add_coarse(fine: Tensor, coarse: Tensor) -> Tensor:
     n, width, rows, columns = fine.shape
     by_row = fine.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).flatten(3).unflatten(1, (-1, 2))
     told = coarse.permute(0, 2, 3, 1).unflatten(3, (2, 2 * width)).transpose(2, 3)
-    return (by_row + told).reshape(n, rows, columns, width).permute(0, 3, 1, 2)
+    total = by_row.new_empty(by_row.shape).copy_(told).add_(by_row)
+    return total.reshape(n, rows, columns, width).permute(0, 3, 1, 2)
 
 
 def convolve(
