@@ -183,10 +183,10 @@ class StackPatches:
         bright = self.statistics[polarisation][date].bright if self.linear else 1.0
         divisor = np.float32(bright)
         if self.labels is None:
-            intensity = raster.read(window) / divisor
+            intensity = raster.read(window, keep=True) / divisor
             return intensity, intensity, np.isfinite(intensity).astype(np.float32)
         outer = window.expand(self.labels.multilook_px // 2, self.stack.grid.shape)
-        block = raster.read(outer)
+        block = raster.read(outer, keep=True)
         intensity = block[window.inside(outer)]
         target: NDArray[np.float32] = self.labels.read("mean", polarisation, window)
         if str(self.stack.dates[date].time) in self.labels.dates:

@@ -31,7 +31,8 @@ from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sa
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.virtual_raster import write_db_view
 
-GDAL_CACHE_BYTES = 64 * 2**20
+# Blocks that are wanted again are kept by `sarstack.readers.blocks`; this is for what is written.
+GDAL_CACHE_BYTES = 16 * 2**20
 # While one tile is on its way to or from a GPU, it computes another.
 GPU_SLOTS = 2
 
@@ -139,7 +140,7 @@ def despeckle_tile(
     scene, window = pieces.scene, tile.window
     with worker_settings(despeckler):
         outer = despeckler.reach(window, scene)
-        block = raster.read(outer)
+        block = raster.read(outer, keep=True)
         known = scratch.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)

@@ -1,7 +1,8 @@
 """One image on disk, and its pixels as linear intensity.
 
 Every call opens the file, reads and closes it: nothing is shared between threads, and
-nothing but a path travels to a worker. Windows that are read in one call share what is decoded.
+nothing but a path travels to a worker. Windows that are read in one call share what is decoded,
+and so do those of several calls that ask for it.
 """
 
 import warnings
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.errors import StackReadError
 from sarstack.radiometry import to_intensity
+from sarstack.readers.blocks import read_blocks
 from sarstack.tiles import Shape, Window, strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
@@ -65,13 +67,16 @@ class Raster:
     gain: float = 1.0
     offset: float = 0.0
 
-    def read(self, window: Window) -> NDArray[np.float32]:
+    def read(self, window: Window, *, keep: bool = False) -> NDArray[np.float32]:
         """Read one window as linear intensity.
 
         Parameters
         ----------
         window : Window
             In pixels of the stack.
+        keep : bool
+            Whether what is decoded is kept for windows that overlap this one, see
+            :mod:`sarstack.readers.blocks`.
 
         Returns
         -------
@@ -85,15 +90,17 @@ class Raster:
         StackReadError
             If the file is gone, truncated or damaged; names the file.
         """
-        [intensity] = self.read_each([window])
+        [intensity] = self.read_each([window], keep=keep)
         return intensity
 
-    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+    def read_each(
+        self, windows: Iterable[Window], *, keep: bool = False
+    ) -> Iterator[NDArray[np.float32]]:
         """Read windows one after the other, as :meth:`read` does; blocks they share once.
 
         The file is open until the last one was taken.
         """
-        for stored in read_stored(self, windows):
+        for stored in read_stored(self, windows, keep=keep):
             plain = stored.dtype == np.float32 and self._is_plain
             intensity = stored if plain else np.empty(stored.shape, np.float32)
             for rows in strips(stored.shape):
@@ -133,7 +140,9 @@ def read_numbers(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[
         yield unpack(stored, raster)
 
 
-def read_stored(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
+def read_stored(
+    raster: Raster, windows: Iterable[Window], *, keep: bool = False
+) -> Iterator[NDArray[Any]]:
     """Read windows as they are stored, whatever the numbers mean; each of its window's shape.
 
     Raises
@@ -143,7 +152,8 @@ def read_stored(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[A
     """
     y0, x0 = raster.origin
     places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
-    reader = _READERS[raster.driver](raster, places)
+    read = _read_kept if keep and raster.driver == "gdal" else _READERS[raster.driver]
+    reader = read(raster, places)
     for place in places:
         try:
             stored = next(reader)
@@ -206,6 +216,12 @@ def _read_gdal(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any
     with open_gdal(raster.path) as dataset:
         for place in places:
             yield dataset.read(raster.band, window=((place.y0, place.y1), (place.x0, place.x1)))
+
+
+def _read_kept(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
+    with open_gdal(raster.path) as dataset:
+        for place in places:
+            yield read_blocks(dataset, raster.path, raster.band, place)
 
 
 def _read_zarr(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:

@@ -12,6 +12,8 @@ from sarstack import scratch, tasks
 from sarstack.cluster import Task, Workers, open_workers, run_tasks
 from sarstack.config import AUTO, DespeckleConfig
 from sarstack.errors import ResumeMismatchError, UsageError
+from sarstack.pieces import Pieces
+from sarstack.readers.blocks import KEPT
 from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
@@ -71,6 +73,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)
+            KEPT.clear()
             shutil.rmtree(run.folder, ignore_errors=True)
             draw_middle(run)
         if config.stac:
@@ -242,7 +245,7 @@ def _compute(run: Run, workers: Workers) -> None:
     def jobs() -> Iterator[Task]:
         for image in run.todo():
             pieces = run.pieces(image)
-            tiles = [tile for tile in pieces.tiles() if not pieces.path(tile).exists()]
+            tiles = [tile for tile in _pair_rows(pieces) if not pieces.path(tile).exists()]
             left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
@@ -273,6 +276,11 @@ def _compute(run: Run, workers: Workers) -> None:
                 return
             waiting = iter([_finish_task(run, image) for image in ready])
             ready.clear()
+
+
+def _pair_rows(pieces: Pieces) -> list[Tile]:
+    """Order tiles so that those beside and below come soon: they share blocks of the input."""
+    return sorted(pieces.tiles(), key=lambda tile: (tile.row // 2, tile.column, tile.row))
 
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:

@@ -18,21 +18,24 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.readers import index_stack
+from sarstack.readers.blocks import KEPT_BYTES
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
+from sarstack.tasks import GDAL_CACHE_BYTES
 from sarstack.tiles import n_tiles
 from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerprint, settings_of
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
-# A Python process with the libraries of a worker and GDAL's cache; measured.
-BASE_BYTES = 260 * 2**20
+# A Python process with the libraries of a worker, measured; GDAL's cache; blocks for the tile next
+# door.
+BASE_BYTES = 196 * 2**20 + GDAL_CACHE_BYTES + KEPT_BYTES
 # To finish a large image: GDAL's cache, and what its threads compress; measured.
 COG_BYTES = 192 * 2**20
 BYTES_PER_PX = 4
-# Runs of as many tiles have larger ones unless told otherwise: a tile reads whole blocks, and
-# at 1024 px four times its own number of them, at 2048 px two and a quarter.
+# Runs of as many tiles have larger ones unless told otherwise: workers of a cluster share no
+# blocks, and at 1024 px a tile reads four times its own number of them, at 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
 
 
