@@ -170,8 +170,10 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
+    # What a worker has to say comes home with its task; when it is closed, it complains that
+    # the scheduler is gone.
     quiet = {
-        "nthreads": threads_per_worker(), "silence_logs": logging.ERROR, "preload": __name__,
+        "nthreads": threads_per_worker(), "silence_logs": logging.CRITICAL, "preload": __name__,
     }  # fmt: skip
     workers = {
         i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}

@@ -215,17 +215,18 @@ def command(
     return Stage(name, run, work or {}, beside, less)
 
 
-def write_archive(setting: Setting) -> tuple[Path, Path, int]:
-    """Write several dates and one small one; return both stacks, and the pixels of the first."""
-    side, n_dates = max(setting.scene_px // 2, SMALL_PX), 4
-    stack, small = (write_stack(setting.folder, *size) for size in ((side, n_dates), (SMALL_PX, 1)))
+def write_archive(setting: Setting, n_dates: int, n_small: int = 1) -> tuple[Path, Path, int]:
+    """Write dates, and small ones; return both stacks, and the pixels of the first."""
+    side = max(setting.scene_px // 2, SMALL_PX)
+    sizes = (side, n_dates), (SMALL_PX, n_small)
+    stack, small = (write_stack(setting.folder, *size) for size in sizes)
     return stack, small, n_dates * side**2
 
 
 def despeckle(setting: Setting) -> list[Stage]:
     """From COGs to COGs with threads, several dates: networks, and a method that costs nothing."""
     n = setting.n_workers
-    stack, small, n_px = write_archive(setting)
+    stack, small, n_px = write_archive(setting, 4)
     convolution = peaks.fastest_convolution(choose_precision(choose_device()), n)
     writing = peaks.deflate(setting.block(), n)
     stages = [convolution, writing]
@@ -268,24 +269,42 @@ def workers(setting: Setting) -> list[Stage]:
     """One to N processes of a local Dask cluster; px/worker beside one worker is efficiency.
 
     Several images, as archives have: one is finished while the next is computed. The empty
-    tasks are what the scheduler takes for a tile.
+    tasks are what the scheduler takes for a tile. The method alone, from array to array in as
+    many threads, is what the cores can do: they share memory and clock.
     """
-    stack, small, n_px = write_archive(setting)
+    # More small images than workers: each of these has to start, and to load the network.
+    stack, small, n_px = write_archive(setting, 4 * setting.n_workers, 4 * setting.n_workers)
     # Four tiles for each worker, or the last one keeps all others waiting.
     tile_px = next((t for t in (1024, 512) if n_px // t**2 >= 4 * setting.n_workers), 256)
     options = ("--method", setting.method, "--cluster", "local", "--tile-px", str(tile_px))
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < setting.n_workers]
     stages = [empty_tasks(setting.method, small, setting.n_workers)]
+    block = setting.block()
+    alone = in_each_thread(despeckle_once(make_despeckler(setting.method), block), block.size)
     for n in [*counts, setting.n_workers]:
         name, many = f"{n} worker{'s' if n > 1 else ''}", (*options, "--workers", str(n))
         work = work_of(setting.method, n_px) | {"px/worker": n_px / n}
-        beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX)] if n > 1 else []
+        arithmetic = alone(n)
+        beside = [Beside(arithmetic.name, PX)]
+        if n > 1:
+            beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX), *beside]
         # Workers that start share the cores with each other: more of them take longer.
         start = command(f"start of {name}", "despeckle", small, *many)
-        stages.append(start)
+        stages += [arithmetic, start]
         stages.append(command(name, "despeckle", stack, *many, work=work, beside=beside,
                               less=start.name))  # fmt: skip
     return stages
+
+
+def in_each_thread(work: Callable[[int], object], n_px: int) -> Callable[[int], Stage]:
+    """Make a function that makes a stage of `n` threads which all do the same at once."""
+
+    def make_stage(n: int) -> Stage:
+        first, name = "array to array, 1 thread", f"array to array, {n} threads"
+        beside = [Beside(first, PX)] if n > 1 else []
+        return Stage(name if n > 1 else first, in_threads(work, n), {PX: float(n * n_px)}, beside)
+
+    return make_stage
 
 
 def tiles(setting: Setting) -> list[Stage]:
