@@ -108,7 +108,7 @@ def peak_memory_bytes() -> int:
 def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
     """Measure the speckle of one image on the sample windows."""
     with worker_settings():
-        return sample_speckle(raster.read_each(sample_windows(scene)))
+        return sample_speckle(raster.read_each(sample_windows(scene), keep=True))
 
 
 def despeckle_tile(

@@ -11,6 +11,7 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.benchmark import stages as kinds
+from sarstack.benchmark import sweeps
 from sarstack.benchmark.peers import PUBLISHED_INFERENCE, PUBLISHED_TUNING, find_sar2sar
 from sarstack.benchmark.speed_report import (
     MEANING,
@@ -80,10 +81,10 @@ KINDS = {
     "labels": Kind("Labels beside reading", kinds.labels),
     "despeckle": Kind("From COG to COG", kinds.despeckle),
     "finetune": Kind("Tuning, per pixel seen", kinds.finetune, published=(PUBLISHED_TUNING,)),
-    "workers": Kind("Workers of a local Dask cluster", kinds.workers),
-    "tiles": Kind("Size of the tile", kinds.tiles),
-    "scenes": Kind("Size of the scene", kinds.scenes),
-    "dates": Kind("Number of dates", kinds.dates),
+    "workers": Kind("Workers of a local Dask cluster", sweeps.workers),
+    "tiles": Kind("Size of the tile", sweeps.tiles),
+    "scenes": Kind("Size of the scene", sweeps.scenes),
+    "dates": Kind("Number of dates", sweeps.dates),
 }  # fmt: skip
 
 
