@@ -5,6 +5,7 @@ neighbours touch as well: at 1024 px four times its own number of them. Threads 
 share what is kept; of two that want the same block at once, one decodes it.
 """
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.tiles import Window
+from sarstack.tiles import Shape, Window
 
 KEPT_BYTES = 64 * 2**20
 """For each process: two tiles of 2048 px above each other, and what the next ones share."""
@@ -117,13 +118,20 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
     for block in _blocks_of(dataset, band, place):
 
         def decode(block: Window = block) -> Block:
-            return np.asarray(dataset.read(band, window=_bounds(block)))
+            pixels = _empty_pages(block.shape, values.dtype)
+            return np.asarray(dataset.read(band, out=pixels, window=_bounds(block)))
 
         common = block.overlap(place)
         if common is not None:
             pixels = KEPT.get((*identity, band, block.y0, block.x0), decode)
             values[common.inside(place)] = pixels[common.inside(block)]
     return values
+
+
+def _empty_pages(shape: Shape, dtype: np.dtype[Any]) -> Block:
+    """Make an array with pages of its own: on the heap, what stays would lie between tiles."""
+    pages = mmap.mmap(-1, max(shape.y * shape.x, 1) * dtype.itemsize)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def _blocks_of(dataset: Any, band: int, place: Window) -> Iterator[Window]:

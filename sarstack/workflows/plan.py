@@ -28,11 +28,13 @@ from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerpri
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
-# A Python process with the libraries of a worker, measured; GDAL's cache; blocks for the tile next
-# door.
-BASE_BYTES = 196 * 2**20 + GDAL_CACHE_BYTES + KEPT_BYTES
+# A Python process that has planned a run, measured; GDAL's cache; blocks for the tile next door.
+BASE_BYTES = 234 * 2**20 + GDAL_CACHE_BYTES + KEPT_BYTES
+# To measure the speckle of an image: its sample windows and what is made of them. Each thread has
+# a heap of its own, which keeps these pages.
+SAMPLING_BYTES = 44 * 2**20
 # To finish a large image: GDAL's cache, and what its threads compress; measured.
-COG_BYTES = 192 * 2**20
+COG_BYTES = 96 * 2**20
 BYTES_PER_PX = 4
 # Runs of as many tiles have larger ones unless told otherwise: workers of a cluster share no
 # blocks, and at 1024 px a tile reads four times its own number of them, at 2048 px 2.25 times.
@@ -112,13 +114,15 @@ class Plan:
     def memory_bytes(self) -> int:
         """Peak memory of one worker process.
 
-        Libraries; what it takes to finish an image; for each thread, the tile with its halo
-        (read, result) and the temporal summary; for each that computes, what the method needs
-        for one cell. A worker of a cluster has one thread, or several that share a GPU;
-        without a cluster one process has them all.
+        Libraries and caches; what it takes to finish an image; for each thread, what it takes to
+        measure the speckle of one, the tile with its halo (read, result) and the temporal
+        summary; for each that computes, what the method needs for one cell. A worker of a
+        cluster has one thread, or several that share a GPU; without a cluster one process has
+        them all.
         """
         size, halo = self.config.tile_px, self.despeckler.halo
         tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
+        tile += SAMPLING_BYTES
         cell = self.despeckler.memory_bytes((self.cell_px + 2 * halo) ** 2)
         own = self.config.workers or n_cores()
         n_threads = threads_per_worker() if self.config.cluster else own
