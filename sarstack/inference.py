@@ -144,9 +144,9 @@ def run_network(
     device = next(network.parameters()).device
     finite = np.isfinite(intensity)
     whole = bool(finite.all())
-    image = intensity if whole else np.where(finite, intensity, np.float32(0))
-    if scale != 1:
-        image = image / np.float32(scale)
+    image = intensity / np.float32(scale)
+    if not whole:
+        image[~finite] = 0
 
     def send(values: NDArray[np.float32]) -> "Tensor":
         return torch.from_numpy(values)[None].to(device)
@@ -162,8 +162,7 @@ def run_network(
             send(image[None]), valid, sensor=told, others=seen, noise=False, inside=inside
         )
         despeckled = network.to_intensity(found.clean)[0, 0].cpu().numpy()
-    if scale != 1:
-        despeckled *= np.float32(scale)
+    despeckled *= np.float32(scale)
     if not whole:
         despeckled[~finite[inside or ...]] = np.nan
     return np.asarray(despeckled, dtype=np.float32)

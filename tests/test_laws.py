@@ -310,6 +310,22 @@ def test_any_size_works(name, shape):
     assert np.isnan(despeckler.apply(np.full_like(block, np.nan))).all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("name", despeckler_names())
+def test_how_an_image_lies_in_memory_does_not_matter(name, holes):
+    """Slices of cubes, images turned upside down, what a Dask worker was sent: nobody copies it."""
+    block = landscape(5, (37, 53), holes=holes)
+    statistics = measure_scene(block)
+    expected = exact(name).apply(block, statistics)
+    turned = np.ascontiguousarray(block[:, ::-1, ::-1])[:, ::-1, ::-1]
+    columns_first = np.asfortranarray(block)
+    read_only = block.copy()
+    read_only.flags.writeable = False
+    for same in (turned, columns_first, read_only):
+        assert_array_equal(exact(name).apply(same, statistics), expected)
+
+
 # ---- many dates ------------------------------------------------------------------------------
 
 
