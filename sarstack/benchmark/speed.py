@@ -26,6 +26,7 @@ from sarstack.cluster import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.inference import choose_device, choose_precision
+from sarstack.pages import keep_pages
 from sarstack.runlog import now_utc
 from sarstack.workflows.room import check_space, make_folder
 
@@ -127,6 +128,7 @@ def bench_speed(
     UsageError, NotEnoughSpaceError
         Before any work, if a stage is not known or the disk too full.
     """
+    keep_pages()  # as a run does, before torch allocates: what is measured here runs in its pages
     chosen = {name: find_kind(name) for name in stages or KINDS}
     make_despeckler(method)
     make_folder(output)
