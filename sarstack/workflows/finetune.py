@@ -212,13 +212,15 @@ class CubeRaster:
     image: xr.DataArray
     shape: Shape
 
-    def read(self, window: Window) -> NDArray[np.float32]:
-        """Compute one window, shape (y, x)."""
+    def read(self, window: Window, *, keep: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
+        """Compute one window, shape (y, x); what is kept of it is the cube's affair."""
         return np.asarray(self.image[window.slices].values, dtype=np.float32)
 
-    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+    def read_each(
+        self, windows: Iterable[Window], *, keep: bool = False
+    ) -> Iterator[NDArray[np.float32]]:
         """Compute windows one after the other."""
-        return map(self.read, windows)
+        return (self.read(window, keep=keep) for window in windows)
 
 
 def index_cube(cube: xr.Dataset) -> Stack:

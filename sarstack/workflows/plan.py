@@ -28,11 +28,11 @@ from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerpri
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
-# A Python process that has planned a run, measured; GDAL's cache; blocks for the tile next door.
-BASE_BYTES = 234 * 2**20 + GDAL_CACHE_BYTES + KEPT_BYTES
+# Python with the libraries of a worker, and of a process that has planned a run; measured.
+WORKER_BYTES, OWN_BYTES = 216 * 2**20, 234 * 2**20
 # To measure the speckle of an image: its sample windows and what is made of them. Each thread has
 # a heap of its own, which keeps these pages.
-SAMPLING_BYTES = 44 * 2**20
+SAMPLING_BYTES, SAMPLING_COPIES = 44 * 2**20, 5
 # To finish a large image: GDAL's cache, and what its threads compress; measured.
 COG_BYTES = 96 * 2**20
 BYTES_PER_PX = 4
@@ -121,16 +121,18 @@ class Plan:
         them all.
         """
         size, halo = self.config.tile_px, self.despeckler.halo
+        shape = self.stack.grid.shape
+        image = shape.y * shape.x * BYTES_PER_PX
         tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
-        tile += SAMPLING_BYTES
+        tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
         cell = self.despeckler.memory_bytes((self.cell_px + 2 * halo) ** 2)
         own = self.config.workers or n_cores()
         n_threads = threads_per_worker() if self.config.cluster else own
         n_cells = min(n_threads, n_cores())
-        shape = self.stack.grid.shape
-        finish = min(COG_BYTES, shape.y * shape.x * BYTES_PER_PX)
-        own_bytes = BASE_BYTES + self.despeckler.runtime_bytes + finish
-        return own_bytes + n_threads * tile + n_cells * cell
+        caches = GDAL_CACHE_BYTES + min(KEPT_BYTES, image * len(self.images))
+        process = WORKER_BYTES if self.config.cluster else OWN_BYTES
+        process += caches + self.despeckler.runtime_bytes + min(COG_BYTES, image)
+        return process + n_threads * tile + n_cells * cell
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
