@@ -54,4 +54,5 @@ def test_a_worker_needs_what_its_plan_foresees(tmp_path: Path, method: str, tile
     foreseen = plan_despeckle(config).memory_bytes
     outcome = despeckle(config)
     assert outcome.failures == {}
-    assert 1 / 1.4 < foreseen / outcome.peak_bytes < 1.4
+    # Too little foreseen ends a run, too much only makes it smaller than it could be.
+    assert 0.95 < foreseen / outcome.peak_bytes < 1.7

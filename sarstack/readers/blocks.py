@@ -21,6 +21,9 @@ from sarstack.tiles import Shape, Window
 KEPT_BYTES = 64 * 2**20
 """For each process: two tiles of 2048 px above each other, and what the next ones share."""
 
+SMALLEST_BYTES = 2**14
+"""Of smaller blocks little is decoded in vain, and each would take a page of its own."""
+
 Key = tuple[Any, ...]
 Block = NDArray[Any]
 
@@ -107,12 +110,11 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
     Notes
     -----
     What need not be decoded (no compression) or is not cut into tiles is read as it is: so are
-    files that cannot be told from what they were before (URLs).
+    tiny blocks, and files that cannot be told from what they were before (URLs).
     """
     identity = _identify(path)
     within = place.y1 <= dataset.height and place.x1 <= dataset.width
-    tiled = dataset.block_shapes[band - 1][1] < dataset.width
-    if not (identity and within and tiled and dataset.compression):
+    if not (identity and within and _is_worth_keeping(dataset, band)):
         return np.asarray(dataset.read(band, window=_bounds(place)))
     values = np.empty(place.shape, dataset.dtypes[band - 1])
     for block in _blocks_of(dataset, band, place):
@@ -126,6 +128,12 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
             pixels = KEPT.get((*identity, band, block.y0, block.x0), decode)
             values[common.inside(place)] = pixels[common.inside(block)]
     return values
+
+
+def _is_worth_keeping(dataset: Any, band: int) -> bool:
+    height, width = dataset.block_shapes[band - 1]
+    n_bytes = height * width * np.dtype(dataset.dtypes[band - 1]).itemsize
+    return bool(dataset.compression) and width < dataset.width and n_bytes >= SMALLEST_BYTES
 
 
 def _empty_pages(shape: Shape, dtype: np.dtype[Any]) -> Block:
