@@ -34,11 +34,11 @@ def workers(setting: Setting) -> list[Stage]:
     counts = [n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64) if n < setting.n_workers]
     stages = [empty_tasks(setting.method, small, setting.n_workers)]
     block = setting.block()
-    alone = in_each_thread(despeckle_once(make_despeckler(setting.method), block), block.size)
+    once = despeckle_once(make_despeckler(setting.method), block)
     for n in [*counts, setting.n_workers]:
         name, many = f"{n} worker{'s' if n > 1 else ''}", (*options, "--workers", str(n))
         work = work_of(setting.method, n_px) | {"px/worker": n_px / n}
-        arithmetic = alone(n)
+        arithmetic = in_each_thread(once, block.size, n)
         beside = [Beside(arithmetic.name, PX)]
         if n > 1:
             beside = [Beside("1 worker", "px/worker"), Beside("1 worker", PX), *beside]
@@ -50,15 +50,11 @@ def workers(setting: Setting) -> list[Stage]:
     return stages
 
 
-def in_each_thread(work: Callable[[int], object], n_px: int) -> Callable[[int], Stage]:
-    """Make a function that makes a stage of `n` threads which all do the same at once."""
-
-    def make_stage(n: int) -> Stage:
-        first, name = "array to array, 1 thread", f"array to array, {n} threads"
-        beside = [Beside(first, PX)] if n > 1 else []
-        return Stage(name if n > 1 else first, in_threads(work, n), {PX: float(n * n_px)}, beside)
-
-    return make_stage
+def in_each_thread(work: Callable[[int], object], n_px: int, n: int) -> Stage:
+    """Make a stage of `n` threads which all do the same at once."""
+    first, name = "array to array, 1 thread", f"array to array, {n} threads"
+    beside = [Beside(first, PX)] if n > 1 else []
+    return Stage(name if n > 1 else first, in_threads(work, n), {PX: float(n * n_px)}, beside)
 
 
 def tiles(setting: Setting) -> list[Stage]:

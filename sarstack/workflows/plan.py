@@ -29,10 +29,10 @@ from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerpri
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
 # Python with the libraries of a worker, and of a process that has planned a run; measured.
-WORKER_BYTES, OWN_BYTES = 216 * 2**20, 234 * 2**20
+WORKER_BYTES, OWN_BYTES = 196 * 2**20, 258 * 2**20
 # To measure the speckle of an image: its sample windows and what is made of them. Each thread has
 # a heap of its own, which keeps these pages.
-SAMPLING_BYTES, SAMPLING_COPIES = 44 * 2**20, 5
+SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
 # To finish a large image: GDAL's cache, and what its threads compress; measured.
 COG_BYTES = 96 * 2**20
 BYTES_PER_PX = 4
