@@ -1,26 +1,23 @@
 """Where the tasks run: threads of this process, a local Dask cluster, or a running one.
 
-All three look the same to the caller: an executor of the standard library's kind, and a
-loop that keeps a bounded number of tasks in flight.
+All three look the same to the caller: an executor of the standard library's kind.
 """
 
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sarstack import __version__
 from sarstack.errors import ClusterError
+from sarstack.readers.blocks import KEPT
 
 LOCAL = "local"
-# Tasks waiting on each worker beside the one it computes, so that none runs dry.
-QUEUE_PER_WORKER = 3
 # Threads that keep a GPU busy at least: some read and write while others have it.
 GPU_THREADS = 4
 CONNECT_S = 30
@@ -47,6 +44,13 @@ class Workers:
     n_workers: int
     dashboard: str = ""
     client: Any = None
+
+    def processes(self) -> dict[str, int]:
+        """Return the worker processes there are now and their threads; of threads, one: ""."""
+        if self.client is None:
+            return {"": self.n_workers}
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        return {address: worker["nthreads"] for address, worker in known.items()}
 
     def check_paths(self, paths: Sequence[str]) -> None:
         """Make sure that every worker has this sarstack and sees these paths.
@@ -83,15 +87,6 @@ def _find_problems(paths: list[str], version: str) -> str:
     return f"does not see {unseen[0]}" if unseen else ""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One call to make on a worker, and whatever the caller needs to recognise it."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    key: Any
-
-
 @contextmanager
 def open_workers(cluster: str | None = None, n_workers: int | None = None) -> Iterator[Workers]:
     """Open the workers that a run asks for, and close what was opened.
@@ -120,10 +115,9 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
             yield workers
     else:
         with _dask_client(cluster, n_workers) as client:
-            known = client.scheduler_info(n_workers=-1)["workers"]
-            n_threads = sum(worker["nthreads"] for worker in known.values())
             executor = client.get_executor(pure=False, retries=2)
-            yield Workers(executor, n_threads, client.dashboard_link or "", client)
+            workers = Workers(executor, 0, client.dashboard_link or "", client)
+            yield replace(workers, n_workers=sum(workers.processes().values()))
 
 
 def n_cores() -> int:
@@ -140,6 +134,7 @@ def _threads(n_threads: int) -> Iterator[Workers]:
         yield Workers(executor, n_threads)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        KEPT.clear()  # what a run has read is of no use to what this process does next
 
 
 @contextmanager
@@ -231,49 +226,3 @@ def _connect(address: str) -> Iterator[Any]:
         ) from failure
     with client:
         yield client
-
-
-def run_tasks(
-    workers: Workers, tasks: Iterable[Task], *, queue: int = QUEUE_PER_WORKER
-) -> Iterator[tuple[Task, Any]]:
-    """Run tasks with a bounded number in flight, yielding each as it ends.
-
-    Parameters
-    ----------
-    workers : Workers
-        Where to run them.
-    tasks : iterable of Task
-        Taken one by one as earlier ones end, so it may be a generator that decides
-        late, for instance to leave out the rest of an image that has failed.
-    queue : int
-        Tasks per worker that are submitted ahead.
-
-    Yields
-    ------
-    task : Task
-    outcome : object or Exception
-        What the function returned, or the exception it raised.
-
-    Notes
-    -----
-    When the caller stops early (Ctrl-C), tasks not yet started are cancelled; running
-    ones end by themselves.
-    """
-    waiting = iter(tasks)
-    running: dict[Future[Any], Task] = {}
-    limit = max(1, queue * workers.n_workers)
-    try:
-        while True:
-            for task in islice(waiting, limit - len(running)):
-                running[workers.executor.submit(task.function, *task.arguments)] = task
-            if not running:
-                return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                failure = future.exception()
-                if failure is not None and not isinstance(failure, Exception):
-                    raise failure
-                yield running.pop(future), failure or future.result()
-    finally:
-        for future in running:
-            future.cancel()

@@ -3,7 +3,7 @@
 All windows are half-open, row before column, in pixels of the scene.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 ALIGNMENT_PX = 4
@@ -83,6 +83,26 @@ def tile_grid(scene: Shape, size_px: int) -> Iterator[Tile]:
 def n_tiles(scene: Shape, size_px: int) -> int:
     """Return how many tiles :func:`tile_grid` yields."""
     return -(-scene.y // size_px) * -(-scene.x // size_px)
+
+
+def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
+    """Order tiles so that those beside and below come soon: they share blocks of the input.
+
+    Two rows at once, to and fro: where two rows end, the next two begin.
+    """
+
+    def place(tile: Tile) -> tuple[int, int, int]:
+        pair = tile.row // 2
+        return pair, -tile.column if pair % 2 else tile.column, tile.row
+
+    return sorted(tiles, key=place)
+
+
+def cut(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]]:
+    """Cut tiles into parts of neighbours, equal to a tile; none of them is empty."""
+    n_parts = min(n_parts, len(tiles))
+    for part in range(n_parts):
+        yield tiles[part * len(tiles) // n_parts : (part + 1) * len(tiles) // n_parts]
 
 
 def cells(window: Window, size_px: int) -> Iterator[Window]:

@@ -16,8 +16,7 @@ from sarstack.pieces import Pieces
 from sarstack.readers import blocks
 from sarstack.readers.blocks import BlockCache
 from sarstack.readers.raster import Raster
-from sarstack.tiles import Shape, Window
-from sarstack.workflows.despeckle import _pair_rows
+from sarstack.tiles import Shape, Window, pair_rows
 
 SCENE = Shape(700, 900)
 
@@ -126,7 +125,7 @@ def test_tiles_with_halos_decode_an_image_about_once(
     # As much of the scene as the real cache holds of a scene of 26,000 px in tiles of 2048.
     kept.max_bytes = 64 * 256**2 * 4
     decoded = count_decoded(kept, monkeypatch)
-    tiles = _pair_rows(Pieces(tmp_path, scene, tile_px))
+    tiles = pair_rows(Pieces(tmp_path, scene, tile_px).tiles())
     assert sorted(tiles) == sorted(Pieces(tmp_path, scene, tile_px).tiles())
     with ThreadPoolExecutor(n_threads) as pool:
         windows = [tile.window.expand(halo, scene) for tile in tiles]

@@ -1,14 +1,13 @@
-"""Workers: threads, local processes, a running scheduler; a bounded number of tasks in flight."""
+"""Workers: threads, local processes, a running scheduler."""
 
 import os
-import threading
-import time
 
 import psutil
 import pytest
 
 from sarstack import cluster
-from sarstack.cluster import QUEUE_PER_WORKER, Task, open_workers, run_tasks
+from sarstack.cluster import open_workers
+from sarstack.dispatch import QUEUE_PER_WORKER, Task, run_tasks
 
 
 def square(x: int) -> int:
@@ -17,45 +16,6 @@ def square(x: int) -> int:
 
 def tell_environment() -> tuple[int, str]:
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "none")
-
-
-def test_tasks_are_taken_one_by_one_and_failures_are_outcomes() -> None:
-    taken = []
-
-    def fail_at_three(x: int) -> int:
-        if x == 3:
-            raise ValueError("three")
-        return square(x)
-
-    def tasks():
-        for x in range(50):
-            taken.append(x)
-            yield Task(fail_at_three, (x,), x)
-
-    found = {}
-    with open_workers(None, 2) as workers:
-        for task, outcome in run_tasks(workers, tasks(), queue=2):
-            found[task.key] = outcome
-            assert len(taken) - len(found) <= 4 + 1, "no more than the queue is ahead"
-    assert isinstance(found.pop(3), ValueError)
-    assert found == {x: x * x for x in range(50) if x != 3}
-
-
-def test_stopping_early_cancels_what_has_not_started() -> None:
-    started, gate = [], threading.Event()
-
-    def slow(x: int) -> None:
-        started.append(x)
-        gate.wait(0.2)
-
-    with open_workers(None, 1) as workers:
-        outcomes = run_tasks(workers, (Task(slow, (x,), x) for x in range(20)), queue=5)
-        next(outcomes)
-        outcomes.close()
-    n = len(started)
-    assert n < 5
-    time.sleep(0.3)
-    assert len(started) == n
 
 
 @pytest.mark.slow

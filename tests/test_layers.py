@@ -13,7 +13,7 @@ LAYERS = [
     ["cli", "cli_options", "bench_cli", "accessor", "__init__", "__main__"],
     ["workflows", "benchmark"],
     ["patches", "tasks", "label_tasks", "scratch", "cog", "pieces", "virtual_raster", "report",
-     "stac", "config", "pyramid", "runlog", "cluster", "data_parallel", "readers"],
+     "stac", "config", "pyramid", "runlog", "cluster", "dispatch", "data_parallel", "readers"],
     ["engine", "despecklers", "calibration", "inference", "training", "finetuning", "networks",
      "patch_simulation", "stack_patch_simulation", "noise_to_noise", "losses", "checkpoint",
      "learning_curve", "ratio_probe", "ranks"],

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sarstack.benchmark.timing import TASKS, Cost, Stage
-from sarstack.cluster import LOCAL, Task, open_workers, run_tasks
+from sarstack.cluster import LOCAL, open_workers
 from sarstack.config import DespeckleConfig
+from sarstack.dispatch import Task, run_tasks
 from sarstack.pieces import Pieces
 from sarstack.speckle import SceneStatistics
 from sarstack.workflows.plan import plan_despeckle

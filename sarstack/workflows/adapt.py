@@ -14,9 +14,10 @@ import numpy as np
 from sarstack import tasks
 from sarstack.calibration import calibrate
 from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
-from sarstack.cluster import Task, Workers, run_tasks
+from sarstack.cluster import Workers
 from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
+from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
 from sarstack.inference import choose_device, choose_precision
 from sarstack.losses import Batch

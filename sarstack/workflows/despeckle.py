@@ -3,21 +3,20 @@
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sarstack import scratch, tasks
-from sarstack.cluster import Task, Workers, open_workers, run_tasks
+from sarstack.cluster import Workers, open_workers
 from sarstack.config import AUTO, DespeckleConfig
+from sarstack.dispatch import Task, run_groups, run_tasks
 from sarstack.errors import ResumeMismatchError, UsageError
-from sarstack.pieces import Pieces
-from sarstack.readers.blocks import KEPT
 from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
 from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
-from sarstack.tiles import Tile, tile_grid
+from sarstack.tiles import Tile, cut, pair_rows, tile_grid
 from sarstack.workflows.fingerprint import fingerprint, settings_of
 from sarstack.workflows.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
 from sarstack.workflows.record import draw_middle, write_record, write_stac
@@ -73,7 +72,6 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)
-            KEPT.clear()
             shutil.rmtree(run.folder, ignore_errors=True)
             draw_middle(run)
         if config.stac:
@@ -242,25 +240,30 @@ def _compute(run: Run, workers: Workers) -> None:
     left: Counter[Path] = Counter()
     ready: list[Image] = []
 
-    def jobs() -> Iterator[Task]:
-        for image in run.todo():
+    def groups() -> Iterator[Iterator[Task]]:
+        """Give each worker images of its own, and parts of them when there are too few."""
+        images = run.todo()
+        for index, image in enumerate(images):
             pieces = run.pieces(image)
-            tiles = [tile for tile in _pair_rows(pieces) if not pieces.path(tile).exists()]
+            tiles = [t for t in pair_rows(pieces.tiles()) if not pieces.path(t).exists()]
             left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
-            for tile in tiles:
-                while ready:
-                    yield _finish_task(run, ready.pop())
-                if image.output not in run.failures:
-                    yield _tile_task(run, image, tile)
-        while ready:
-            yield _finish_task(run, ready.pop())
+            n_groups = -(-len(workers.processes()) // (len(images) - index))
+            for group in cut(tiles, n_groups):
+                yield jobs(image, group)
+
+    def jobs(image: Image, tiles: Sequence[Tile]) -> Iterator[Task]:
+        for tile in tiles:
+            while ready:
+                yield _finish_task(run, ready.pop())
+            if image.output not in run.failures:
+                yield _tile_task(run, image, tile)
 
     with show_progress("despeckling", plan.total_px) as progress:
-        waiting = jobs()
+        waiting = groups()
         while True:
-            for task, outcome in run_tasks(workers, waiting):
+            for task, outcome in run_groups(workers, waiting):
                 image, tile = task.key
                 if isinstance(outcome, Exception):
                     run.fail(image, outcome)
@@ -274,13 +277,8 @@ def _compute(run: Run, workers: Workers) -> None:
                         ready.append(image)
             if not ready:
                 return
-            waiting = iter([_finish_task(run, image) for image in ready])
+            waiting = (iter([_finish_task(run, image)]) for image in [*ready])
             ready.clear()
-
-
-def _pair_rows(pieces: Pieces) -> list[Tile]:
-    """Order tiles so that those beside and below come soon: they share blocks of the input."""
-    return sorted(pieces.tiles(), key=lambda tile: (tile.row // 2, tile.column, tile.row))
 
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
