@@ -13,6 +13,9 @@ from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.two_scale import describe_sensor
 from sarstack.ranks import ALONE, Ranks
 
+SURROUNDINGS_PX = 7
+"""What a detail is compared with: pixels within this distance."""
+
 
 class Batch(NamedTuple):
     """What one training step sees; all arrays (batch, 1, y, x), float32.
@@ -31,6 +34,8 @@ class Batch(NamedTuple):
         0 where it is told nothing; None: nothing.
     others : ndarray, shape (batch, 4, y, x), float32, optional
         Sums over other dates, for ``despecknet-mt``.
+    detail : ndarray, optional
+        How much more details of the target count, where the target is the truth; 1 elsewhere.
     """
 
     intensity: NDArray[np.float32]
@@ -38,6 +43,7 @@ class Batch(NamedTuple):
     weight: NDArray[np.float32]
     sensor: NDArray[np.float32] | None = None
     others: NDArray[np.float32] | None = None
+    detail: NDArray[np.float32] | None = None
 
 
 class TensorBatch(NamedTuple):
@@ -49,6 +55,7 @@ class TensorBatch(NamedTuple):
     valid: Tensor | None
     sensor: Tensor | None = None
     others: Tensor | None = None
+    detail: Tensor | None = None
 
     def predict(
         self,
@@ -78,14 +85,17 @@ def to_tensors(batch: Batch, device: str) -> TensorBatch:
     usable = finite & torch.isfinite(target)
     weight = torch.where(usable, weight, 0.0)
     valid = None if bool(finite.all()) else finite.to(torch.float32)
-    sensor = others = None
+    sensor = others = detail = None
     if batch.sensor is not None:
         told = torch.from_numpy(np.ascontiguousarray(batch.sensor)).to(device)
         sensor = describe_sensor(told[:, 0], told[:, 1:3], told[:, 3])
     if batch.others is not None:
         others = torch.from_numpy(np.ascontiguousarray(batch.others)).to(device)
+    if batch.detail is not None:
+        detail = torch.from_numpy(np.ascontiguousarray(batch.detail)).to(device)
+        detail = torch.where(usable, detail, 1.0)
     image, clean = intensity.nan_to_num(0.0), target.nan_to_num(0.0)
-    return TensorBatch(image, clean, weight, valid, sensor, others)
+    return TensorBatch(image, clean, weight, valid, sensor, others, detail)
 
 
 @dataclass(frozen=True)
@@ -127,16 +137,34 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
     keeps pulling where the likelihood is flat: at bright points taken too dark it is the
     exponential that pulls, at dark lines taken too bright the square. In the linear domain:
     the paper's mean square, equation (5).
+
+    Where `batch.detail` is given, details count more: in the likelihood those of the
+    prediction, in the square those of the truth. A weight that follows the truth makes
+    whatever may be a bright detail too bright, for the mean of ``w t`` over that of ``w`` is
+    above that of t. One that follows from what the network sees keeps the mean; the square,
+    whose minimiser is below the mean, needs what the other has too much.
     """
     used = batch.weight > 0
     if network.domain == "linear":
         error = torch.where(used, prediction.clean - batch.target, 0.0) ** 2
-    else:
-        target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
-        r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
-        # Limited, so that one dark speckle at the start does not throw the weights away.
-        error = torch.exp(-r.clamp(min=-3.0)) + r - 1 + r**2 / 4
-    return Mean((error * batch.weight).sum(), batch.weight.sum())
+        return Mean((error * batch.weight).sum(), batch.weight.sum())
+    target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
+    r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
+    # Limited, so that one dark speckle at the start does not throw the weights away.
+    likelihood, square = torch.exp(-r.clamp(min=-3.0)) + r - 1, r**2 / 4
+    if batch.detail is None:
+        return Mean(((likelihood + square) * batch.weight).sum(), batch.weight.sum())
+    seen = weigh_contrast(torch.where(used, prediction.clean.detach(), target))
+    error = likelihood * seen + square * batch.detail
+    weight = (seen + batch.detail) / 2
+    return Mean((error * batch.weight).sum(), (weight * batch.weight).sum())
+
+
+def weigh_contrast(log: Tensor) -> Tensor:
+    """Weigh pixels by how much they differ from their surroundings, in nepers; 1: not at all."""
+    width = 2 * SURROUNDINGS_PX + 1
+    around = torch.nn.functional.avg_pool2d(log, width, 1, SURROUNDINGS_PX, count_include_pad=False)
+    return 1 + ((log - around).abs() - 0.5).clamp(0, 6)
 
 
 def noisy_loss(prediction: Prediction, batch: TensorBatch) -> Mean:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from sarstack.losses import Batch
+from sarstack.losses import SURROUNDINGS_PX, Batch
 from sarstack.reflectivity import Reflectivity, reflect_image, simulate_reflectivity
 from sarstack.simulation import MARGIN_PX, SpeckleSimulator
 
@@ -31,7 +31,14 @@ REFERENCE_SHARE = 0.25
 ROUGH_SHARE = 0.12
 # Of the strong scatterers. What one look shows of a speckled one is 2.5 dB too dark on average:
 # a network that knows every other one as speckled makes all of them a decibel too bright.
-STEADY_SHARE = 0.85
+STEADY_SHARE = 0.95
+# Many more of them than there are outside towns, for a network to learn what they look like.
+POINTS = 2.5
+# At few looks a weak point looks like speckle. There, points count that much more, and so does
+# what is brighter than speckle often is.
+FEW_LOOKS, MANY_LOOKS = 1.5, 3.0
+POINT_WEIGHT, BRIGHT_WEIGHT = 18.0, 4.0
+BRIGHT_NEPERS = 2.0
 LOOKS_POWER = 0.6
 USUAL_SHARE = 0.5
 # Of what is usual: ground range detected, single looks, white single looks, and terrain
@@ -45,6 +52,7 @@ class ObservedScene(NamedTuple):
     noisy: FloatImage
     clean: FloatImage
     weight: FloatImage
+    detail: FloatImage
     sensor: SpeckleSimulator
 
 
@@ -58,8 +66,8 @@ class SimulatedPatches:
     batch_size, patch_px : int
         Patches per batch and their side in pixels, at most 256.
     detail_weight : float
-        How much more a pixel counts per neper that its clean value differs from its
-        surroundings: points and thin lines are few and would be given up otherwise.
+        How much more details count, 1 being what the shipped weights were trained with: points
+        and thin lines are few and would be given up otherwise.
     looks_power : float
         Patches weigh by this power of their looks: with many the errors are small, and would
         not count.
@@ -95,43 +103,76 @@ class SimulatedPatches:
         rng = np.random.default_rng([self.seed, 0, step])
         scenes = step + rng.integers(0, POOL_SCENES, self.batch_size)
         drawn = [self._draw(self._scene(int(index)), rng) for index in scenes]
-        noisy, clean, weight, sensor = (np.stack(part) for part in zip(*drawn, strict=True))
-        return Batch(noisy[:, None], clean[:, None], weight[:, None], sensor)
+        *images, sensor = (np.stack(part) for part in zip(*drawn, strict=True))
+        noisy, clean, weight, detail = (image[:, None] for image in images)
+        return Batch(noisy, clean, weight, sensor, detail=detail)
 
     def _observe_scene(self, index: int) -> ObservedScene:
         rng = np.random.default_rng([self.seed, 1, index])
         side = SCENE_PX + 2 * MARGIN_PX
         if self.references and rng.random() < REFERENCE_SHARE:
             chosen = self.references[int(rng.integers(len(self.references)))]
-            scene = reflect_image(chosen, (side, side), rng, STEADY_SHARE)
+            scene = reflect_image(chosen, (side, side), rng, STEADY_SHARE, POINTS)
         else:
-            scene = simulate_reflectivity((side, side), rng, steady_share=STEADY_SHARE)
+            scene = simulate_reflectivity((side, side), rng, None, STEADY_SHARE, POINTS)
         scene, sensor = roughen(scene, rng), self.simulator or draw_simulator(rng)
         noisy, clean = sensor.observe_inside(scene, rng)
         if self.brightness:
             bright = np.float32(np.percentile(noisy, 98))
             # A mean square in linear power would see nothing but the strongest corners.
             noisy, clean = (np.minimum(part / bright, SATURATED) for part in (noisy, clean))
-        weight = weigh_detail(clean, self.detail_weight)
+        weight, detail = weigh_scene(noisy, clean, sensor.looks, self.detail_weight)
         weight *= weigh_looks(sensor.looks, self.looks_power)
-        return ObservedScene(noisy, clean, weight, sensor)
+        return ObservedScene(noisy, clean, weight, detail, sensor)
 
     def _draw(self, scene: ObservedScene, rng: np.random.Generator) -> tuple[FloatImage, ...]:
         """Cut a patch and turn it; y is no longer y when a quarter turn is among it."""
         y, x = rng.integers(0, SCENE_PX - self.patch_px + 1, 2)
         rows, columns = slice(y, y + self.patch_px), slice(x, x + self.patch_px)
         way = int(rng.integers(8))
-        images = [turn_image(image[rows, columns], way) for image in scene[:3]]
+        images = [turn_image(image[rows, columns], way) for image in scene[:4]]
         if rng.random() < HOLE_SHARE:
             images[0] = np.where(draw_hole(self.patch_px, rng), np.float32(np.nan), images[0])
         correlation = scene.sensor.correlation[:: -1 if way % 2 else 1]
         return (*images, tell_sensor(scene.sensor.looks, correlation, rng))
 
 
+def weigh_scene(
+    noisy: FloatImage, clean: FloatImage, looks: float, detail_weight: float = 1.0
+) -> tuple[FloatImage, FloatImage]:
+    """Weigh the pixels of a scene by what they show, and by what they are.
+
+    Parameters
+    ----------
+    noisy, clean : ndarray, shape (y, x), float32
+        Linear power.
+    looks : float
+    detail_weight : float
+        0: all weigh alike.
+
+    Returns
+    -------
+    weight : ndarray, shape (y, x), float32
+        More than 1 where few looks are far brighter than their surroundings. It follows from
+        what the network sees, so it changes nothing of what is right.
+    detail : ndarray, shape (y, x), float32
+        More than 1 where the truth differs from its surroundings, most of all where it is a
+        point; see :func:`sarstack.losses.clean_loss`.
+    """
+    log = np.log(clean)
+    around = uniform_filter(log, 2 * SURROUNDINGS_PX + 1, mode="nearest")
+    few = np.clip((MANY_LOOKS - looks) / (MANY_LOOKS - FEW_LOOKS), 0, 1) * detail_weight
+    excess = np.log(np.maximum(noisy, np.finfo(np.float32).tiny)) - around
+    weight = 1 + few * BRIGHT_WEIGHT * np.clip(excess - BRIGHT_NEPERS, 0, 1)
+    detail = weigh_detail(clean, detail_weight)
+    detail += few * POINT_WEIGHT * np.clip(log - around - BRIGHT_NEPERS, 0, 1)
+    return weight.astype(np.float32), detail
+
+
 def weigh_detail(clean: FloatImage, detail_weight: float) -> FloatImage:
     """Weigh pixels by how much they differ from their surroundings, 1 where they do not."""
     log = np.log(clean)
-    contrast = np.abs(log - uniform_filter(log, 15, mode="nearest"))
+    contrast = np.abs(log - uniform_filter(log, 2 * SURROUNDINGS_PX + 1, mode="nearest"))
     return (1 + detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 
 DARKEST_DB, BRIGHTEST_DB = -32.0, 15.0
 BRIGHTEST_POINT_DB = 40.0
+POINT_SHARES = (0.0, 0.0002, 0.001)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def simulate_reflectivity(
     rng: np.random.Generator,
     kind: str | None = None,
     steady_share: float = 0.5,
+    points: float = 1.0,
 ) -> Reflectivity:
     """Draw a landscape.
 
@@ -58,6 +60,8 @@ def simulate_reflectivity(
         Land cover; drawn at random when not given.
     steady_share : float
         How many of the strong scatterers are steady; the others are speckled.
+    points : float
+        How many times as many strong scatterers as usual there are outside towns.
 
     Returns
     -------
@@ -70,7 +74,8 @@ def simulate_reflectivity(
     if chosen != "calm" or rng.random() < 0.5:
         land_db = _add_lines(land_db, rng, n_lines=int(rng.integers(0, 6)))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
-    share = rng.uniform(0.001, 0.012) if chosen == "town" else rng.choice([0.0, 0.0002, 0.001])
+    in_town = chosen == "town"
+    share = rng.uniform(0.001, 0.012) if in_town else points * rng.choice(POINT_SHARES)
     return _add_points(land_db, rng, float(share), steady_share)
 
 
@@ -79,6 +84,7 @@ def reflect_image(
     shape: tuple[int, int],
     rng: np.random.Generator,
     steady_share: float = 0.5,
+    points: float = 1.0,
 ) -> Reflectivity:
     """Make a landscape of a piece of a clean image, its brightness and contrast changed.
 
@@ -93,11 +99,13 @@ def reflect_image(
         Source of all randomness.
     steady_share : float
         How many of the strong scatterers are steady; the others are speckled.
+    points : float
+        How many times as many strong scatterers as usual there are outside towns.
 
     Returns
     -------
     Reflectivity
-        Between -32 and +15 dB, with at most one pixel in a thousand a point target more.
+        Between -32 and +15 dB, with at most `points` pixels in a thousand a point target more.
     """
     step = int(rng.integers(1, 1 + max(min(image_db.shape) // min(shape), 1)))
     image_db = image_db[::step, ::step]
@@ -108,7 +116,7 @@ def reflect_image(
     level_db = rng.uniform(-24.0, -4.0)
     land_db = level_db + rng.uniform(0.6, 1.5) * (piece - np.median(piece))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
-    share = float(rng.choice([0.0, 0.0002, 0.001]))
+    share = points * float(rng.choice(POINT_SHARES))
     return _add_points(land_db, rng, share, steady_share)
 
 

@@ -14,13 +14,14 @@ from sarstack.changes import draw_gains
 from sarstack.date_sums import sum_dates
 from sarstack.losses import Batch
 from sarstack.patch_simulation import (
+    POINTS,
     STEADY_SHARE,
     draw_simulator,
     roughen,
     tell_sensor,
     turn_image,
-    weigh_detail,
     weigh_looks,
+    weigh_scene,
 )
 from sarstack.reflectivity import Reflectivity, simulate_reflectivity
 from sarstack.simulation import MARGIN_PX, SpeckleSimulator, draw_blob
@@ -46,6 +47,7 @@ class ObservedStack(NamedTuple):
     noisy: FloatCube
     clean: FloatCube
     weight: FloatCube
+    detail: FloatCube
     sensor: SpeckleSimulator
 
 
@@ -75,13 +77,14 @@ class SimulatedStackPatches:
         stacks = step // BATCHES_PER_STACK + rng.integers(0, POOL_STACKS, self.batch_size)
         drawn = [self._draw(self._stack(int(index)), rng) for index in stacks]
         parts = (np.stack(part) for part in zip(*drawn, strict=True))
-        noisy, clean, weight, sensor, others = parts
-        return Batch(noisy[:, None], clean[:, None], weight[:, None], sensor, others)
+        noisy, clean, weight, detail, sensor, others = parts
+        noisy, clean, weight, detail = (part[:, None] for part in (noisy, clean, weight, detail))
+        return Batch(noisy, clean, weight, sensor, others, detail)
 
     def _observe_stack(self, index: int) -> ObservedStack:
         rng = np.random.default_rng([self.seed, 3, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        land = simulate_reflectivity((side, side), rng, steady_share=STEADY_SHARE)
+        land = simulate_reflectivity((side, side), rng, None, STEADY_SHARE, POINTS)
         land = roughen(land, rng)
         sensor = draw_simulator(rng)
         gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
@@ -90,10 +93,20 @@ class SimulatedStackPatches:
             np.stack,
             zip(*(sensor.observe_inside(scene, rng) for scene in scenes), strict=True),
         )
-        weight = np.stack([weigh_detail(date, self.detail_weight) for date in clean])
+        weight, detail = map(
+            np.stack,
+            zip(
+                *(
+                    weigh_scene(*date, sensor.looks, self.detail_weight)
+                    for date in zip(noisy, clean, strict=True)
+                ),
+                strict=True,
+            ),
+        )
         weight *= weigh_looks(sensor.looks)
         unlike = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
-        return ObservedStack(noisy, clean, weight + np.float32(CHANGED_WEIGHT) * unlike, sensor)
+        weight += np.float32(CHANGED_WEIGHT) * unlike
+        return ObservedStack(noisy, clean, weight, detail, sensor)
 
     def _draw(self, stack: ObservedStack, rng: np.random.Generator) -> tuple[FloatCube, ...]:
         """Cut a patch of one date, and add up a random choice of the others."""
@@ -104,7 +117,7 @@ class SimulatedStackPatches:
         if others and rng.random() < MANY_SHARE:
             total += stand_for_more(stack, others, place, rng)
         way = int(rng.integers(8))
-        images = [turn_image(image[(date, *place)], way) for image in stack[:3]]
+        images = [turn_image(image[(date, *place)], way) for image in stack[:4]]
         correlation = stack.sensor.correlation[:: -1 if way % 2 else 1]
         told = tell_sensor(stack.sensor.looks, correlation, rng)
         return (*images, told, np.stack([turn_image(part, way) for part in total]))

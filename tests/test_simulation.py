@@ -15,6 +15,7 @@ from sarstack.patch_simulation import (
     SimulatedPatches,
     draw_hole,
     draw_simulator,
+    weigh_scene,
 )
 from sarstack.reflectivity import (
     BRIGHTEST_DB,
@@ -217,7 +218,7 @@ def test_patches_follow_from_their_number_alone():
     source, again = (SimulatedPatches(3, batch_size=2, patch_px=24) for _ in range(2))
     source.batch(0)
     first, second = source.batch(4), again.batch(4)
-    for name in ("intensity", "target", "weight", "sensor"):
+    for name in ("intensity", "target", "weight", "sensor", "detail"):
         a, b = getattr(first, name), getattr(second, name)
         assert a.shape == ((2, 4) if name == "sensor" else (2, 1, 24, 24))
         assert a.dtype == np.float32
@@ -225,6 +226,27 @@ def test_patches_follow_from_their_number_alone():
     assert first.others is None
     assert not np.array_equal(first.intensity, source.batch(5).intensity)
     assert (first.weight >= 1).all()
+    assert (first.detail >= 1).all()
+
+
+@pytest.mark.parametrize("looks", [1.0, 2.0, 10.0])
+def test_points_count_most_where_they_look_like_speckle(looks):
+    clean = np.full((64, 64), 0.1, np.float32)
+    clean[20, 30], clean[40, 10:50] = 2.0, 0.02
+    rng = np.random.default_rng(8)
+    noisy = (clean * rng.gamma(looks, 1 / looks, clean.shape)).astype(np.float32)
+    noisy[5, 5] = 0.1 * np.exp(2.5)
+    weight, detail = weigh_scene(noisy, clean, looks)
+    other_truth, _ = weigh_scene(noisy, np.where(clean > 1, np.float32(0.1), clean), looks)
+    np.testing.assert_allclose(weight, other_truth, rtol=0.1)  # it follows from what is seen
+    few = {1.0: 1, 2.0: 2 / 3, 10.0: 0}[looks]
+    assert weight[5, 5] == pytest.approx(1 + 4 * few * 0.5, rel=0.1)
+    assert np.median(weight) == 1
+    assert detail[20, 30] == pytest.approx(1 + (np.log(20) - 0.5) + 18 * few, rel=0.05)
+    assert detail[40, 30] == pytest.approx(1 + (np.log(5) - 0.5), rel=0.2)
+    assert detail[10, 10] == 1
+    for image in weigh_scene(noisy, clean, looks, 0.0):
+        np.testing.assert_array_equal(image, 1)
 
 
 def few_scenes(monkeypatch, n_scenes=12):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from safetensors import safe_open
+from scipy.optimize import minimize_scalar
 
 from sarstack.checkpoint import CHECKPOINT
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
@@ -259,6 +260,30 @@ def test_log_loss_is_smallest_at_the_truth_and_for_noisy_labels_near_their_mean(
             prediction = any_prediction._replace(clean=torch.full(target.shape, level))
             losses.append(float(clean_loss(network, prediction, tensors)))
         assert levels[np.argmin(losses)] == pytest.approx(np.log(2), abs=slack)
+
+
+def best_constant(batch: Batch) -> float:
+    """Level in nepers of the constant prediction with the smallest loss."""
+    network, tensors = new_network(), to_tensors(batch, "cpu")
+    any_prediction = network(tensors.intensity, noise=False)
+
+    def loss(level: float) -> float:
+        clean = torch.full(tensors.target.shape, level)
+        return float(clean_loss(network, any_prediction._replace(clean=clean), tensors))
+
+    return minimize_scalar(loss, bounds=(-1, 2), method="bounded").x
+
+
+def test_weights_of_the_truth_make_too_bright_what_may_be_a_detail():
+    """Pixels that look alike, a fifth of them points: the likelihood finds their mean."""
+    points = np.random.default_rng(1).random((1, 1, 60, 60)) < 0.2
+    target = np.where(points, 4, 1).astype(np.float32)
+    ones, weight = np.ones_like(target), np.where(points, 3, 1).astype(np.float32)
+    mean = np.log(target.mean())
+    assert best_constant(Batch(target, target, ones, detail=0 * ones)) == pytest.approx(mean, 1e-3)
+    assert best_constant(Batch(target, target, ones, detail=ones)) < mean - 0.03
+    assert best_constant(Batch(target, target, weight)) > mean + 0.2
+    assert best_constant(Batch(target, target, ones, detail=weight)) == pytest.approx(mean, abs=0.1)
 
 
 def test_variation_loss_is_the_mean_absolute_gradient():

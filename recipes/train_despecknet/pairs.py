@@ -34,7 +34,7 @@ class DatePair:
 
     Attributes
     ----------
-    noisy, target, weight : ndarray, shape (y, x), float32
+    noisy, target, weight, detail : ndarray, shape (y, x), float32
     known : SceneStatistics
         Of the noisy date.
     """
@@ -42,6 +42,7 @@ class DatePair:
     noisy: FloatImage
     target: FloatImage
     weight: FloatImage
+    detail: FloatImage
     known: SceneStatistics
 
 
@@ -77,8 +78,8 @@ def _pair_dates(intensity: FloatImage, network: DeSpeckNet) -> Iterator[DatePair
             seen = to_tensors(Batch(images[used], images[used], np.ones_like(images[used])), "cpu")
             target, weight = mean_of_other_dates(seen, expected[used], len(used), looks)
             detail = weigh_detail(expected[date, 0].exp().numpy(), 1.0)
-            counted = weight[0, 0].numpy() / (len(used) - 1) * detail * weigh_looks(looks)
-            yield DatePair(noisy, target[0, 0].numpy(), counted, statistics[date])
+            counted = weight[0, 0].numpy() / (len(used) - 1) * weigh_looks(looks)
+            yield DatePair(noisy, target[0, 0].numpy(), counted, detail, statistics[date])
 
 
 class PairedPatches:
@@ -104,8 +105,10 @@ class PairedPatches:
         rng = np.random.default_rng([self.simulated.seed, 3, step])
         for patch in range(self.per_batch):
             *images, sensor = self._draw(rng)
-            for field, image in zip(made[:3], images, strict=True):
-                field[patch, 0] = image
+            fields = (made.intensity, made.target, made.weight, made.detail)
+            for field, image in zip(fields, images, strict=True):
+                if field is not None:
+                    field[patch, 0] = image
             if made.sensor is not None:
                 made.sensor[patch] = sensor
         return made
@@ -115,7 +118,7 @@ class PairedPatches:
         y, x = (int(rng.integers(max(n - side, 0) + 1)) for n in pair.noisy.shape)
         way = int(rng.integers(8))
         images = []
-        for image in (pair.noisy, pair.target, pair.weight):
+        for image in (pair.noisy, pair.target, pair.weight, pair.detail):
             cut = image[y : y + side, x : x + side]
             missing = [(0, side - n) for n in cut.shape]
             images.append(turn_image(np.pad(cut, missing, constant_values=np.nan), way))
