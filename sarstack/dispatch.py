@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from sarstack.cluster import Workers
@@ -32,7 +33,7 @@ class _Lane:
     """One worker process, the group it is at, and its tasks in flight."""
 
     place: dict[str, Any]
-    n_threads: int
+    n_threads: int = 0
     group: Iterator[Task] = field(default_factory=lambda: iter(()))
     n_running: int = 0
 
@@ -84,20 +85,20 @@ def run_groups(
     Notes
     -----
     When the caller stops early (Ctrl-C), tasks not yet started are cancelled; running ones
-    end by themselves. Where a task goes is a wish: of a worker that is lost, others take over
-    what it had, and Dask lets idle workers take from busy ones.
+    end by themselves. Where a task goes is a wish: what a lost worker had goes to others, be it
+    half done, and Dask lets idle workers take from busy ones.
     """
-    lanes = {name: _Lane(_wish(name), n) for name, n in workers.processes().items()}
-    looked = time.monotonic()
+    lanes: dict[str, _Lane] = {}
+    looked = -LOOK_AGAIN_S
 
     def look() -> dict[str, _Lane]:
         nonlocal looked
-        if workers.client is not None and time.monotonic() - looked > LOOK_AGAIN_S:
-            now, looked = workers.processes(), time.monotonic()
-            for name, n_threads in now.items():
-                lanes.setdefault(name, _Lane(_wish(name), n_threads))
-            for name in lanes.keys() - now.keys():
-                lanes[name].n_threads = 0
+        if time.monotonic() - looked > LOOK_AGAIN_S:
+            # Where all are gone, the scheduler keeps a task until somebody comes.
+            now, looked = workers.processes() or {"": 1}, time.monotonic()
+            for name in lanes.keys() | now.keys():
+                lane = lanes.setdefault(name, _Lane(_wish(name)))
+                lane.n_threads = now.get(name, 0)
         return lanes
 
     yield from _run(workers, look, iter(groups), queue)
@@ -117,6 +118,8 @@ def _run(
     try:
         while True:
             lanes = list(look().values())
+            if lost := _take_back(running):
+                groups = chain([iter(lost)], groups)
             for lane in lanes:
                 while lane.n_running < queue * lane.n_threads:
                     task = _next_task(lane, lanes, groups)
@@ -127,7 +130,7 @@ def _run(
                     lane.n_running += 1
             if not running:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, LOOK_AGAIN_S, FIRST_COMPLETED)
             for future in done:
                 failure = future.exception()
                 if failure is not None and not isinstance(failure, Exception):
@@ -138,6 +141,16 @@ def _run(
     finally:
         for future in running:
             future.cancel()
+
+
+def _take_back(running: dict[Future[Any], tuple[Task, _Lane]]) -> list[Task]:
+    """Take the tasks of lost workers out of what is running.
+
+    Dask gives them to other workers, but if there was none just then it forgets them: it waits
+    for the one that was wished for (distributed 2026.8).
+    """
+    gone = [f for f, (_, lane) in running.items() if lane.place and not lane.n_threads]
+    return [running.pop(future)[0] for future in gone if future.cancel()]
 
 
 def _next_task(lane: _Lane, lanes: list[_Lane], groups: Iterator[Iterator[Task]]) -> Task | None:
