@@ -336,6 +336,21 @@ def test_the_noise_branch_is_computed_only_if_asked_for(variant):
     assert torch.equal(short.clean, whole.clean)
 
 
+@pytest.mark.parametrize("variant", LOG_VARIANTS)
+def test_what_is_too_bright_for_speckle_stays_as_it_is(variant):
+    """One corner may hold half of the power of a town: a decibel off it is one off the town."""
+    network, image = small_network(variant), speckle((1, 1, 48, 48))
+    levels_db = (20, 24, 38, 50)
+    places = [(0, 0, 12 * i + 6, 24) for i in range(len(levels_db))]
+    for place, level_db in zip(places, levels_db, strict=True):
+        image[place] = 10 ** (level_db / 10)
+    with torch.inference_mode():
+        taken = (image.log() - network(image).clean).abs()
+    assert max(float(taken[place]) for place in places[2:]) < 1e-5
+    assert min(float(taken[place]) for place in places[:2]) > 0.01
+    assert float(taken.median()) > 0.01
+
+
 @pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
 def test_a_brighter_scene_is_the_same_input(variant, gain):

@@ -27,6 +27,8 @@ from sarstack.tiles import ALIGNMENT_PX
 LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
+STEADY_NAT, SURELY_STEADY_NAT = 6.0, 8.0
+"""So far above the local mean no speckle comes: a strong scatterer alone, seen as it is."""
 LITTLE_SPREAD = 0.1  # A plain root would blow up what float32 rounds off large squares.
 
 
@@ -35,7 +37,8 @@ class LogDeSpeckNet(DeSpeckNet):
 
     ``ln xhat = ln y - g(u)``, ``u = ln y - m``, m the mean of ln y over some 44x44 pixels;
     ``ln yhat = ln xhat + h(u)``. Multiplying the scene by a constant adds to ln y and m
-    alone, so the result is multiplied by it.
+    alone, so the result is multiplied by it. From u = 6 to 8 (26 to 35 dB) g fades out: single
+    pixels can hold most of the power of a town, and of those a network has seen too few.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ class LogDeSpeckNet(DeSpeckNet):
             y, x = (w.start % ALIGNMENT_PX for w in wanted)
             return cast("Tensor", found[..., y : y + height, x : x + width])
 
-        clean = observed - predict(self.clean)
+        clean = observed - _keep_steady(predict(self.clean), u[(..., *wanted)])
         if not noise:
             return Prediction(observed, clean, None, None)
         speckle = predict(self.noise)
@@ -192,6 +195,13 @@ class StackDeSpeckNet(LogDeSpeckNet):
         seen = torch.cat([level, log_average - mean, spread, weigh_count(count)], dim=1)
         there = (count > 0) & torch.isfinite(mean)
         return torch.where(there, seen.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
+
+
+def _keep_steady(taken: Tensor, u: Tensor) -> Tensor:
+    """Take nothing from pixels so bright that they are no speckle."""
+    if u.amax() <= STEADY_NAT:
+        return taken
+    return taken * ((SURELY_STEADY_NAT - u) / (SURELY_STEADY_NAT - STEADY_NAT)).clamp(0, 1)
 
 
 def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
