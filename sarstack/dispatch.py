@@ -149,8 +149,13 @@ def _take_back(running: dict[Future[Any], tuple[Task, _Lane]]) -> list[Task]:
     Dask gives them to other workers, but if there was none just then it forgets them: it waits
     for the one that was wished for (distributed 2026.8).
     """
-    gone = [f for f, (_, lane) in running.items() if lane.place and not lane.n_threads]
-    return [running.pop(future)[0] for future in gone if future.cancel()]
+    taken = []
+    for future, (task, lane) in [*running.items()]:
+        if lane.place and not lane.n_threads and future.cancel():
+            del running[future]
+            lane.n_running -= 1
+            taken.append(task)
+    return taken
 
 
 def _next_task(lane: _Lane, lanes: list[_Lane], groups: Iterator[Iterator[Task]]) -> Task | None:
