@@ -99,8 +99,8 @@ def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
 
 
 def cut(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]]:
-    """Cut tiles into parts of neighbours, equal to a tile; none of them is empty."""
-    n_parts = min(n_parts, len(tiles))
+    """Cut tiles into parts of neighbours, one at least, equal to a tile; none of them is empty."""
+    n_parts = min(max(n_parts, 1), len(tiles))
     for part in range(n_parts):
         yield tiles[part * len(tiles) // n_parts : (part + 1) * len(tiles) // n_parts]
 
