@@ -18,7 +18,7 @@ from sarstack.reflectivity import Reflectivity
 from sarstack.simulation import SpeckleSimulator
 from sarstack.speckle import SceneStatistics
 
-LOOKS = (1.0, 1.25, 1.6, 2.1, 3.0, 4.4, 6.5, 10.0, 14.0, 20.0)
+LOOKS = (1.0, 1.25, 1.6, 2.1, 2.5, 3.0, 3.6, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)
 SIDE_PX = 448
 SEED = 77
