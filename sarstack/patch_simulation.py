@@ -159,21 +159,28 @@ def weigh_scene(
         More than 1 where the truth differs from its surroundings, most of all where it is a
         point; see :func:`sarstack.losses.clean_loss`.
     """
-    log = np.log(clean)
-    around = uniform_filter(log, 2 * SURROUNDINGS_PX + 1, mode="nearest")
+    log, around = _log_and_around(clean)
     few = np.clip((MANY_LOOKS - looks) / (MANY_LOOKS - FEW_LOOKS), 0, 1) * detail_weight
     excess = np.log(np.maximum(noisy, np.finfo(np.float32).tiny)) - around
     weight = 1 + few * BRIGHT_WEIGHT * np.clip(excess - BRIGHT_NEPERS, 0, 1)
-    detail = weigh_detail(clean, detail_weight)
+    detail = _weigh_contrast(log - around, detail_weight)
     detail += few * POINT_WEIGHT * np.clip(log - around - BRIGHT_NEPERS, 0, 1)
     return weight.astype(np.float32), detail
 
 
 def weigh_detail(clean: FloatImage, detail_weight: float) -> FloatImage:
     """Weigh pixels by how much they differ from their surroundings, 1 where they do not."""
+    log, around = _log_and_around(clean)
+    return _weigh_contrast(log - around, detail_weight)
+
+
+def _log_and_around(clean: FloatImage) -> tuple[FloatImage, FloatImage]:
     log = np.log(clean)
-    contrast = np.abs(log - uniform_filter(log, 2 * SURROUNDINGS_PX + 1, mode="nearest"))
-    return (1 + detail_weight * np.clip(contrast - 0.5, 0, 6)).astype(np.float32)
+    return log, uniform_filter(log, 2 * SURROUNDINGS_PX + 1, mode="nearest")
+
+
+def _weigh_contrast(contrast: FloatImage, detail_weight: float) -> FloatImage:
+    return (1 + detail_weight * np.clip(np.abs(contrast) - 0.5, 0, 6)).astype(np.float32)
 
 
 def weigh_looks(looks: float, power: float = LOOKS_POWER) -> np.float32:

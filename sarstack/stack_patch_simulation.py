@@ -4,6 +4,7 @@ Much changes in these stacks, more than on land: what a network must learn is to
 other dates wherever this one disagrees by more than its speckle can.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -76,8 +77,7 @@ class SimulatedStackPatches:
         rng = np.random.default_rng([self.seed, 2, step])
         stacks = step // BATCHES_PER_STACK + rng.integers(0, POOL_STACKS, self.batch_size)
         drawn = [self._draw(self._stack(int(index)), rng) for index in stacks]
-        parts = (np.stack(part) for part in zip(*drawn, strict=True))
-        noisy, clean, weight, detail, sensor, others = parts
+        noisy, clean, weight, detail, sensor, others = _stack_parts(drawn)
         noisy, clean, weight, detail = (part[:, None] for part in (noisy, clean, weight, detail))
         return Batch(noisy, clean, weight, sensor, others, detail)
 
@@ -89,19 +89,10 @@ class SimulatedStackPatches:
         sensor = draw_simulator(rng)
         gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
         scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
-        noisy, clean = map(
-            np.stack,
-            zip(*(sensor.observe_inside(scene, rng) for scene in scenes), strict=True),
-        )
-        weight, detail = map(
-            np.stack,
-            zip(
-                *(
-                    weigh_scene(*date, sensor.looks, self.detail_weight)
-                    for date in zip(noisy, clean, strict=True)
-                ),
-                strict=True,
-            ),
+        noisy, clean = _stack_parts(sensor.observe_inside(scene, rng) for scene in scenes)
+        weight, detail = _stack_parts(
+            weigh_scene(*date, sensor.looks, self.detail_weight)
+            for date in zip(noisy, clean, strict=True)
         )
         weight *= weigh_looks(sensor.looks)
         unlike = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
@@ -121,6 +112,11 @@ class SimulatedStackPatches:
         correlation = stack.sensor.correlation[:: -1 if way % 2 else 1]
         told = tell_sensor(stack.sensor.looks, correlation, rng)
         return (*images, told, np.stack([turn_image(part, way) for part in total]))
+
+
+def _stack_parts(tuples: Iterable[tuple[FloatCube, ...]]) -> list[FloatCube]:
+    """Stack what tuples hold in the same place."""
+    return [np.stack(part) for part in zip(*tuples, strict=True)]
 
 
 def draw_count(rng: np.random.Generator) -> int:
