@@ -7,7 +7,7 @@ from sarstack.calibration import calibrate_card, flat_bias, simulate_flat
 from sarstack.inference import load_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, save_model
 
-# None of these is in the table, nor is the seed.
+# But for both ends none of these is in the table, nor is the seed.
 CHECKED_LOOKS = (1.0, 1.2, 1.8, 2.3, 2.75, 3.3, 4.5, 8.0, 12.0, 20.0)
 CHECKED_CORRELATION = (0.0, 0.1, 0.35, 0.65, 0.75, 0.85)
 CHECKED_SEED = 5
