@@ -178,7 +178,7 @@ class DespeckAccessor:
 
         from sarstack.cube import as_cube
         from sarstack.sampling import sample_dates
-        from sarstack.speckle import combine_samples, spread_dates
+        from sarstack.speckle.statistics import combine_samples, spread_dates
 
         cube, _ = as_cube(self._obj)
         dates = spread_dates(cube.sizes["time"])

@@ -14,9 +14,9 @@ from sarstack.date_sums import sum_dates
 from sarstack.inference import despeckle_image
 from sarstack.networks.card import Calibration, ModelCard
 from sarstack.networks.network import DeSpeckNet
-from sarstack.reflectivity import Reflectivity
-from sarstack.simulation import SpeckleSimulator
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.landscapes import Reflectivity
+from sarstack.speckle.sensor import SpeckleSimulator
+from sarstack.speckle.statistics import SceneStatistics
 
 LOOKS = (1.0, 1.25, 1.6, 2.1, 2.5, 3.0, 3.6, 4.4, 6.5, 10.0, 14.0, 20.0)
 CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6, 0.7, 0.8, 0.85)

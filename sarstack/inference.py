@@ -14,7 +14,7 @@ from sarstack.date_sums import weigh_count
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import ModelCard, load_model, model_sha256
 from sarstack.pages import keep_pages
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:
     from torch import Tensor

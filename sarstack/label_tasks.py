@@ -22,7 +22,7 @@ from sarstack.labels import (
     statistics,
 )
 from sarstack.readers.raster import Raster
-from sarstack.speckle import SpeckleSample, join_windows, sample_window
+from sarstack.speckle.statistics import SpeckleSample, join_windows, sample_window
 from sarstack.tasks import worker_settings
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 

@@ -15,9 +15,9 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.masking import box_mean
 from sarstack.sampling import sample_dates
-from sarstack.speckle import combine_samples, spread_dates, stable_threshold
+from sarstack.speckle.moving_window import box_mean
+from sarstack.speckle.statistics import combine_samples, spread_dates, stable_threshold
 from sarstack.tiles import strips
 
 STATISTICS = ("mean", "std", "count", "cv")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from sarstack.errors import UsageError
-from sarstack.gamma import moment_looks
-from sarstack.masking import box_mean
+from sarstack.speckle.laws import moment_looks
+from sarstack.speckle.moving_window import box_mean
 
 Image = NDArray[np.floating]
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.finetuning import FinetuneSettings, copies_noise
-from sarstack.gamma import stable_threshold
 from sarstack.losses import Batch, Mean, TensorBatch, to_tensors
 from sarstack.metrics import log_deviation
 from sarstack.networks.network import DeSpeckNet
 from sarstack.ranks import ALONE, Ranks
 from sarstack.ratio_probe import RatioProbe, RatioScore, despeckle_batches
+from sarstack.speckle.laws import stable_threshold
 
 if TYPE_CHECKING:
     from torch import Tensor

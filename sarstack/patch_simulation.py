@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from sarstack.losses import SURROUNDINGS_PX, Batch
-from sarstack.reflectivity import Reflectivity, reflect_image, simulate_reflectivity
-from sarstack.simulation import MARGIN_PX, SpeckleSimulator
+from sarstack.speckle.landscapes import Reflectivity, reflect_image, simulate_reflectivity
+from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator
 
 FloatImage = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from sarstack.errors import StackError, UsageError
 from sarstack.labels import mean_without, multilook
 from sarstack.metrics import mean_of_others
 from sarstack.readers.stack import Stack
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
 from sarstack.training import Batch
 

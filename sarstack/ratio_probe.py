@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import UsageError
-from sarstack.gamma import pair_correlation
 from sarstack.losses import Batch, to_tensors
 from sarstack.networks.network import DeSpeckNet
 from sarstack.ranks import ALONE, Ranks
+from sarstack.speckle.laws import pair_correlation
 
 WINDOW_PX = 15
 

@@ -9,7 +9,7 @@ from dask._task_spec import convert_legacy_graph
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from sarstack.speckle import sample_speckle
+from sarstack.speckle.statistics import sample_speckle
 from sarstack.tiles import Shape, sample_windows
 
 
@@ -26,7 +26,7 @@ def sample_dates(array: da.Array, dates: Sequence[int] | None = None) -> list[De
     Returns
     -------
     list of Delayed
-        One :class:`sarstack.speckle.SpeckleSample` per date.
+        One :class:`sarstack.speckle.statistics.SpeckleSample` per date.
 
     Notes
     -----

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.changes import draw_gains
 from sarstack.date_sums import sum_dates
 from sarstack.losses import Batch
 from sarstack.patch_simulation import (
@@ -24,8 +23,9 @@ from sarstack.patch_simulation import (
     weigh_looks,
     weigh_scene,
 )
-from sarstack.reflectivity import Reflectivity, simulate_reflectivity
-from sarstack.simulation import MARGIN_PX, SpeckleSimulator, draw_blob
+from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
+from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator, draw_blob
+from sarstack.speckle.stacks import draw_gains
 
 FloatCube = NDArray[np.float32]
 
@@ -144,7 +144,7 @@ def stand_for_more(
 def draw_history(n_dates: int, side_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw what happens to a landscape, as change of brightness in dB, shape (time, y, x).
 
-    Events as in :func:`sarstack.changes.draw_gains`; patches of 1 to 10 dB on single
+    Events as in :func:`sarstack.speckle.stacks.draw_gains`; patches of 1 to 10 dB on single
     dates; seasons of fields; the drift of whole dates; points that come and go.
     """
     shape = (side_px, side_px)

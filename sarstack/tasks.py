@@ -27,7 +27,12 @@ from sarstack.pages import keep_pages
 from sarstack.pieces import Pieces, read_pieces, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
-from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples, sample_speckle
+from sarstack.speckle.statistics import (
+    SceneStatistics,
+    SpeckleSample,
+    combine_samples,
+    sample_speckle,
+)
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.virtual_raster import write_db_view
 

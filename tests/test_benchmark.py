@@ -14,11 +14,11 @@ from sarstack.benchmark import leave_one_out, quality, single_scenes, tables
 from sarstack.benchmark.scenes import LINE_WIDTHS_PX, make_scenes
 from sarstack.benchmark.scores import score_case
 from sarstack.benchmark.suites import SUITES, make_cases
-from sarstack.changes import draw_gains, simulate_changes
 from sarstack.cli import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
-from sarstack.simulation import SpeckleSimulator
+from sarstack.speckle.sensor import SpeckleSimulator
+from sarstack.speckle.stacks import draw_gains, simulate_changes
 
 SIZE_PX = 96
 STACKS = Path(__file__).parents[2] / "shared" / "data" / "stacks"

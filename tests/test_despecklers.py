@@ -9,7 +9,7 @@ from scipy.stats import gamma
 from sarstack.despecklers import describe_despecklers, despeckler_names, make_despeckler
 from sarstack.despecklers.lee_sigma import point_targets, prior_gain, sigma_range
 from sarstack.errors import UsageError
-from sarstack.speckle import SceneStatistics, pair_correlation
+from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
 RANDOM = np.random.default_rng(21)
 WHITE = SceneStatistics(4.0, (0.0, 0.0), bright=np.inf)

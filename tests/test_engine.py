@@ -13,7 +13,7 @@ from small_networks import ARCHITECTURES, save_small_network
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import despeckle_array, despeckle_window
 from sarstack.errors import SarstackError
-from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window, tile_grid
 
 CLASSICAL = ["boxcar", "lee", "lee-sigma", "quegan-yu"]

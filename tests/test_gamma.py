@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sarstack import gamma
 from sarstack.errors import UsageError
+from sarstack.speckle import laws as gamma
 
 RANDOM = np.random.default_rng(11)
 

@@ -19,8 +19,8 @@ from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.inference import despeckle_image, load_network, run_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
 from sarstack.networks.despecknet import VARIANTS
-from sarstack.simulation import simulate_stack
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.sensor import simulate_stack
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window
 
 KNOWN = SceneStatistics(4.0, (0.3, 0.3), 2.0)
@@ -472,8 +472,8 @@ def test_methods_of_one_date_do_not_look_at_others(tmp_path):
 @pytest.mark.parametrize("correlation", [0.0, 0.65])
 @pytest.mark.parametrize("looks", [1.0, 4.5, 20.0])
 def test_shipped_network_removes_speckle_and_keeps_the_mean(name, looks, correlation):
-    from sarstack.reflectivity import Reflectivity
-    from sarstack.simulation import SpeckleSimulator
+    from sarstack.speckle.landscapes import Reflectivity
+    from sarstack.speckle.sensor import SpeckleSimulator
 
     side = 384
     flat = Reflectivity(np.ones((side, side), np.float32), np.zeros((side, side), np.complex64))

@@ -23,7 +23,7 @@ from sarstack.labels import (
     multilook,
     statistics,
 )
-from sarstack.speckle import measure_scene
+from sarstack.speckle.statistics import measure_scene
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.metrics import border_gradient_ratio
 from sarstack.networks.card import KNOWN_VARIANTS
-from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid
 
 SEEDS = st.integers(0, 2**31)

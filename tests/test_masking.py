@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import generic_filter
 
-from sarstack.masking import box_count, box_mean, box_sum
+from sarstack.speckle.moving_window import box_count, box_mean, box_sum
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -6,7 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from sarstack import metrics
 from sarstack.errors import UsageError
-from sarstack.gamma import log_speckle_variance
+from sarstack.speckle.laws import log_speckle_variance
 
 RANDOM = np.random.default_rng(5)
 TRUTH = np.exp(RANDOM.normal(-2, 1, (200, 240)))

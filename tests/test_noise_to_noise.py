@@ -18,8 +18,8 @@ from sarstack.networks.despecknet import build_network
 from sarstack.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise, mean_of_other_dates
 from sarstack.patches import StackPatches, split_cells
 from sarstack.ratio_probe import RatioProbe
-from sarstack.simulation import SpeckleSimulator, simulate_stack
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.finetune import index_cube
 
 LOOKS, CORRELATION = 4.5, (0.6, 0.6)

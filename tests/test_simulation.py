@@ -17,7 +17,7 @@ from sarstack.patch_simulation import (
     draw_simulator,
     weigh_scene,
 )
-from sarstack.reflectivity import (
+from sarstack.speckle.landscapes import (
     BRIGHTEST_DB,
     DARKEST_DB,
     LANDS,
@@ -25,14 +25,14 @@ from sarstack.reflectivity import (
     reflect_image,
     simulate_reflectivity,
 )
-from sarstack.simulation import (
+from sarstack.speckle.sensor import (
     SpeckleSimulator,
     gaussian_transfer_function,
     look_weights,
     simulate_stack,
     transfer_function,
 )
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.stack_patch_simulation import SimulatedStackPatches
 
 

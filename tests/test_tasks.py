@@ -19,7 +19,7 @@ from sarstack.dispatch import Task, run_tasks
 from sarstack.pieces import Pieces
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape
 
 Interval = tuple[float, float]

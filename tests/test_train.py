@@ -14,7 +14,7 @@ from sarstack.labels import multilook
 from sarstack.networks.card import load_model, read_card
 from sarstack.patches import Labels, StackPatches, split_cells
 from sarstack.readers import index_stack
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.finetune import finetune_on_stack
 from sarstack.workflows.train import train_on_stack

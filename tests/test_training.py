@@ -20,7 +20,7 @@ from sarstack.losses import add_means, clean_loss, noisy_loss, to_tensors, varia
 from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.patch_simulation import SimulatedPatches
 from sarstack.ratio_probe import RatioProbe, find_homogeneous
-from sarstack.simulation import SpeckleSimulator
+from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.training import CURVE, Batch, TrainingSettings, draw_ahead, train
 
 

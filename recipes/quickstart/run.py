@@ -9,7 +9,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from sarstack.config import DespeckleConfig, LabelsConfig
-from sarstack.simulation import simulate_stack
+from sarstack.speckle.sensor import simulate_stack
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import despeckle
 

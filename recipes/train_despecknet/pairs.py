@@ -19,7 +19,7 @@ from sarstack.patch_simulation import (
     weigh_detail,
     weigh_looks,
 )
-from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
 
 FloatImage = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
 from sarstack.metrics import bias_db, log_spread, mean_of_dates, mean_of_others
 from sarstack.readers import open_stack
-from sarstack.speckle import measure_scene
+from sarstack.speckle.statistics import measure_scene
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -12,7 +12,7 @@ from sarstack.cluster import LOCAL, open_workers
 from sarstack.config import DespeckleConfig
 from sarstack.dispatch import Task, run_tasks
 from sarstack.pieces import Pieces
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.plan import plan_despeckle
 
 N_TASKS = 1000

@@ -19,7 +19,7 @@ from sarstack.benchmark.single_scenes import read_scene
 from sarstack.benchmark.suites import find_suite, make_cases
 from sarstack.despecklers import Despeckler
 from sarstack.errors import StackReadError, UsageError
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 
 COMPLEX_FOLDER = "complex"
 LOOKS_FILE = "looks.json"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import UsageError
-from sarstack.reflectivity import LANDS, Reflectivity, simulate_reflectivity
+from sarstack.speckle.landscapes import LANDS, Reflectivity, simulate_reflectivity
 
 Mask = NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarstack import metrics
 from sarstack.benchmark.suites import Case
-from sarstack.gamma import log_speckle_variance
+from sarstack.speckle.laws import log_speckle_variance
 
 Cube = NDArray[np.float32]
 Despeckle = Callable[[Cube], Cube]

@@ -18,7 +18,7 @@ from sarstack.benchmark.scores import SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
 from sarstack.report import middle_window
-from sarstack.speckle import measure_scene
+from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape
 
 # More tells no more, and every method has to hold it in memory.

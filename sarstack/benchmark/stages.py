@@ -27,7 +27,7 @@ from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
 from sarstack.inference import choose_device, choose_precision
 from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
-from sarstack.speckle import measure_scene
+from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape, Window
 
 SMALL_PX = 256

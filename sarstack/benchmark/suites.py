@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.benchmark.scenes import SEED, Scene, make_scenes
-from sarstack.changes import simulate_changes
 from sarstack.errors import UsageError
-from sarstack.reflectivity import LANDS, Reflectivity
-from sarstack.simulation import SpeckleSimulator
+from sarstack.speckle.landscapes import LANDS, Reflectivity
+from sarstack.speckle.sensor import SpeckleSimulator
+from sarstack.speckle.stacks import simulate_changes
 
 FloatCube = NDArray[np.float32]
 

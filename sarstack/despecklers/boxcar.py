@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sarstack.checks import check_odd_window
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.masking import box_mean
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.moving_window import box_mean
+from sarstack.speckle.statistics import SceneStatistics
 
 
 @register

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.speckle import SceneStatistics, measure_scene
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window
 
 

@@ -24,7 +24,7 @@ from sarstack.inference import (
     load_network,
 )
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
 
 if TYPE_CHECKING:

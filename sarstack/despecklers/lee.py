@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sarstack.checks import check_odd_window
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.masking import box_count, box_sum
-from sarstack.speckle import SceneStatistics, pair_correlation
+from sarstack.speckle.moving_window import box_count, box_sum
+from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
 
 @register

@@ -12,8 +12,8 @@ from sarstack.checks import check_between, check_odd_window
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.lee import local_mmse
-from sarstack.masking import STRIP_PX, box_count
-from sarstack.speckle import SceneStatistics, pair_correlation
+from sarstack.speckle.moving_window import STRIP_PX, box_count
+from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 from sarstack.tiles import strips
 
 PRIOR_PX = 3
@@ -138,8 +138,8 @@ def prior_gain(
     Found by filtering one seeded field of flat simulated speckle; rounded, so that it is the
     same number on every machine.
     """
-    from sarstack.reflectivity import Reflectivity
-    from sarstack.simulation import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
+    from sarstack.speckle.landscapes import Reflectivity
+    from sarstack.speckle.sensor import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
 
     if looks >= _UNBIASED_LOOKS:
         return 1.0

@@ -11,7 +11,7 @@ import numpy as np
 from sarstack.errors import StackReadError
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.speckle import (
+from sarstack.speckle.statistics import (
     NOMINAL_LOOKS,
     SceneStatistics,
     combine_samples,

@@ -27,7 +27,7 @@ from sarstack.ranks import ALONE, Ranks
 from sarstack.readers.index import absolute_path
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, show_progress
-from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.room import make_folder
 

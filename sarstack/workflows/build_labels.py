@@ -18,7 +18,7 @@ from sarstack.labels import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, now_utc, show_progress
-from sarstack.speckle import SpeckleSample, combine_samples, join_windows, spread_dates
+from sarstack.speckle.statistics import SpeckleSample, combine_samples, join_windows, spread_dates
 from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.plan import select_stack

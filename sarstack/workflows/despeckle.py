@@ -15,7 +15,7 @@ from sarstack.dispatch import Task, run_groups, run_tasks
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
-from sarstack.speckle import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
 from sarstack.workflows.fingerprint import fingerprint, settings_of
 from sarstack.workflows.plan import SCRATCH, Image, Plan, default_output, plan_despeckle

@@ -137,7 +137,7 @@ class Plan:
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
-        from sarstack.speckle import SceneStatistics
+        from sarstack.speckle.statistics import SceneStatistics
 
         rng = np.random.default_rng(0)
         cell = rng.gamma(4.4, 1 / 4.4, (self.cell_px, self.cell_px)).astype(np.float32)

@@ -9,7 +9,7 @@ from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.pieces import Pieces
 from sarstack.runlog import now_utc
-from sarstack.speckle import SceneStatistics
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tasks import ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 from sarstack.workflows.plan import Image, Plan

@@ -20,7 +20,7 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from sarstack.errors import UsageError
-from sarstack.reflectivity import Reflectivity, simulate_reflectivity
+from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
 
 Number = TypeVar("Number", np.float32, np.complex64)
 
@@ -277,7 +277,7 @@ def simulate_stack(
     simulator : SpeckleSimulator, optional
         The sensor; by default like Sentinel-1 GRD (4.5 looks, lag-1 correlation 0.65).
     kind : str, optional
-        Land cover, see :func:`sarstack.reflectivity.simulate_reflectivity`.
+        Land cover, see :func:`sarstack.speckle.landscapes.simulate_reflectivity`.
     n_changes : int
         Patches on each date that are 3 to 10 dB brighter or darker on this date alone.
     drift_db : float

@@ -1,6 +1,6 @@
 """Statistics of speckle: looks, correlation, and what a scene tells of both.
 
-The laws behind it are in :mod:`sarstack.gamma` and can be imported from here as well.
+The laws behind it are in :mod:`sarstack.speckle.laws` and can be imported from here as well.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import polygamma
 
 from sarstack.checks import check_looks
-from sarstack.gamma import (
+from sarstack.speckle.laws import (
     correlated_area,
     likelihood_looks,
     log_moment_looks,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.reflectivity import Reflectivity, simulate_reflectivity
-from sarstack.simulation import SpeckleSimulator
+from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
+from sarstack.speckle.sensor import SpeckleSimulator
 
 FloatCube = NDArray[np.float32]
 Gain = NDArray[np.float64]
@@ -53,7 +53,7 @@ def simulate_changes(
     size_px : int
         Side of the scene.
     kind : str
-        Land cover, see :func:`sarstack.reflectivity.simulate_reflectivity`.
+        Land cover, see :func:`sarstack.speckle.landscapes.simulate_reflectivity`.
     simulator : SpeckleSimulator
     rng : numpy.random.Generator
         Source of all randomness.

@@ -1,0 +1,1 @@
+"""Speckle: its laws, its measurement, and simulated scenes and sensors that show it."""
