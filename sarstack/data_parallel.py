@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from sarstack.cluster import n_cores
 from sarstack.errors import ClusterError, SarstackError
-from sarstack.inference import choose_device
+from sarstack.networks.inference import choose_device
 from sarstack.ranks import Ranks
 from sarstack.tasks import worker_settings
 

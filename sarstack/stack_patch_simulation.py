@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.date_sums import sum_dates
 from sarstack.losses import Batch
+from sarstack.networks.date_sums import sum_dates
 from sarstack.patch_simulation import (
     POINTS,
     STEADY_SHARE,

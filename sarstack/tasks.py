@@ -23,7 +23,7 @@ from sarstack.cog import finish_cog
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
-from sarstack.pages import keep_pages
+from sarstack.networks.memory_pages import keep_pages
 from sarstack.pieces import Pieces, read_pieces, write_piece
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster

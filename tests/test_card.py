@@ -11,7 +11,6 @@ from small_networks import ARCHITECTURES, save_small_network, small_network
 
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ModelCardError
-from sarstack.inference import load_network
 from sarstack.networks.card import (
     CARD_KEY,
     Calibration,
@@ -24,6 +23,7 @@ from sarstack.networks.card import (
     shipped_model,
 )
 from sarstack.networks.despecknet import VARIANTS, build_network
+from sarstack.networks.inference import load_network
 
 
 @pytest.fixture(params=sorted(VARIANTS))

@@ -16,9 +16,9 @@ import sarstack.despecklers.despecknet as methods
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
-from sarstack.inference import despeckle_image, load_network, run_network
 from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
 from sarstack.networks.despecknet import VARIANTS
+from sarstack.networks.inference import despeckle_image, load_network, run_network
 from sarstack.speckle.sensor import simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window
@@ -358,12 +358,13 @@ def test_workers_are_told_the_precision_of_where_the_work_is_planned(log_model, 
     despeckler = make_despeckler(str(log_model))
     for planned, own in (("bfloat16", "float32"), ("float32", "bfloat16")):
         monkeypatch.setattr(
-            "sarstack.inference._computes_in_bfloat16", lambda _, p=planned: p == "bfloat16"
+            "sarstack.networks.inference._computes_in_bfloat16",
+            lambda _, p=planned: p == "bfloat16",
         )
         assert despeckler.settings()["precision"] == planned
         shipped = pickle.dumps(despeckler)
         monkeypatch.setattr(
-            "sarstack.inference._computes_in_bfloat16", lambda _, p=own: p == "bfloat16"
+            "sarstack.networks.inference._computes_in_bfloat16", lambda _, p=own: p == "bfloat16"
         )
         assert pickle.loads(shipped).settings()["precision"] == planned
 

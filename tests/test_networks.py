@@ -21,9 +21,9 @@ from sarstack.networks.despecknet import (
     build_network,
     centre_log,
 )
-from sarstack.networks.folded import FoldedBranch
+from sarstack.networks.despecknet_paper import Branch
+from sarstack.networks.fused import FoldedBranch
 from sarstack.networks.network import DeSpeckNet
-from sarstack.networks.published import Branch
 from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, describe_sensor
 from sarstack.tiles import ALIGNMENT_PX
 
@@ -241,7 +241,7 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
 @pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2), (0, 4, 1, 3)])
 def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
     if not fuses:  # as where oneDNN does not do it
-        monkeypatch.setattr("sarstack.networks.folded._fuses", lambda *_: False)
+        monkeypatch.setattr("sarstack.networks.fused._fuses", lambda *_: False)
     shape = TwoScaleShape(8, 12, *blocks)
     torch.manual_seed(1)
     branch, sensor = TwoScaleBranch(3, shape), sensor_of(2.0)

@@ -11,10 +11,10 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sarstack.finetuning import FinetuneSettings, finetune
-from sarstack.inference import run_network
 from sarstack.losses import Batch, TensorBatch
 from sarstack.metrics import log_spread, mean_of_others, rmse_db
 from sarstack.networks.despecknet import build_network
+from sarstack.networks.inference import run_network
 from sarstack.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise, mean_of_other_dates
 from sarstack.patches import StackPatches, split_cells
 from sarstack.ratio_probe import RatioProbe

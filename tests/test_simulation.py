@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import polygamma, psi
 
-from sarstack.date_sums import sum_dates
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
+from sarstack.networks.date_sums import sum_dates
 from sarstack.patch_simulation import (
     LOOKS_SPREAD,
     REFERENCE_SHARE,

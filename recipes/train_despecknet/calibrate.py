@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from sarstack.calibration import calibrate_card, flat_bias, simulate_flat
-from sarstack.inference import load_network
+from sarstack.networks.bias import calibrate_card, flat_bias, simulate_flat
 from sarstack.networks.card import Calibration, load_model, model_sha256, save_model
+from sarstack.networks.inference import load_network
 
 # But for both ends none of these is in the table, nor is the seed.
 CHECKED_LOOKS = (1.0, 1.2, 1.8, 2.3, 2.75, 3.3, 4.5, 8.0, 12.0, 20.0)

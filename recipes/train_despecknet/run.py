@@ -12,10 +12,10 @@ from references import FloatImage, load_references
 
 from sarstack.benchmark.quality import bench_suite
 from sarstack.benchmark.suites import SUITES
-from sarstack.calibration import calibrate_card
 from sarstack.checkpoint import copy_weights
 from sarstack.despecklers import make_despeckler
 from sarstack.learning_curve import plot_curve
+from sarstack.networks.bias import calibrate_card
 from sarstack.networks.card import load_model, make_card, read_card, save_model
 from sarstack.networks.despecknet import build_network
 from sarstack.patch_simulation import LOOKS_POWER, SimulatedPatches

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
 from sarstack.cog import DEFLATE_LEVEL
-from sarstack.inference import choose_device, choose_precision
+from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.pyramid import BLOCKS_PX
 from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid

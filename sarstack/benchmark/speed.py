@@ -25,8 +25,8 @@ from sarstack.benchmark.timing import PX, Beside, Row, Stage, in_threads, measur
 from sarstack.cluster import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
-from sarstack.inference import choose_device, choose_precision
-from sarstack.pages import keep_pages
+from sarstack.networks.inference import choose_device, choose_precision
+from sarstack.networks.memory_pages import keep_pages
 from sarstack.runlog import now_utc
 from sarstack.workflows.room import check_space, make_folder
 

@@ -25,8 +25,8 @@ from sarstack.config import FinetuneConfig
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
-from sarstack.inference import choose_device, choose_precision
 from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
+from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape, Window
 

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_choice
-from sarstack.date_sums import N_SUMS, add_terms
 from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError
-from sarstack.inference import (
+from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
+from sarstack.networks.date_sums import N_SUMS, add_terms
+from sarstack.networks.inference import (
     PRECISIONS,
     choose_device,
     choose_precision,
     despeckle_image,
     load_network,
 )
-from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
 

@@ -2,7 +2,7 @@
 
 All variants have the two branches; they differ in what the branches see and are.
 
-* ``despecknet-paper``, in :mod:`sarstack.networks.published`: linear intensity in, linear
+* ``despecknet-paper``, in :mod:`sarstack.networks.despecknet_paper`: linear intensity in, linear
   intensity out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
 * :class:`LogDeSpeckNet` (``despecknet``, ``despecknet-lite``): log intensity with its local
   mean taken off, so a brighter scene is the same input; the product becomes a sum and the
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sarstack.date_sums import weigh_count
-from sarstack.networks.folded import FoldedBranch
+from sarstack.networks.date_sums import weigh_count
+from sarstack.networks.despecknet_paper import LinearDeSpeckNet
+from sarstack.networks.fused import FoldedBranch
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
-from sarstack.networks.published import LinearDeSpeckNet
 from sarstack.networks.two_scale import N_SENSOR, TwoScaleBranch, TwoScaleShape
 from sarstack.tiles import ALIGNMENT_PX
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack import tasks
-from sarstack.calibration import calibrate
 from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.cluster import Workers
 from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
 from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
-from sarstack.inference import choose_device, choose_precision
 from sarstack.losses import Batch
+from sarstack.networks.bias import calibrate
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
+from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.patches import Labels, StackPatches, split_cells
 from sarstack.ranks import ALONE, Ranks
 from sarstack.readers.index import absolute_path

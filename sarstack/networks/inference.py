@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.date_sums import weigh_count
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import ModelCard, load_model, model_sha256
-from sarstack.pages import keep_pages
+from sarstack.networks.date_sums import weigh_count
+from sarstack.networks.memory_pages import keep_pages
 from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.date_sums import sum_dates
-from sarstack.inference import despeckle_image
 from sarstack.networks.card import Calibration, ModelCard
+from sarstack.networks.date_sums import sum_dates
+from sarstack.networks.inference import despeckle_image
 from sarstack.networks.network import DeSpeckNet
 from sarstack.speckle.landscapes import Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
