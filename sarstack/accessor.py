@@ -85,7 +85,7 @@ class DespeckAccessor:
 
         Parameters
         ----------
-        rule, threshold, quantile : see `sarstack.labels.mark_stable`
+        rule, threshold, quantile : see `sarstack.labels.statistics.mark_stable`
             Rule of the stable mask.
         multilook_px : int
             Odd width of a spatial mean of each date before the statistics.
@@ -107,7 +107,7 @@ class DespeckAccessor:
         from sarstack.despecklers import make_despeckler
         from sarstack.engine import despeckle_array
         from sarstack.errors import UsageError
-        from sarstack.labels import ATTRIBUTES, label_arrays
+        from sarstack.labels.statistics import ATTRIBUTES, label_arrays
 
         cube, _ = as_cube(self._obj)
         if cube.sizes["time"] < 2:

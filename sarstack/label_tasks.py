@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.labels import (
+from sarstack.labels.statistics import (
     DTYPES,
     STATISTICS,
     VARIATION,
@@ -139,7 +139,7 @@ def mark_tile(
     threshold: float,
     quantile: float,
 ) -> None:
-    """Write the mask of stable pixels of one tile; see :func:`sarstack.labels.mark_stable`."""
+    """Write the mask of stable pixels of one tile; see `sarstack.labels.statistics.mark_stable`."""
     variation, count = (
         _read(_chunk(store, name, layer, tile), tile_px, tile.window.shape, DTYPES[name])
         for name in (VARIATION[rule], "count")

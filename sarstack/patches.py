@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
-from sarstack.labels import mean_without, multilook
+from sarstack.labels.statistics import mean_without, multilook
 from sarstack.metrics import mean_of_others
 from sarstack.readers.stack import Stack
 from sarstack.speckle.statistics import SceneStatistics

@@ -12,7 +12,7 @@ from small_networks import save_small_network
 import sarstack  # noqa: F401 - registers the accessor
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.labels import add_dates, finish_labels
+from sarstack.labels.statistics import add_dates, finish_labels
 from sarstack.networks.card import read_card
 
 

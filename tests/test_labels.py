@@ -14,7 +14,7 @@ from simulated_stack import SimulatedStack, read_tif
 
 from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
-from sarstack.labels import (
+from sarstack.labels.statistics import (
     LABELS,
     add_dates,
     finish_labels,

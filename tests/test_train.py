@@ -10,7 +10,7 @@ from small_networks import save_small_network
 
 from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.errors import ResumeMismatchError, StackError, UsageError
-from sarstack.labels import multilook
+from sarstack.labels.statistics import multilook
 from sarstack.networks.card import load_model, read_card
 from sarstack.patches import Labels, StackPatches, split_cells
 from sarstack.readers import index_stack

@@ -14,7 +14,7 @@ from sarstack.cluster import Workers, open_workers
 from sarstack.config import LabelsConfig
 from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
-from sarstack.labels import ATTRIBUTES, DTYPES, LABELS
+from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, now_utc, show_progress

@@ -1,0 +1,1 @@
+"""Labels: temporal mean, standard deviation, count and stable mask of a stack."""
