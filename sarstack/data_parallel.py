@@ -18,8 +18,8 @@ from uuid import uuid4
 from sarstack.cluster import n_cores
 from sarstack.errors import ClusterError, SarstackError
 from sarstack.networks.inference import choose_device
-from sarstack.ranks import Ranks
 from sarstack.tasks import worker_settings
+from sarstack.training.distributed import Ranks
 
 if TYPE_CHECKING:
     from torch import Tensor

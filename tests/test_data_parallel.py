@@ -19,17 +19,17 @@ from numpy.testing import assert_allclose
 from simulated_stack import SimulatedStack
 from small_networks import save_small_network, small_network
 
-from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.cluster import open_workers
 from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.data_parallel import run_ranks
 from sarstack.errors import ClusterError, UsageError
-from sarstack.losses import Batch
 from sarstack.networks.card import load_model
 from sarstack.networks.network import DeSpeckNet
-from sarstack.ranks import ALONE, Ranks
-from sarstack.ratio_probe import despeckle_batches
-from sarstack.training import TrainingSettings, train
+from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.losses import Batch
+from sarstack.training.ratio import despeckle_batches
+from sarstack.training.supervised import TrainingSettings, train
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.finetune import finetune_on_stack
 from sarstack.workflows.train import train_on_stack

@@ -10,16 +10,16 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sarstack.finetuning import FinetuneSettings, finetune
-from sarstack.losses import Batch, TensorBatch
 from sarstack.metrics import log_spread, mean_of_others, rmse_db
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.inference import run_network
-from sarstack.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise, mean_of_other_dates
-from sarstack.patches import StackPatches, split_cells
-from sarstack.ratio_probe import RatioProbe
 from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
+from sarstack.training.losses import Batch, TensorBatch
+from sarstack.training.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise, mean_of_other_dates
+from sarstack.training.ratio import RatioProbe
+from sarstack.training.stack_patches import StackPatches, split_cells
+from sarstack.training.tuning import FinetuneSettings, finetune
 from sarstack.workflows.finetune import index_cube
 
 LOOKS, CORRELATION = 4.5, (0.6, 0.6)

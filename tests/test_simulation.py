@@ -9,14 +9,6 @@ from scipy.special import polygamma, psi
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.networks.date_sums import sum_dates
-from sarstack.patch_simulation import (
-    LOOKS_SPREAD,
-    REFERENCE_SHARE,
-    SimulatedPatches,
-    draw_hole,
-    draw_simulator,
-    weigh_scene,
-)
 from sarstack.speckle.landscapes import (
     BRIGHTEST_DB,
     DARKEST_DB,
@@ -33,7 +25,15 @@ from sarstack.speckle.sensor import (
     transfer_function,
 )
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.stack_patch_simulation import SimulatedStackPatches
+from sarstack.training.simulated_patches import (
+    LOOKS_SPREAD,
+    REFERENCE_SHARE,
+    SimulatedPatches,
+    draw_hole,
+    draw_simulator,
+    weigh_scene,
+)
+from sarstack.training.simulated_stack_patches import SimulatedStackPatches
 
 
 def flat(side: int) -> Reflectivity:
@@ -250,7 +250,7 @@ def test_points_count_most_where_they_look_like_speckle(looks):
 
 
 def few_scenes(monkeypatch, n_scenes=12):
-    monkeypatch.setattr("sarstack.patch_simulation.POOL_SCENES", n_scenes)
+    monkeypatch.setattr("sarstack.training.simulated_patches.POOL_SCENES", n_scenes)
 
 
 def test_patches_are_told_their_sensor_turned_as_they_are(monkeypatch):

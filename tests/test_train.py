@@ -12,9 +12,9 @@ from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.errors import ResumeMismatchError, StackError, UsageError
 from sarstack.labels.statistics import multilook
 from sarstack.networks.card import load_model, read_card
-from sarstack.patches import Labels, StackPatches, split_cells
 from sarstack.readers import index_stack
 from sarstack.speckle.statistics import SceneStatistics
+from sarstack.training.stack_patches import Labels, StackPatches, split_cells
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.finetune import finetune_on_stack
 from sarstack.workflows.train import train_on_stack

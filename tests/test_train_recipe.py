@@ -61,7 +61,7 @@ def test_target_of_a_pair_is_the_scene_of_its_own_date(
 def test_pairs_replace_some_patches_of_each_batch(
     references: Path, pairs: dict[str, object]
 ) -> None:
-    from sarstack.patch_simulation import SimulatedPatches
+    from sarstack.training.simulated_patches import SimulatedPatches
 
     network, _ = load_model(shipped_model("despecknet-lite"))
     simulated = SimulatedPatches(3, 4, 32)

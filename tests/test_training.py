@@ -12,16 +12,16 @@ from numpy.testing import assert_allclose
 from safetensors import safe_open
 from scipy.optimize import minimize_scalar
 
-from sarstack.checkpoint import CHECKPOINT
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
-from sarstack.finetuning import FinetuneSettings, PaperSignal, finetune
-from sarstack.learning_curve import plot_curve
-from sarstack.losses import add_means, clean_loss, noisy_loss, to_tensors, variation_loss
 from sarstack.networks.despecknet import VARIANTS, build_network
-from sarstack.patch_simulation import SimulatedPatches
-from sarstack.ratio_probe import RatioProbe, find_homogeneous
 from sarstack.speckle.sensor import SpeckleSimulator
-from sarstack.training import CURVE, Batch, TrainingSettings, draw_ahead, train
+from sarstack.training.checkpoint import CHECKPOINT
+from sarstack.training.learning_curve import plot_curve
+from sarstack.training.losses import add_means, clean_loss, noisy_loss, to_tensors, variation_loss
+from sarstack.training.ratio import RatioProbe, find_homogeneous
+from sarstack.training.simulated_patches import SimulatedPatches
+from sarstack.training.supervised import CURVE, Batch, TrainingSettings, draw_ahead, train
+from sarstack.training.tuning import FinetuneSettings, PaperSignal, finetune
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,17 +9,17 @@ import torch
 from numpy.typing import NDArray
 
 import sarstack
-from sarstack.losses import Batch, to_tensors
 from sarstack.networks.network import DeSpeckNet
-from sarstack.noise_to_noise import mean_of_other_dates
-from sarstack.patch_simulation import (
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
+from sarstack.training.losses import Batch, to_tensors
+from sarstack.training.noise_to_noise import mean_of_other_dates
+from sarstack.training.simulated_patches import (
     SimulatedPatches,
     tell_sensor,
     turn_image,
     weigh_detail,
     weigh_looks,
 )
-from sarstack.speckle.statistics import SceneStatistics, measure_scene
 
 FloatImage = NDArray[np.float32]
 

@@ -12,15 +12,15 @@ from references import FloatImage, load_references
 
 from sarstack.benchmark.quality import bench_suite
 from sarstack.benchmark.suites import SUITES
-from sarstack.checkpoint import copy_weights
 from sarstack.despecklers import make_despeckler
-from sarstack.learning_curve import plot_curve
 from sarstack.networks.bias import calibrate_card
 from sarstack.networks.card import load_model, make_card, read_card, save_model
 from sarstack.networks.despecknet import build_network
-from sarstack.patch_simulation import LOOKS_POWER, SimulatedPatches
-from sarstack.stack_patch_simulation import SimulatedStackPatches
-from sarstack.training import PatchSource, Progress, TrainingSettings, train
+from sarstack.training.checkpoint import copy_weights
+from sarstack.training.learning_curve import plot_curve
+from sarstack.training.simulated_patches import LOOKS_POWER, SimulatedPatches
+from sarstack.training.simulated_stack_patches import SimulatedStackPatches
+from sarstack.training.supervised import PatchSource, Progress, TrainingSettings, train
 
 VALIDATION_SEED = 990
 REAL_DATA = (

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack import tasks
-from sarstack.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.cluster import Workers
 from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
 from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
-from sarstack.losses import Batch
 from sarstack.networks.bias import calibrate
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.patches import Labels, StackPatches, split_cells
-from sarstack.ranks import ALONE, Ranks
 from sarstack.readers.index import absolute_path
 from sarstack.readers.stack import Stack
 from sarstack.runlog import claim_folder, show_progress
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.losses import Batch
+from sarstack.training.stack_patches import Labels, StackPatches, split_cells
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.room import make_folder
 

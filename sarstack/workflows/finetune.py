@@ -16,11 +16,11 @@ from sarstack.config import FinetuneConfig
 from sarstack.data_parallel import Message, Tell
 from sarstack.errors import UsageError
 from sarstack.networks.card import ModelCard, load_model, read_card
-from sarstack.patches import StackPatches
-from sarstack.ranks import Ranks
 from sarstack.readers.grid import Grid
 from sarstack.readers.stack import Date, Stack
 from sarstack.tiles import Shape, Window
+from sarstack.training.distributed import Ranks
+from sarstack.training.stack_patches import StackPatches
 from sarstack.workflows.adapt import (
     AdaptedModel,
     Job,
@@ -35,9 +35,9 @@ from sarstack.workflows.adapt import (
 from sarstack.workflows.plan import select_stack
 
 if TYPE_CHECKING:
-    from sarstack.finetuning import FinetuneResult, PaperSignal
     from sarstack.networks.network import DeSpeckNet
-    from sarstack.noise_to_noise import NoiseToNoise
+    from sarstack.training.noise_to_noise import NoiseToNoise
+    from sarstack.training.tuning import FinetuneResult, PaperSignal
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -117,7 +117,7 @@ def _finetune(config: FinetuneConfig, stack: Stack, output: Path, folder: Path) 
 
 def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[Any]":
     """Tune as one of the ranks."""
-    from sarstack.finetuning import FinetuneSettings, finetune
+    from sarstack.training.tuning import FinetuneSettings, finetune
 
     config: FinetuneConfig = job.config
     settings = FinetuneSettings(
@@ -139,8 +139,8 @@ def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[An
 
 def _itself(job: Job, looks: float, correlation: tuple[float, float]) -> "PaperSignal":
     """Make the signal of the paper's mode, with its judge."""
-    from sarstack.finetuning import PaperSignal
-    from sarstack.ratio_probe import find_homogeneous
+    from sarstack.training.ratio import find_homogeneous
+    from sarstack.training.tuning import PaperSignal
 
     return PaperSignal(find_homogeneous(job.held_out_batches(), looks, correlation))
 
@@ -172,8 +172,8 @@ def _other_dates(
     correlation: tuple[float, float],
 ) -> "NoiseToNoise":
     """Make the signal between dates, with its judge: held-out places on a few dates each."""
-    from sarstack.noise_to_noise import DateProbe, NoiseToNoise
-    from sarstack.ratio_probe import RatioProbe, mark_homogeneous
+    from sarstack.training.noise_to_noise import DateProbe, NoiseToNoise
+    from sarstack.training.ratio import RatioProbe, mark_homogeneous
 
     batches, series, n_others = [], [], JUDGING_DATES
     cells = held_out.cells[:JUDGED_PLACES]

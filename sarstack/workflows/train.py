@@ -8,9 +8,9 @@ from sarstack.cluster import open_workers
 from sarstack.config import TrainConfig
 from sarstack.data_parallel import Message, Tell
 from sarstack.networks.card import ModelCard, load_model
-from sarstack.patches import Labels
-from sarstack.ranks import Ranks
 from sarstack.readers.index import absolute_path
+from sarstack.training.distributed import Ranks
+from sarstack.training.stack_patches import Labels
 from sarstack.workflows.adapt import (
     AdaptedModel,
     Job,
@@ -25,7 +25,7 @@ from sarstack.workflows.plan import select_stack
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
-    from sarstack.training import TrainingResult
+    from sarstack.training.supervised import TrainingResult
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -53,7 +53,7 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     ModelCardError
         If the model to start from does not fit.
     """
-    from sarstack.training import plot_curve
+    from sarstack.training.supervised import plot_curve
 
     output = free_output(config.output, overwrite=overwrite)
     stack = select_stack(config)
@@ -79,7 +79,7 @@ def _train(
     ranks: Ranks, device: str, tell: Tell, job: Job
 ) -> tuple[dict[str, float], "TrainingResult"]:
     """Train as one of the ranks, and return the scores before and what came of it."""
-    from sarstack.training import TrainingSettings, train, validate
+    from sarstack.training.supervised import TrainingSettings, train, validate
 
     config: TrainConfig = job.config
     settings = TrainingSettings(

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.finetuning import FinetuneSettings, copies_noise
-from sarstack.losses import Batch, Mean, TensorBatch, to_tensors
 from sarstack.metrics import log_deviation
 from sarstack.networks.network import DeSpeckNet
-from sarstack.ranks import ALONE, Ranks
-from sarstack.ratio_probe import RatioProbe, RatioScore, despeckle_batches
 from sarstack.speckle.laws import stable_threshold
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.losses import Batch, Mean, TensorBatch, to_tensors
+from sarstack.training.ratio import RatioProbe, RatioScore, despeckle_batches
+from sarstack.training.tuning import FinetuneSettings, copies_noise
 
 if TYPE_CHECKING:
     from torch import Tensor

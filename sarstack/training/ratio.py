@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import UsageError
-from sarstack.losses import Batch, to_tensors
 from sarstack.networks.network import DeSpeckNet
-from sarstack.ranks import ALONE, Ranks
 from sarstack.speckle.laws import pair_correlation
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.losses import Batch, to_tensors
 
 WINDOW_PX = 15
 

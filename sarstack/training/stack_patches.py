@@ -19,7 +19,7 @@ from sarstack.metrics import mean_of_others
 from sarstack.readers.stack import Stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
-from sarstack.training import Batch
+from sarstack.training.supervised import Batch
 
 MIN_DATES = 3
 MIN_VALID_SHARE = 0.5

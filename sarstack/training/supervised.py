@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
 from sarstack.errors import ConfigError
-from sarstack.learning_curve import plot_curve, write_curve
-from sarstack.losses import (
+from sarstack.networks.network import DeSpeckNet
+from sarstack.training.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.learning_curve import plot_curve, write_curve
+from sarstack.training.losses import (
     Batch,
     Mean,
     add_means,
@@ -28,8 +30,6 @@ from sarstack.losses import (
     to_tensors,
     variation_loss,
 )
-from sarstack.networks.network import DeSpeckNet
-from sarstack.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from sarstack.losses import SURROUNDINGS_PX, Batch
 from sarstack.speckle.landscapes import Reflectivity, reflect_image, simulate_reflectivity
 from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator
+from sarstack.training.losses import SURROUNDINGS_PX, Batch
 
 FloatImage = NDArray[np.float32]
 
@@ -157,7 +157,7 @@ def weigh_scene(
         what the network sees, so it changes nothing of what is right.
     detail : ndarray, shape (y, x), float32
         More than 1 where the truth differs from its surroundings, most of all where it is a
-        point; see :func:`sarstack.losses.clean_loss`.
+        point; see :func:`sarstack.training.losses.clean_loss`.
     """
     log, around = _log_and_around(clean)
     few = np.clip((MANY_LOOKS - looks) / (MANY_LOOKS - FEW_LOOKS), 0, 1) * detail_weight

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 from sarstack.networks.two_scale import describe_sensor
-from sarstack.ranks import ALONE, Ranks
+from sarstack.training.distributed import ALONE, Ranks
 
 SURROUNDINGS_PX = 7
 """What a detail is compared with: pixels within this distance."""

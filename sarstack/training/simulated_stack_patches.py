@@ -11,9 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.losses import Batch
 from sarstack.networks.date_sums import sum_dates
-from sarstack.patch_simulation import (
+from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
+from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator, draw_blob
+from sarstack.speckle.stacks import draw_gains
+from sarstack.training.losses import Batch
+from sarstack.training.simulated_patches import (
     POINTS,
     STEADY_SHARE,
     draw_simulator,
@@ -23,9 +26,6 @@ from sarstack.patch_simulation import (
     weigh_looks,
     weigh_scene,
 )
-from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
-from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator, draw_blob
-from sarstack.speckle.stacks import draw_gains
 
 FloatCube = NDArray[np.float32]
 
@@ -62,7 +62,7 @@ class SimulatedStackPatches:
     batch_size, patch_px : int
         Patches per batch and their side in pixels, at most 192.
     detail_weight : float
-        See :class:`sarstack.patch_simulation.SimulatedPatches`.
+        See :class:`sarstack.training.simulated_patches.SimulatedPatches`.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 What the network learns from and what it is judged by is a :class:`TuningSignal`: the
 paper's phase 2 (:class:`PaperSignal`) or the other dates of the stack
-(:class:`sarstack.noise_to_noise.NoiseToNoise`). The judge measures every few steps, the
+(:class:`sarstack.training.noise_to_noise.NoiseToNoise`). The judge measures every few steps, the
 best iterate is kept, and where no iterate is better than the start, the start is returned.
 """
 
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from sarstack.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
-from sarstack.learning_curve import write_curve
-from sarstack.losses import Batch, Mean, noisy_loss, to_tensors
 from sarstack.networks.network import DeSpeckNet
-from sarstack.ranks import ALONE, Ranks
-from sarstack.ratio_probe import RatioProbe, RatioScore
-from sarstack.training import CURVE, PatchSource, descend, draw_ahead
+from sarstack.training.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
+from sarstack.training.distributed import ALONE, Ranks
+from sarstack.training.learning_curve import write_curve
+from sarstack.training.losses import Batch, Mean, noisy_loss, to_tensors
+from sarstack.training.ratio import RatioProbe, RatioScore
+from sarstack.training.supervised import CURVE, PatchSource, descend, draw_ahead
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,8 +70,8 @@ class FinetuneSettings:
     probe_every : int
         Steps between measurements.
     bfloat16 : bool
-        Mixed precision, see :class:`sarstack.training.TrainingSettings`; measurements are
-        float32.
+        Mixed precision, see :class:`sarstack.training.supervised.TrainingSettings`; measurements
+        are         float32.
     device : str
         Torch device.
     """
@@ -239,7 +239,7 @@ class PaperSignal:
     Parameters
     ----------
     probe : RatioProbe
-        Held-out patches, from :func:`sarstack.ratio_probe.find_homogeneous`.
+        Held-out patches, from :func:`sarstack.training.ratio.find_homogeneous`.
     mu2, xi : float
         Weights of both losses, as in the paper.
     min_gain : float

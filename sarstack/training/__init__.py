@@ -1,0 +1,1 @@
+"""Training: patches, losses and the loops in which a network learns."""
