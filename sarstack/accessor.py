@@ -177,7 +177,7 @@ class DespeckAccessor:
         import dask
 
         from sarstack.cube import as_cube
-        from sarstack.sampling import sample_dates
+        from sarstack.readers.sampling import sample_dates
         from sarstack.speckle.statistics import combine_samples, spread_dates
 
         cube, _ = as_cube(self._obj)

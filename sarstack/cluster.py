@@ -15,7 +15,7 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.errors import ClusterError
-from sarstack.readers.blocks import KEPT
+from sarstack.readers.block_cache import KEPT
 
 LOCAL = "local"
 # Threads that keep a GPU busy at least: some read and write while others have it.

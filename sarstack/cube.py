@@ -23,7 +23,7 @@ from sarstack.conventions import (
     intensity_attributes,
 )
 from sarstack.errors import ScaleError, StackError
-from sarstack.radiometry import scale_conflict, to_intensity
+from sarstack.readers.radiometry import scale_conflict, to_intensity
 
 DIMS = ("time", "y", "x")
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
-from sarstack.sampling import sample_dates
+from sarstack.readers.sampling import sample_dates
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Window, cells
 

@@ -36,7 +36,7 @@ from sarstack.speckle.statistics import (
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.virtual_raster import write_db_view
 
-# Blocks that are wanted again are kept by `sarstack.readers.blocks`; this is for what is written.
+# `sarstack.readers.block_cache` keeps blocks to read again; this is for what is written.
 GDAL_CACHE_BYTES = 16 * 2**20
 # While one tile is on its way to or from a GPU, it computes another.
 GPU_SLOTS = 2

@@ -13,8 +13,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from sarstack.pieces import Pieces
-from sarstack.readers import blocks
-from sarstack.readers.blocks import BlockCache
+from sarstack.readers import block_cache as blocks
+from sarstack.readers.block_cache import BlockCache
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window, pair_rows
 

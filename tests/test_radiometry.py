@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarstack.radiometry import (
+from sarstack.readers.radiometry import (
     from_db,
     guess_scale,
     median_local_looks,

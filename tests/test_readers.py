@@ -27,9 +27,9 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.readers import index_stack, open_stack
+from sarstack.readers.cube import build_cube
 from sarstack.readers.description import describe_stack
 from sarstack.readers.grid import Grid
-from sarstack.readers.lazy import build_cube
 from sarstack.readers.selection import select_part
 from sarstack.tiles import Shape, Window
 

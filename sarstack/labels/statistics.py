@@ -15,7 +15,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.sampling import sample_dates
+from sarstack.readers.sampling import sample_dates
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import combine_samples, spread_dates, stable_threshold
 from sarstack.tiles import strips

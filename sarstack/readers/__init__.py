@@ -47,6 +47,6 @@ def open_stack(
     -----
     Lazy: headers and a few small windows are read, whatever the size of the stack.
     """
-    from sarstack.readers.lazy import build_cube
+    from sarstack.readers.cube import build_cube
 
     return build_cube(index_stack(path, scale=scale, bands=bands), chunk_px)

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME, IMAGE_SUFFIXES, Scale
 from sarstack.errors import SarstackError, StackReadError
-from sarstack.readers.agreement import (
+from sarstack.readers.consistency import (
     check_same_grid,
     settle_dates,
     settle_duplicates,
     settle_polarisations,
     settle_times,
 )
-from sarstack.readers.findings import Findings
-from sarstack.readers.headers import read_headers
-from sarstack.readers.images import Image
+from sarstack.readers.formats.gdal import read_headers
+from sarstack.readers.formats.stores import is_zarr
+from sarstack.readers.image import Image
+from sarstack.readers.problems import Findings
 from sarstack.readers.raster import Raster
 from sarstack.readers.scales import parse_scale, settle_scale
 from sarstack.readers.stack import Stack
-from sarstack.readers.stores import is_zarr
 
 _UNREADABLE = " cannot be read"
 _ACCEPTED = "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, or a Zarr store"

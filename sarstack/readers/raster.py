@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.errors import StackReadError
-from sarstack.radiometry import to_intensity
-from sarstack.readers.blocks import read_blocks
+from sarstack.readers.block_cache import read_blocks
+from sarstack.readers.radiometry import to_intensity
 from sarstack.tiles import Shape, Window, strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
@@ -76,7 +76,7 @@ class Raster:
             In pixels of the stack.
         keep : bool
             Whether what is decoded is kept for windows that overlap this one, see
-            :mod:`sarstack.readers.blocks`.
+            :mod:`sarstack.readers.block_cache`.
 
         Returns
         -------

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import SCALES, Scale
 from sarstack.errors import ScaleError, StackReadError, UsageError
-from sarstack.radiometry import guess_scale, median_local_looks, scale_conflict
-from sarstack.readers.findings import Findings
-from sarstack.readers.images import Image
+from sarstack.readers.image import Image
 from sarstack.readers.names import find_scale_word
+from sarstack.readers.problems import Findings
+from sarstack.readers.radiometry import guess_scale, median_local_looks, scale_conflict
 from sarstack.readers.raster import read_numbers
 from sarstack.tiles import Shape, Window
 

@@ -130,7 +130,7 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
     import dask.array as da
     import zarr
 
-    from sarstack.readers.lazy import build_cube
+    from sarstack.readers.cube import build_cube
 
     template = build_cube(stack, config.tile_px)
     shape = (len(stack.polarisations), *stack.grid.shape)

@@ -44,7 +44,7 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
 
 def read_fingerprint(result: Path) -> str | None:
     """Read the mark of a finished image; an error if the file was cut off or damaged since."""
-    from sarstack.readers.headers import read_headers
+    from sarstack.readers.formats.gdal import read_headers
     from sarstack.readers.raster import open_gdal
 
     read_headers(str(result))

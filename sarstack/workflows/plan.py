@@ -19,7 +19,7 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.readers import index_stack
-from sarstack.readers.blocks import KEPT_BYTES
+from sarstack.readers.block_cache import KEPT_BYTES
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack

@@ -9,7 +9,7 @@ import numpy as np
 
 from sarstack.errors import SarstackError
 from sarstack.readers.grid import Grid, GroundControlPoint
-from sarstack.readers.images import Image, describe_image, name_bands, refuse_complex, unreadable
+from sarstack.readers.image import Image, describe_image, name_bands, refuse_complex, unreadable
 from sarstack.readers.raster import Raster, open_gdal
 from sarstack.tiles import Shape
 
@@ -36,7 +36,7 @@ def read_headers(path: str, bands: Sequence[str] | None = None) -> list[Image]:
     StackError
         If it is an image, but not one that can be part of a stack.
     """
-    from sarstack.readers.stores import is_zarr, read_netcdf_header, read_zarr_header
+    from sarstack.readers.formats.stores import is_zarr, read_netcdf_header, read_zarr_header
 
     lower = path.lower()
     try:

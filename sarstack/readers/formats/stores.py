@@ -11,7 +11,7 @@ import numpy as np
 from sarstack.conventions import TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.errors import StackError
 from sarstack.readers.grid import Grid, GroundControlPoint, Transform
-from sarstack.readers.images import Image, describe_image, refuse_complex
+from sarstack.readers.image import Image, describe_image, refuse_complex
 from sarstack.readers.names import NOT_A_TIME, parse_name
 from sarstack.readers.raster import Raster, is_classic_netcdf
 from sarstack.tiles import Shape

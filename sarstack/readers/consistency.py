@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 
 from sarstack.errors import GridMismatchError, StackError
-from sarstack.readers.findings import Findings
 from sarstack.readers.grid import Grid
-from sarstack.readers.images import Image
+from sarstack.readers.image import Image
+from sarstack.readers.problems import Findings
 from sarstack.readers.stack import Date
 
 # Rounding of coordinates written as text moves a corner by less; anything more is another grid.

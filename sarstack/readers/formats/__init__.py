@@ -1,0 +1,1 @@
+"""One file a product or file format that the readers open."""
