@@ -19,12 +19,13 @@ import numpy as np
 
 from sarstack import scratch
 from sarstack.cluster import n_cores
-from sarstack.cog import finish_cog
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.networks.memory_pages import keep_pages
-from sarstack.pieces import Pieces, read_pieces, write_piece
+from sarstack.output.cog import finish_cog
+from sarstack.output.pieces import Pieces, read_pieces, write_piece
+from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import (
@@ -34,7 +35,6 @@ from sarstack.speckle.statistics import (
     sample_speckle,
 )
 from sarstack.tiles import Shape, Tile, sample_windows
-from sarstack.virtual_raster import write_db_view
 
 # `sarstack.readers.block_cache` keeps blocks to read again; this is for what is written.
 GDAL_CACHE_BYTES = 16 * 2**20

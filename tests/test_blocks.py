@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from sarstack.pieces import Pieces
+from sarstack.output.pieces import Pieces
 from sarstack.readers import block_cache as blocks
 from sarstack.readers.block_cache import BlockCache
 from sarstack.readers.raster import Raster

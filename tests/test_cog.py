@@ -9,11 +9,11 @@ from rasterio.control import GroundControlPoint as GCP
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
-from sarstack.cog import write_cog
-from sarstack.pieces import Pieces, read_pieces, write_piece
+from sarstack.output.cog import write_cog
+from sarstack.output.pieces import Pieces, read_pieces, write_piece
+from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.tiles import Shape, Window, tile_grid
-from sarstack.virtual_raster import write_db_view
 
 WKT = CRS.from_epsg(32631).to_wkt()
 

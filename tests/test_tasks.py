@@ -16,7 +16,7 @@ from sarstack import tasks
 from sarstack.cluster import open_workers
 from sarstack.despecklers import make_despeckler
 from sarstack.dispatch import Task, run_tasks
-from sarstack.pieces import Pieces
+from sarstack.output.pieces import Pieces
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import SceneStatistics

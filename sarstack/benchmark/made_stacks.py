@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.cog import write_cog
+from sarstack.output.cog import write_cog
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Shape, Window, tile_grid
 

@@ -11,7 +11,7 @@ from sarstack.benchmark.timing import TASKS, Cost, Stage
 from sarstack.cluster import LOCAL, open_workers
 from sarstack.config import DespeckleConfig
 from sarstack.dispatch import Task, run_tasks
-from sarstack.pieces import Pieces
+from sarstack.output.pieces import Pieces
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.plan import plan_despeckle
 

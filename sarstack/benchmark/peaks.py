@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
-from sarstack.cog import DEFLATE_LEVEL
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.pyramid import BLOCKS_PX
+from sarstack.output.cog import DEFLATE_LEVEL
+from sarstack.output.pyramid import BLOCKS_PX
 from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid
 

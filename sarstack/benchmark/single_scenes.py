@@ -17,7 +17,7 @@ from sarstack.benchmark.leave_one_out import name_path, open_cube
 from sarstack.benchmark.scores import SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
-from sarstack.report import middle_window
+from sarstack.output.quicklook import middle_window
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape
 

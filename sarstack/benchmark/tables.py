@@ -148,7 +148,7 @@ def draw_crops(
     -------
     Path
     """
-    from sarstack.report import draw_panels
+    from sarstack.output.quicklook import draw_panels
 
     known = {} if reference is None else {"reference": reference}
     shown = {"input": noisy, **known, **results}

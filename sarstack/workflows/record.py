@@ -13,7 +13,7 @@ LOGGER = logging.getLogger("sarstack")
 
 def draw_middle(run: Run) -> None:
     """Draw the image in the middle of the run, before and after."""
-    from sarstack.report import draw_quicklook
+    from sarstack.output.quicklook import draw_quicklook
 
     made = [image for image in run.plan.images if image.output not in run.failures]
     if made:
@@ -26,7 +26,7 @@ def write_stac(run: Run) -> None:
     """Describe all finished images of the plan, those of earlier runs included."""
     import rasterio
 
-    from sarstack.stac import Product, write_catalogue
+    from sarstack.output.stac import Product, write_catalogue
 
     plan = run.plan
     if not plan.stack.grid.is_georeferenced or plan.stack.grid.gcps:

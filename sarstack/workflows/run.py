@@ -7,7 +7,7 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
-from sarstack.pieces import Pieces
+from sarstack.output.pieces import Pieces
 from sarstack.runlog import now_utc
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tasks import ImageRecord, TileRecord

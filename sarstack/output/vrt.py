@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from sarstack.pieces import Pieces
-from sarstack.pyramid import coarsen
+from sarstack.output.pieces import Pieces
+from sarstack.output.pyramid import coarsen
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Shape, Window
 

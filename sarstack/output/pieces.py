@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.pyramid import choose_blocks
+from sarstack.output.pyramid import choose_blocks
 from sarstack.tiles import Shape, Tile, Window, tile_grid
 
 

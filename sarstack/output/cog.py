@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import SarstackError
-from sarstack.pieces import Pieces, without_georeference_warning, write_piece
-from sarstack.pyramid import choose_blocks
+from sarstack.output.pieces import Pieces, without_georeference_warning, write_piece
+from sarstack.output.pyramid import choose_blocks
+from sarstack.output.vrt import write_mosaic
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Tile, Window
-from sarstack.virtual_raster import write_mosaic
 
 CACHE_MAX_BYTES = 64 * 2**20
 DEFLATE_LEVEL = 1

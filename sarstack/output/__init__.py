@@ -1,0 +1,1 @@
+"""Output: Cloud-Optimized GeoTIFFs, dB views, STAC items and quicklooks."""
