@@ -130,7 +130,7 @@ def despeckle_command(
     Example:
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
-    from sarstack.cluster import n_cores
+    from sarstack.cluster.workers import n_cores
     from sarstack.config import DespeckleConfig
     from sarstack.workflows.despeckle import despeckle
     from sarstack.workflows.plan import plan_despeckle

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from sarstack.cluster import n_cores
+from sarstack.cluster.workers import n_cores
 from sarstack.errors import ClusterError, SarstackError
 from sarstack.networks.inference import choose_device
 from sarstack.tasks import worker_settings

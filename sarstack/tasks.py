@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from sarstack import scratch
-from sarstack.cluster import n_cores
+from sarstack.cluster.workers import n_cores
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError

@@ -5,9 +5,9 @@ import os
 import psutil
 import pytest
 
-from sarstack import cluster
-from sarstack.cluster import open_workers
-from sarstack.dispatch import QUEUE_PER_WORKER, Task, run_tasks
+from sarstack.cluster import workers as cluster
+from sarstack.cluster.dispatch import QUEUE_PER_WORKER, Task, run_tasks
+from sarstack.cluster.workers import open_workers
 
 
 def square(x: int) -> int:

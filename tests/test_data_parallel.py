@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose
 from simulated_stack import SimulatedStack
 from small_networks import save_small_network, small_network
 
-from sarstack.cluster import open_workers
+from sarstack.cluster.workers import open_workers
 from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.data_parallel import run_ranks
 from sarstack.errors import ClusterError, UsageError

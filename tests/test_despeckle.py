@@ -17,7 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_tif
 from small_networks import save_small_network
 
-from sarstack.cluster import open_workers
+from sarstack.cluster.workers import open_workers
 from sarstack.config import DespeckleConfig, LabelsConfig
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import (
@@ -370,7 +370,7 @@ def test_a_tile_that_fails_fails_its_image_only(
 def test_a_cluster_that_is_not_there_is_said_before_any_work(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sarstack.cluster.CONNECT_S", 2)
+    monkeypatch.setattr("sarstack.cluster.workers.CONNECT_S", 2)
     stack = make_stack()
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9 "):
         despeckle(config_for(stack, tmp_path / "out", cluster="tcp://127.0.0.1:9"))

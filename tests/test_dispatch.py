@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sarstack import dispatch
-from sarstack.cluster import open_workers
-from sarstack.dispatch import Task, run_groups, run_tasks
+from sarstack.cluster import dispatch
+from sarstack.cluster.dispatch import Task, run_groups, run_tasks
+from sarstack.cluster.workers import open_workers
 
 
 def square(x: int) -> int:

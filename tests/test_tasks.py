@@ -13,9 +13,9 @@ from rasterio.crs import CRS
 from simulated_stack import read_tif, write_tif
 
 from sarstack import tasks
-from sarstack.cluster import open_workers
+from sarstack.cluster.dispatch import Task, run_tasks
+from sarstack.cluster.workers import open_workers
 from sarstack.despecklers import make_despeckler
-from sarstack.dispatch import Task, run_tasks
 from sarstack.output.pieces import Pieces
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sarstack.benchmark.timing import TASKS, Cost, Stage
-from sarstack.cluster import LOCAL, open_workers
+from sarstack.cluster.dispatch import Task, run_tasks
+from sarstack.cluster.workers import LOCAL, open_workers
 from sarstack.config import DespeckleConfig
-from sarstack.dispatch import Task, run_tasks
 from sarstack.output.pieces import Pieces
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.plan import plan_despeckle

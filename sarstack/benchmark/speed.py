@@ -22,7 +22,7 @@ from sarstack.benchmark.speed_report import (
 )
 from sarstack.benchmark.stages import Setting
 from sarstack.benchmark.timing import PX, Beside, Row, Stage, in_threads, measure
-from sarstack.cluster import n_cores
+from sarstack.cluster.workers import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.networks.inference import choose_device, choose_precision

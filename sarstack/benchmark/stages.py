@@ -20,7 +20,7 @@ from sarstack.benchmark.timing import (
     in_threads,
     run_command,
 )
-from sarstack.cluster import n_cores
+from sarstack.cluster.workers import n_cores
 from sarstack.config import FinetuneConfig
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import contribute_window, despeckle_window

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack import tasks
-from sarstack.cluster import Workers
+from sarstack.cluster.dispatch import Task, run_tasks
+from sarstack.cluster.workers import Workers
 from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
 from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
-from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
 from sarstack.networks.bias import calibrate
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model

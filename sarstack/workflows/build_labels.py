@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 
 from sarstack import __version__, label_tasks
-from sarstack.cluster import Workers, open_workers
+from sarstack.cluster.dispatch import Task, run_tasks
+from sarstack.cluster.workers import Workers, open_workers
 from sarstack.config import LabelsConfig
-from sarstack.dispatch import Task, run_tasks
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster

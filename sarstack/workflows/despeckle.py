@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sarstack import scratch, tasks
-from sarstack.cluster import Workers, open_workers
+from sarstack.cluster.dispatch import Task, run_groups, run_tasks
+from sarstack.cluster.workers import Workers, open_workers
 from sarstack.config import AUTO, DespeckleConfig
-from sarstack.dispatch import Task, run_groups, run_tasks
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.index import absolute_path
 from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from sarstack.cluster import open_workers
+from sarstack.cluster.workers import open_workers
 from sarstack.config import FinetuneConfig
 from sarstack.data_parallel import Message, Tell
 from sarstack.errors import UsageError

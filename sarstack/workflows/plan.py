@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sarstack.cluster import n_cores, threads_per_worker
+from sarstack.cluster.dispatch import QUEUE_PER_WORKER
+from sarstack.cluster.workers import n_cores, threads_per_worker
 from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
-from sarstack.dispatch import QUEUE_PER_WORKER
 from sarstack.errors import (
     ResumeMismatchError,
     StackError,

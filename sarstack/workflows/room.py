@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from sarstack.cluster import LOCAL, n_cores
+from sarstack.cluster.workers import LOCAL, n_cores
 from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.workflows.plan import Plan
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sarstack.cluster import open_workers
+from sarstack.cluster.workers import open_workers
 from sarstack.config import TrainConfig
 from sarstack.data_parallel import Message, Tell
 from sarstack.networks.card import ModelCard, load_model

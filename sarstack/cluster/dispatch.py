@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from sarstack.cluster import Workers
+from sarstack.cluster.workers import Workers
 
 # Tasks waiting on each worker beside the one it computes, so that none runs dry.
 QUEUE_PER_WORKER = 3

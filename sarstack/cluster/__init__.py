@@ -1,0 +1,1 @@
+"""Cluster: the threads or Dask workers that run tasks."""
