@@ -15,13 +15,13 @@ __all__ = ["__version__", "build_labels", "despeckle", "open_stack"]
 if TYPE_CHECKING:
     from sarstack.readers import open_stack
     from sarstack.workflows.build_labels import build_labels
-    from sarstack.workflows.despeckle import despeckle
+    from sarstack.workflows.despeckle.run import despeckle
 
 # Loaded on first use: `import sarstack` costs xarray and nothing heavier.
 _HOMES = {
     "open_stack": "sarstack.readers",
     "build_labels": "sarstack.workflows.build_labels",
-    "despeckle": "sarstack.workflows.despeckle",
+    "despeckle": "sarstack.workflows.despeckle.run",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
-    from sarstack.workflows.adapt import AdaptedModel
+    from sarstack.workflows.learning.job import AdaptedModel
 
 IN_MEMORY_CHUNK_PX = 1024
 
@@ -155,9 +155,9 @@ class DespeckAccessor:
             ``.model`` is the file, ``.improved`` tells whether tuning helped; if not, the
             file holds the weights one started from.
         """
-        from sarstack.config import FinetuneConfig
         from sarstack.cube import as_cube
-        from sarstack.workflows.finetune import finetune_index, index_cube
+        from sarstack.workflows.learning.finetune import finetune_index, index_cube
+        from sarstack.workflows.settings import FinetuneConfig
 
         config = FinetuneConfig.make(stack="cube", model=model, output=output, **settings)
         cube, _ = as_cube(self._obj)

@@ -77,7 +77,7 @@ def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
       sarstack info stack/
     """
     from sarstack.readers import index_stack
-    from sarstack.readers.description import describe_stack
+    from sarstack.workflows.info import describe_stack
 
     found = index_stack(stack, scale=scale, bands=bands, skip_unreadable=True)
     click.echo(describe_stack(found).render())
@@ -100,8 +100,8 @@ def build_labels_command(
     Example:
       sarstack build-labels stack/ -o labels.zarr
     """
-    from sarstack.config import LabelsConfig
     from sarstack.workflows.build_labels import build_labels
+    from sarstack.workflows.settings import LabelsConfig
 
     settings = read_config(LabelsConfig, stack, config, entries)
     click.echo(build_labels(settings, overwrite=overwrite))
@@ -131,10 +131,10 @@ def despeckle_command(
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
     from sarstack.cluster.workers import n_cores
-    from sarstack.config import DespeckleConfig
-    from sarstack.workflows.despeckle import despeckle
-    from sarstack.workflows.plan import plan_despeckle
-    from sarstack.workflows.room import check_memory
+    from sarstack.workflows.despeckle.memory import check_memory
+    from sarstack.workflows.despeckle.plan import plan_despeckle
+    from sarstack.workflows.despeckle.run import despeckle
+    from sarstack.workflows.settings import DespeckleConfig
 
     entries["parameters"] = parse_parameters(entries["parameters"])
     settings = read_config(DespeckleConfig, stack, config, entries)
@@ -175,8 +175,8 @@ def train_command(
     Example:
       sarstack train stack/ --labels labels.zarr -o model.safetensors
     """
-    from sarstack.config import TrainConfig
-    from sarstack.workflows.train import train_on_stack
+    from sarstack.workflows.learning.train import train_on_stack
+    from sarstack.workflows.settings import TrainConfig
 
     _tell_model(
         train_on_stack(read_config(TrainConfig, stack, config, entries), overwrite=overwrite)
@@ -206,8 +206,8 @@ def finetune_command(
     Example:
       sarstack finetune stack/ -o tuned.safetensors
     """
-    from sarstack.config import FinetuneConfig
-    from sarstack.workflows.finetune import finetune_on_stack
+    from sarstack.workflows.learning.finetune import finetune_on_stack
+    from sarstack.workflows.settings import FinetuneConfig
 
     _tell_model(
         finetune_on_stack(read_config(FinetuneConfig, stack, config, entries), overwrite=overwrite)

@@ -84,7 +84,7 @@ def parse_bands(_context: Any, _option: Any, text: str | None) -> tuple[str, ...
 
 def read_config(kind: Any, stack: str | None, config: Path | None, entries: dict[str, Any]) -> Any:
     """Join the settings file and the options; without both, find sarstack.yaml here."""
-    from sarstack.config import DEFAULT_FILE
+    from sarstack.workflows.settings import DEFAULT_FILE
 
     cluster = entries.get("cluster")
     if stack is None and cluster and "://" not in cluster and Path(cluster).is_dir():

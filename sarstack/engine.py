@@ -1,8 +1,8 @@
 """The tile kernel and its lazy twin: a window with its halo in, a despeckled window out.
 
 One kernel serves two paths. Files: a task reads its own window and writes its own
-shard (`sarstack.tasks`). Arrays: the chunks of a Dask array, each sliced with its
-halo (:func:`despeckle_array`). In both, the halo is clipped at the scene edge and the
+shard (`sarstack.workflows.despeckle.tasks`). Arrays: the chunks of a Dask array, each sliced
+with its halo (:func:`despeckle_array`). In both, the halo is clipped at the scene edge and the
 window is cut into cells of a grid fixed to the scene's origin, so that tiling changes
 neither the pixels nor, for tiles that are multiples of a cell, a single bit.
 """

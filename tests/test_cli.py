@@ -14,7 +14,7 @@ from simulated_stack import SimulatedStack, assert_same_files
 from sarstack.cli import run
 from sarstack.errors import EXIT_CODES
 from sarstack.readers import index_stack
-from sarstack.readers.description import describe_stack
+from sarstack.workflows.info import describe_stack
 
 MakeStack = Callable[..., SimulatedStack]
 
@@ -97,7 +97,7 @@ def test_cluster_does_not_swallow_the_stack(
     stack = make_stack()
     seen = []
     monkeypatch.setattr(
-        "sarstack.workflows.plan.plan_despeckle",
+        "sarstack.workflows.despeckle.plan.plan_despeckle",
         lambda config, **_: seen.append((config.stack, config.cluster)) or _Plan(config),
     )
     assert run(["despeckle", "--dry-run", "--cluster", str(stack.folder)]) == 0

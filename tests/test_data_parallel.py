@@ -20,8 +20,6 @@ from simulated_stack import SimulatedStack
 from small_networks import save_small_network, small_network
 
 from sarstack.cluster.workers import open_workers
-from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
-from sarstack.data_parallel import run_ranks
 from sarstack.errors import ClusterError, UsageError
 from sarstack.networks.card import load_model
 from sarstack.networks.network import DeSpeckNet
@@ -31,8 +29,10 @@ from sarstack.training.losses import Batch
 from sarstack.training.ratio import despeckle_batches
 from sarstack.training.supervised import TrainingSettings, train
 from sarstack.workflows.build_labels import build_labels
-from sarstack.workflows.finetune import finetune_on_stack
-from sarstack.workflows.train import train_on_stack
+from sarstack.workflows.learning.finetune import finetune_on_stack
+from sarstack.workflows.learning.ranks import run_ranks
+from sarstack.workflows.learning.train import train_on_stack
+from sarstack.workflows.settings import FinetuneConfig, LabelsConfig, TrainConfig
 
 MakeStack = Callable[..., SimulatedStack]
 SETTINGS = TrainingSettings(
@@ -287,7 +287,7 @@ def test_ctrl_c_is_left_to_the_process_that_asked_for_the_work(scheduler: str) -
 
 
 def test_a_cube_is_not_tuned_on_a_cluster(tmp_path: Path) -> None:
-    from sarstack.workflows.finetune import finetune_index
+    from sarstack.workflows.learning.finetune import finetune_index
 
     config = FinetuneConfig.make(stack="cube", cluster="local")
     with pytest.raises(UsageError, match="all workers can read"):

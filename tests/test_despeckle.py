@@ -18,7 +18,6 @@ from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_t
 from small_networks import save_small_network
 
 from sarstack.cluster.workers import open_workers
-from sarstack.config import DespeckleConfig, LabelsConfig
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import (
     ClusterError,
@@ -29,11 +28,12 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.networks.card import model_sha256
-from sarstack.runlog import claim_folder
-from sarstack.workflows import despeckle as module
 from sarstack.workflows.build_labels import build_labels
-from sarstack.workflows.despeckle import SCRATCH, despeckle
-from sarstack.workflows.plan import plan_despeckle
+from sarstack.workflows.despeckle import run as module
+from sarstack.workflows.despeckle.plan import plan_despeckle
+from sarstack.workflows.despeckle.run import SCRATCH, despeckle
+from sarstack.workflows.progress import claim_folder
+from sarstack.workflows.settings import DespeckleConfig, LabelsConfig
 
 MakeStack = Callable[..., SimulatedStack]
 

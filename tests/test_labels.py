@@ -12,7 +12,6 @@ import xarray as xr
 from rasterio.transform import from_origin
 from simulated_stack import SimulatedStack, read_tif
 
-from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import (
     LABELS,
@@ -26,6 +25,7 @@ from sarstack.labels.statistics import (
 from sarstack.speckle.statistics import measure_scene
 from sarstack.workflows import build_labels as module
 from sarstack.workflows.build_labels import build_labels
+from sarstack.workflows.settings import LabelsConfig
 
 
 def cube_of(stack: SimulatedStack, polarisation: str) -> np.ndarray:

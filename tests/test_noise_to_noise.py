@@ -20,7 +20,7 @@ from sarstack.training.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise,
 from sarstack.training.ratio import RatioProbe
 from sarstack.training.stack_patches import StackPatches, split_cells
 from sarstack.training.tuning import FinetuneSettings, finetune
-from sarstack.workflows.finetune import index_cube
+from sarstack.workflows.learning.finetune import index_cube
 
 LOOKS, CORRELATION = 4.5, (0.6, 0.6)
 N_DATES, SIDE = 6, 96

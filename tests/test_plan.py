@@ -7,9 +7,9 @@ import pytest
 from simulated_stack import SimulatedStack
 
 from sarstack.benchmark.made_stacks import write_stack
-from sarstack.config import DespeckleConfig
-from sarstack.workflows.despeckle import despeckle
-from sarstack.workflows.plan import LARGE_TILE_PX, plan_despeckle
+from sarstack.workflows.despeckle.plan import LARGE_TILE_PX, plan_despeckle
+from sarstack.workflows.despeckle.run import despeckle
+from sarstack.workflows.settings import DespeckleConfig
 
 
 def test_many_tiles_are_large_ones_unless_told_otherwise(
@@ -18,7 +18,7 @@ def test_many_tiles_are_large_ones_unless_told_otherwise(
     stack = {"stack": str(make_stack(n_dates=2).folder), "output": str(tmp_path / "out")}
     config = DespeckleConfig.make(**stack, method="boxcar")
     assert plan_despeckle(config).config.tile_px == 1024
-    monkeypatch.setattr("sarstack.workflows.plan.MANY_TILES", 4)
+    monkeypatch.setattr("sarstack.workflows.despeckle.plan.MANY_TILES", 4)
     assert plan_despeckle(config).config.tile_px == LARGE_TILE_PX
     despeckle(DespeckleConfig.make(**stack, method="boxcar", polarisations=["vv"]))
     again = plan_despeckle(config)

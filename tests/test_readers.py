@@ -28,10 +28,10 @@ from sarstack.errors import (
 )
 from sarstack.readers import index_stack, open_stack
 from sarstack.readers.cube import build_cube
-from sarstack.readers.description import describe_stack
 from sarstack.readers.grid import Grid
 from sarstack.readers.selection import select_part
 from sarstack.tiles import Shape, Window
+from sarstack.workflows.info import describe_stack
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="real data are not here")

@@ -7,8 +7,8 @@ import pytest
 from pyproj import Transformer
 from simulated_stack import SimulatedStack
 
-from sarstack.config import DespeckleConfig
-from sarstack.workflows.despeckle import despeckle
+from sarstack.workflows.despeckle.run import despeckle
+from sarstack.workflows.settings import DespeckleConfig
 
 pystac = pytest.importorskip("pystac")
 

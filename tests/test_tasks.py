@@ -12,7 +12,6 @@ import pytest
 from rasterio.crs import CRS
 from simulated_stack import read_tif, write_tif
 
-from sarstack import tasks
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import open_workers
 from sarstack.despecklers import make_despeckler
@@ -21,6 +20,7 @@ from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape
+from sarstack.workflows.despeckle import tasks
 
 Interval = tuple[float, float]
 

@@ -16,7 +16,7 @@ from sarstack.tiles import (
     sample_windows,
     tile_grid,
 )
-from sarstack.workflows.plan import LARGE_TILE_PX
+from sarstack.workflows.despeckle.plan import LARGE_TILE_PX
 
 SHAPES = st.builds(Shape, st.integers(1, 700), st.integers(1, 700))
 

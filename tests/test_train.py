@@ -8,7 +8,6 @@ import pytest
 from simulated_stack import SimulatedStack, read_tif
 from small_networks import save_small_network
 
-from sarstack.config import FinetuneConfig, LabelsConfig, TrainConfig
 from sarstack.errors import ResumeMismatchError, StackError, UsageError
 from sarstack.labels.statistics import multilook
 from sarstack.networks.card import load_model, read_card
@@ -16,8 +15,9 @@ from sarstack.readers import index_stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.training.stack_patches import Labels, StackPatches, split_cells
 from sarstack.workflows.build_labels import build_labels
-from sarstack.workflows.finetune import finetune_on_stack
-from sarstack.workflows.train import train_on_stack
+from sarstack.workflows.learning.finetune import finetune_on_stack
+from sarstack.workflows.learning.train import train_on_stack
+from sarstack.workflows.settings import FinetuneConfig, LabelsConfig, TrainConfig
 
 MakeStack = Callable[..., SimulatedStack]
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_stack_is_never_continued(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("sarstack.workflows.adapt.save_model", interrupted)
+        patched.setattr("sarstack.workflows.learning.job.save_model", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_on_stack(TrainConfig.make(stack=str(first.folder), **settings))
     assert (tmp_path / "m.training" / "checkpoint.safetensors").exists()

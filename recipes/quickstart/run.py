@@ -8,10 +8,10 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from sarstack.config import DespeckleConfig, LabelsConfig
 from sarstack.speckle.sensor import simulate_stack
 from sarstack.workflows.build_labels import build_labels
-from sarstack.workflows.despeckle import despeckle
+from sarstack.workflows.despeckle.run import despeckle
+from sarstack.workflows.settings import DespeckleConfig, LabelsConfig
 
 N_DATES, SIDE_PX, SEED = 6, 640, 7
 POLARISATIONS = {"vv": 0.08, "vh": 0.016}

@@ -10,10 +10,10 @@ from typing import Any
 from sarstack.benchmark.timing import TASKS, Cost, Stage
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import LOCAL, open_workers
-from sarstack.config import DespeckleConfig
 from sarstack.output.pieces import Pieces
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.workflows.plan import plan_despeckle
+from sarstack.workflows.despeckle.plan import plan_despeckle
+from sarstack.workflows.settings import DespeckleConfig
 
 N_TASKS = 1000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sarstack.benchmark.timing import BYTES, FLOP, PX, TASKS, Row
-from sarstack.runlog import write_json
+from sarstack.workflows.progress import write_json
 
 COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "beside")
 MEANING = """\

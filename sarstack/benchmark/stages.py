@@ -21,7 +21,6 @@ from sarstack.benchmark.timing import (
     run_command,
 )
 from sarstack.cluster.workers import n_cores
-from sarstack.config import FinetuneConfig
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
@@ -29,6 +28,7 @@ from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape, Window
+from sarstack.workflows.settings import FinetuneConfig
 
 SMALL_PX = 256
 """Side of the scene on which the start of a command is measured."""

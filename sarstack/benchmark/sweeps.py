@@ -14,9 +14,9 @@ from sarstack.benchmark.stages import (
     write_archive,
 )
 from sarstack.benchmark.timing import PX, Beside, Stage, in_threads
-from sarstack.config import DespeckleConfig
 from sarstack.despecklers import make_despeckler
-from sarstack.workflows.plan import plan_despeckle
+from sarstack.workflows.despeckle.plan import plan_despeckle
+from sarstack.workflows.settings import DespeckleConfig
 
 
 def workers(setting: Setting) -> list[Stage]:

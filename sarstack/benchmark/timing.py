@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sarstack.errors import SarstackError
-from sarstack.tasks import worker_settings
+from sarstack.workflows.despeckle.tasks import worker_settings
 
 PX, FLOP, BYTES, TASKS = "px", "FLOP", "B", "tasks"
 """Units of work: pixels, operations (a multiply-accumulate is two), bytes before compression,

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sarstack import __version__, label_tasks
+from sarstack import __version__
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
-from sarstack.config import LabelsConfig
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.runlog import claim_folder, now_utc, show_progress
 from sarstack.speckle.statistics import SpeckleSample, combine_samples, join_windows, spread_dates
 from sarstack.tiles import sample_windows, tile_grid
+from sarstack.workflows import label_tasks
+from sarstack.workflows.despeckle.memory import check_space, make_folder
+from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.fingerprint import fingerprint, identity
-from sarstack.workflows.plan import select_stack
-from sarstack.workflows.room import check_space, make_folder
+from sarstack.workflows.progress import claim_folder, now_utc, show_progress
+from sarstack.workflows.settings import LabelsConfig
 
 LOGGER = logging.getLogger("sarstack")
 

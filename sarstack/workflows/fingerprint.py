@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sarstack import __version__
-from sarstack.config import DespeckleConfig
 from sarstack.despecklers import Despeckler
 from sarstack.readers.raster import Raster
+from sarstack.workflows.settings import DespeckleConfig
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 

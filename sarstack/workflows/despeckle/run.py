@@ -8,20 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sarstack import scratch, tasks
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
-from sarstack.config import AUTO, DespeckleConfig
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.index import absolute_path
-from sarstack.runlog import claim_folder, log_to, now_utc, show_progress, write_json
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
+from sarstack.workflows.despeckle import summary as scratch
+from sarstack.workflows.despeckle import tasks
+from sarstack.workflows.despeckle.memory import check_memory, check_space, make_folder
+from sarstack.workflows.despeckle.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
+from sarstack.workflows.despeckle.record import draw_middle, write_record, write_stac
+from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
 from sarstack.workflows.fingerprint import fingerprint, settings_of
-from sarstack.workflows.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
-from sarstack.workflows.record import draw_middle, write_record, write_stac
-from sarstack.workflows.room import check_memory, check_space, make_folder
-from sarstack.workflows.run import Outcome, Run, make_tags
+from sarstack.workflows.progress import claim_folder, log_to, now_utc, show_progress, write_json
+from sarstack.workflows.settings import AUTO, DespeckleConfig
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -94,9 +95,9 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
 
     The model lies beside the results; a resumed run takes it as it is.
     """
-    from sarstack.config import FinetuneConfig
     from sarstack.networks.card import KNOWN_VARIANTS, shipped_model
-    from sarstack.workflows.finetune import finetune_on_stack
+    from sarstack.workflows.learning.finetune import finetune_on_stack
+    from sarstack.workflows.settings import FinetuneConfig
 
     start = "despecknet" if config.method == AUTO else config.method
     if start in KNOWN_VARIANTS:

@@ -23,8 +23,8 @@ from sarstack.labels.statistics import (
 )
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import SpeckleSample, join_windows, sample_window
-from sarstack.tasks import worker_settings
 from sarstack.tiles import Shape, Tile, Window, sample_windows
+from sarstack.workflows.despeckle.tasks import worker_settings
 
 # Dates that are read before they are added up: more save little, and cost memory.
 DATES_AT_ONCE = 8

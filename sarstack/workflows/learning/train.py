@@ -5,13 +5,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sarstack.cluster.workers import open_workers
-from sarstack.config import TrainConfig
-from sarstack.data_parallel import Message, Tell
 from sarstack.networks.card import ModelCard, load_model
 from sarstack.readers.index import absolute_path
 from sarstack.training.distributed import Ranks
 from sarstack.training.stack_patches import Labels
-from sarstack.workflows.adapt import (
+from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
     carry_out,
@@ -21,7 +20,8 @@ from sarstack.workflows.adapt import (
     model_path,
     prepare,
 )
-from sarstack.workflows.plan import select_stack
+from sarstack.workflows.learning.ranks import Message, Tell
+from sarstack.workflows.settings import TrainConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sarstack import tasks
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
-from sarstack.config import AdaptConfig, FinetuneConfig, TrainConfig
-from sarstack.data_parallel import Message, Tell, run_ranks, torch_threads
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
 from sarstack.networks.bias import calibrate
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.readers.index import absolute_path
 from sarstack.readers.stack import Stack
-from sarstack.runlog import claim_folder, show_progress
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.training.distributed import ALONE, Ranks
 from sarstack.training.losses import Batch
 from sarstack.training.stack_patches import Labels, StackPatches, split_cells
+from sarstack.workflows.despeckle import tasks
+from sarstack.workflows.despeckle.memory import make_folder
 from sarstack.workflows.fingerprint import fingerprint, identity
-from sarstack.workflows.room import make_folder
+from sarstack.workflows.learning.ranks import Message, Tell, run_ranks, torch_threads
+from sarstack.workflows.progress import claim_folder, show_progress
+from sarstack.workflows.settings import AdaptConfig, FinetuneConfig, TrainConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet

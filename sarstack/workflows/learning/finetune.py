@@ -12,8 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sarstack.cluster.workers import open_workers
-from sarstack.config import FinetuneConfig
-from sarstack.data_parallel import Message, Tell
 from sarstack.errors import UsageError
 from sarstack.networks.card import ModelCard, load_model, read_card
 from sarstack.readers.grid import Grid
@@ -21,7 +19,8 @@ from sarstack.readers.stack import Date, Stack
 from sarstack.tiles import Shape, Window
 from sarstack.training.distributed import Ranks
 from sarstack.training.stack_patches import StackPatches
-from sarstack.workflows.adapt import (
+from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
     carry_out,
@@ -32,7 +31,8 @@ from sarstack.workflows.adapt import (
     pooled,
     prepare,
 )
-from sarstack.workflows.plan import select_stack
+from sarstack.workflows.learning.ranks import Message, Tell
+from sarstack.workflows.settings import FinetuneConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sarstack import scratch
 from sarstack.cluster.workers import n_cores
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.engine import contribute_window, despeckle_window
@@ -35,6 +34,7 @@ from sarstack.speckle.statistics import (
     sample_speckle,
 )
 from sarstack.tiles import Shape, Tile, sample_windows
+from sarstack.workflows.despeckle import summary as scratch
 
 # `sarstack.readers.block_cache` keeps blocks to read again; this is for what is written.
 GDAL_CACHE_BYTES = 16 * 2**20

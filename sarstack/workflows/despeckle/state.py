@@ -8,11 +8,11 @@ from typing import Any
 from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.output.pieces import Pieces
-from sarstack.runlog import now_utc
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.tasks import ImageRecord, TileRecord
+from sarstack.workflows.despeckle.plan import Image, Plan
+from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
-from sarstack.workflows.plan import Image, Plan
+from sarstack.workflows.progress import now_utc
 
 LOGGER = logging.getLogger("sarstack")
 

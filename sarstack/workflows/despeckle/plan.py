@@ -10,7 +10,6 @@ import numpy as np
 
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER
 from sarstack.cluster.workers import n_cores, threads_per_worker
-from sarstack.config import AUTO, DespeckleConfig, SelectionConfig
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
     ResumeMismatchError,
@@ -23,9 +22,10 @@ from sarstack.readers.block_cache import KEPT_BYTES
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
-from sarstack.tasks import GDAL_CACHE_BYTES
 from sarstack.tiles import n_tiles
+from sarstack.workflows.despeckle.tasks import GDAL_CACHE_BYTES
 from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerprint, settings_of
+from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sarstack.cluster.workers import LOCAL, n_cores
 from sarstack.errors import NotEnoughSpaceError, UsageError
-from sarstack.workflows.plan import Plan
+from sarstack.workflows.despeckle.plan import Plan
 
 
 def make_folder(path: Path) -> Path:

@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from sarstack import __version__
-from sarstack.runlog import now_utc, write_json
+from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
-from sarstack.workflows.run import Outcome, Run
+from sarstack.workflows.progress import now_utc, write_json
 
 LOGGER = logging.getLogger("sarstack")
 

@@ -18,8 +18,8 @@ from uuid import uuid4
 from sarstack.cluster.workers import n_cores
 from sarstack.errors import ClusterError, SarstackError
 from sarstack.networks.inference import choose_device
-from sarstack.tasks import worker_settings
 from sarstack.training.distributed import Ranks
+from sarstack.workflows.despeckle.tasks import worker_settings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,1 @@
+"""Despeckle a stack: from files to Cloud-Optimized GeoTIFFs."""

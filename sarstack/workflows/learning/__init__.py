@@ -1,0 +1,1 @@
+"""Train or finetune a network on a stack: from files to a model."""
