@@ -54,7 +54,7 @@ def quality(**options: Any) -> None:
 
     Everything simulated follows from fixed seeds: the same scenes wherever it runs.
     """
-    from sarstack.benchmark.quality import bench_quality
+    from sarstack.evaluation.quality import bench_quality
 
     bench_quality(tell=click.echo, **options)
 
@@ -70,8 +70,8 @@ def cases(**options: Any) -> None:
     Its results, linear power under the same file names in another folder, are scored by
     `sarstack bench quality --results FOLDER` with the same options.
     """
-    from sarstack.benchmark.quality import choose_suites
-    from sarstack.benchmark.recorded import export_cases
+    from sarstack.evaluation.quality import choose_suites
+    from sarstack.evaluation.recorded import export_cases
 
     real = [*options["stacks"], *options["scenes"]]
     options["suites"] = choose_suites(options["suites"], real)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from scipy.special import polygamma
 
-from sarstack import metrics
-from sarstack.benchmark import leave_one_out, quality, single_scenes, tables
-from sarstack.benchmark.scenes import LINE_WIDTHS_PX, make_scenes
-from sarstack.benchmark.scores import score_case
-from sarstack.benchmark.suites import SUITES, make_cases
 from sarstack.cli import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
+from sarstack.evaluation import metrics, quality, tables
+from sarstack.evaluation import real_scenes as single_scenes
+from sarstack.evaluation import real_stacks as leave_one_out
+from sarstack.evaluation.scenes import LINE_WIDTHS_PX, make_scenes
+from sarstack.evaluation.scores import score_case
+from sarstack.evaluation.suites import SUITES, make_cases
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import draw_gains, simulate_changes
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sarstack.despecklers import despeckler_names, make_despeckler
-from sarstack.metrics import border_gradient_ratio
+from sarstack.evaluation.metrics import border_gradient_ratio
 from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from sarstack import metrics
 from sarstack.errors import UsageError
+from sarstack.evaluation import metrics
 from sarstack.speckle.laws import log_speckle_variance
 
 RANDOM = np.random.default_rng(5)

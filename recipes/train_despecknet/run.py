@@ -10,9 +10,9 @@ from calibrate import print_table
 from pairs import PairedPatches, load_pairs
 from references import FloatImage, load_references
 
-from sarstack.benchmark.quality import bench_suite
-from sarstack.benchmark.suites import SUITES
 from sarstack.despecklers import make_despeckler
+from sarstack.evaluation.quality import bench_suite
+from sarstack.evaluation.suites import SUITES
 from sarstack.networks.bias import calibrate_card
 from sarstack.networks.card import load_model, make_card, read_card, save_model
 from sarstack.networks.despecknet import build_network

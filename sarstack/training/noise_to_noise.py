@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.metrics import log_deviation
+from sarstack.evaluation.metrics import log_deviation
 from sarstack.networks.network import DeSpeckNet
 from sarstack.speckle.laws import stable_threshold
 from sarstack.training.distributed import ALONE, Ranks

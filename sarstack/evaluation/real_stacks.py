@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sarstack.benchmark.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.metrics import bias_db, log_spread, mean_of_dates, mean_of_others
+from sarstack.evaluation.metrics import bias_db, log_spread, mean_of_dates, mean_of_others
+from sarstack.evaluation.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
 from sarstack.readers import open_stack
 from sarstack.speckle.statistics import measure_scene
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack import metrics
-from sarstack.benchmark.suites import Case
+from sarstack.evaluation import metrics
+from sarstack.evaluation.suites import Case
 from sarstack.speckle.laws import log_speckle_variance
 
 Cube = NDArray[np.float32]

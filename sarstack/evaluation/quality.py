@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sarstack.benchmark.leave_one_out import RealStack, read_stack, score_stack
-from sarstack.benchmark.recorded import Recorded
-from sarstack.benchmark.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
-from sarstack.benchmark.single_scenes import RealScene, read_scene, score_scene
-from sarstack.benchmark.suites import SUITES, Suite, find_suite, make_cases
-from sarstack.benchmark.tables import (
+from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
+from sarstack.errors import ModelCardError
+from sarstack.evaluation.metrics import mean_of_others
+from sarstack.evaluation.real_scenes import RealScene, read_scene, score_scene
+from sarstack.evaluation.real_stacks import RealStack, read_stack, score_stack
+from sarstack.evaluation.recorded import Recorded
+from sarstack.evaluation.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
+from sarstack.evaluation.suites import SUITES, Suite, find_suite, make_cases
+from sarstack.evaluation.tables import (
     Table,
     draw_crops,
     draw_table,
@@ -20,9 +23,6 @@ from sarstack.benchmark.tables import (
     write_csv,
     write_rows,
 )
-from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
-from sarstack.errors import ModelCardError
-from sarstack.metrics import mean_of_others
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -82,12 +82,12 @@ def bench_quality(
     output : Path
         Folder of the tables (CSV, PNG, ``tables.txt``) and crops; made if absent.
     suites : sequence of str
-        Names in :data:`sarstack.benchmark.suites.SUITES`; all by default, none if only
+        Names in :data:`sarstack.evaluation.suites.SUITES`; all by default, none if only
         `stacks` or `scenes` are given.
     methods : sequence of str
         Registered names or ``.safetensors`` models; all registered ones by default.
     results : sequence of Path
-        Folders of results of other programs, see :mod:`sarstack.benchmark.recorded`.
+        Folders of results of other programs, see :mod:`sarstack.evaluation.recorded`.
     stacks : sequence of str
         Paths of real stacks of four dates or more.
     scenes : sequence of str

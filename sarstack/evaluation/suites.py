@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.scenes import SEED, Scene, make_scenes
 from sarstack.errors import UsageError
+from sarstack.evaluation.scenes import SEED, Scene, make_scenes
 from sarstack.speckle.landscapes import LANDS, Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import simulate_changes

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack import metrics
-from sarstack.benchmark.leave_one_out import name_path, open_cube
-from sarstack.benchmark.scores import SCORES, Cube, Scores, pool, score_ratio
 from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
+from sarstack.evaluation import metrics
+from sarstack.evaluation.real_stacks import name_path, open_cube
+from sarstack.evaluation.scores import SCORES, Cube, Scores, pool, score_ratio
 from sarstack.output.quicklook import middle_window
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape

@@ -13,12 +13,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.leave_one_out import read_stack
-from sarstack.benchmark.scores import NAN
-from sarstack.benchmark.single_scenes import read_scene
-from sarstack.benchmark.suites import find_suite, make_cases
 from sarstack.despecklers import Despeckler
 from sarstack.errors import StackReadError, UsageError
+from sarstack.evaluation.real_scenes import read_scene
+from sarstack.evaluation.real_stacks import read_stack
+from sarstack.evaluation.scores import NAN
+from sarstack.evaluation.suites import find_suite, make_cases
 from sarstack.speckle.statistics import SceneStatistics
 
 COMPLEX_FOLDER = "complex"
@@ -51,7 +51,7 @@ def export_cases(
         ``looks.json`` (number of looks by name) and, of images whose complex field is known,
         ``complex/NAME.npy`` (complex64, its power is the image).
     suites, stacks, scenes, scale, size_px, n_scenes
-        As for :func:`sarstack.benchmark.quality.bench_quality`, of which the same are needed
+        As for :func:`sarstack.evaluation.quality.bench_quality`, of which the same are needed
         afterwards.
 
     Returns

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.scores import SCORES, Scores
+from sarstack.evaluation.scores import SCORES, Scores
 
 Image = NDArray[np.floating]
 

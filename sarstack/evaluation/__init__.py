@@ -1,0 +1,1 @@
+"""Evaluation: what every method is worth, beside exact truth and on real images."""
