@@ -6,7 +6,7 @@ a GPU or a cluster. ``import sarstack`` registers the accessor ``ds.despeck``.
 
 from typing import TYPE_CHECKING, Any
 
-from sarstack import accessor as _accessor  # noqa: F401 - registers ds.despeck
+from sarstack.cube import accessor as _accessor  # noqa: F401 - registers ds.despeck
 
 __version__ = "0.1.0"
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from sarstack.cube import as_cube, check_cube
+from sarstack.cube.contract import as_cube, check_cube
 from sarstack.errors import ScaleError, StackError
 
 SHAPE = (3, 40, 30)

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.cluster.workers import n_cores
+from sarstack.cube.despeckle import contribute_window, despeckle_window
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.engine import contribute_window, despeckle_window
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.networks.memory_pages import keep_pages
 from sarstack.output.cog import finish_cog

@@ -57,9 +57,9 @@ class DespeckAccessor:
             If the values look like dB or amplitude and their attributes do not say so.
             Declared dB or amplitude is converted; the result is linear intensity.
         """
-        from sarstack.cube import as_cube
+        from sarstack.cube.contract import as_cube
+        from sarstack.cube.despeckle import despeckle_array
         from sarstack.despecklers import default_method, make_despeckler
-        from sarstack.engine import despeckle_array
 
         cube, restore = as_cube(self._obj)
         despeckler = make_despeckler(method or default_method(cube.sizes["time"]), **parameters)
@@ -103,9 +103,9 @@ class DespeckAccessor:
         UsageError
             If there are fewer than two dates.
         """
-        from sarstack.cube import as_cube
+        from sarstack.cube.contract import as_cube
+        from sarstack.cube.despeckle import despeckle_array
         from sarstack.despecklers import make_despeckler
-        from sarstack.engine import despeckle_array
         from sarstack.errors import UsageError
         from sarstack.labels.statistics import ATTRIBUTES, label_arrays
 
@@ -155,7 +155,7 @@ class DespeckAccessor:
             ``.model`` is the file, ``.improved`` tells whether tuning helped; if not, the
             file holds the weights one started from.
         """
-        from sarstack.cube import as_cube
+        from sarstack.cube.contract import as_cube
         from sarstack.workflows.learning.finetune import finetune_index, index_cube
         from sarstack.workflows.settings import FinetuneConfig
 
@@ -176,7 +176,7 @@ class DespeckAccessor:
         """
         import dask
 
-        from sarstack.cube import as_cube
+        from sarstack.cube.contract import as_cube
         from sarstack.readers.sampling import sample_dates
         from sarstack.speckle.statistics import combine_samples, spread_dates
 

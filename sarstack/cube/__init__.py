@@ -1,0 +1,1 @@
+"""Cube: the lazy xarray Dataset of a stack, checked once, and its accessor."""
