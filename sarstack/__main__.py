@@ -1,5 +1,5 @@
 """Run the command line with ``python -m sarstack``."""
 
-from sarstack.cli import main
+from sarstack.cli.commands import main
 
 main()

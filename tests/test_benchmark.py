@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import polygamma
 
-from sarstack.cli import run
+from sarstack.cli.commands import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
 from sarstack.evaluation import metrics, quality, tables

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from simulated_stack import SimulatedStack, assert_same_files
 
-from sarstack.cli import run
+from sarstack.cli.commands import run
 from sarstack.errors import EXIT_CODES
 from sarstack.readers import index_stack
 from sarstack.workflows.info import describe_stack
@@ -177,7 +177,7 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 
 def test_help_and_import_load_nothing_heavy() -> None:
     code = (
-        "import sys, sarstack, sarstack.cli; sarstack.cli.run(['--help']); "
+        "import sys, sarstack, sarstack.cli.commands; sarstack.cli.commands.run(['--help']); "
         "heavy = {'torch', 'rasterio', 'matplotlib', 'distributed', 'rioxarray', 'zarr'}; "
         "print('loaded:', sorted(heavy & set(sys.modules)))"
     )

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import pytest
 from simulated_stack import SimulatedStack
 
-from sarstack.cli import cli, run
+from sarstack.cli.commands import cli, run
 from sarstack.networks.card import shipped_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from sarstack.benchmark.timing import (
     measure,
     run_command,
 )
-from sarstack.cli import run
+from sarstack.cli.commands import run
 from sarstack.errors import SarstackError, UsageError
 from sarstack.networks.card import KNOWN_VARIANTS, load_model, read_card, shipped_model
 from sarstack.networks.two_scale import TwoScaleShape

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from sarstack import __version__
-from sarstack.bench_cli import bench
-from sarstack.cli_options import (
+from sarstack.cli.bench import bench
+from sarstack.cli.options import (
     learning_options,
     parse_bands,
     parse_parameters,
