@@ -7,7 +7,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import gamma
 
 from sarstack.despecklers import describe_despecklers, despeckler_names, make_despeckler
-from sarstack.despecklers.lee_sigma import point_targets, prior_gain, sigma_range
+from sarstack.despecklers.methods.lee_sigma import point_targets, prior_gain, sigma_range
 from sarstack.errors import UsageError
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 

@@ -12,9 +12,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from small_networks import save_small_network
 
-import sarstack.despecklers.despecknet as methods
+import sarstack.despecklers.methods.despecknet as methods
 from sarstack.despecklers import make_despeckler
-from sarstack.despecklers.despecknet import StackDeSpeckNetDespeckler
+from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
 from sarstack.networks.despecknet import VARIANTS

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_odd_window
-from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics, correlated_area
 
 
-@register
 class QueganYu(Despeckler):
     """Quegan and Yu 2001, multi-temporal: local mean of the date times the dates' mean detail.
 

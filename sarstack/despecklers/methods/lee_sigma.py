@@ -9,9 +9,8 @@ from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
 from sarstack.checks import check_between, check_odd_window
-from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.despecklers.lee import local_mmse
+from sarstack.despecklers.methods.lee import local_mmse
 from sarstack.speckle.moving_window import STRIP_PX, box_count
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 from sarstack.tiles import strips
@@ -38,7 +37,6 @@ class SigmaRange(NamedTuple):
     inner_cv2: float
 
 
-@register
 class LeeSigma(Despeckler):
     """Improved Lee sigma 2009: mean of the neighbours within the speckle's range, points kept.
 

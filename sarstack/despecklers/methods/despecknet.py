@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_choice
-from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError
 from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
@@ -193,7 +192,6 @@ class _NetworkDespeckler(Despeckler):
         raise NotImplementedError(f"{self.name} does not look at other dates")
 
 
-@register
 class DeSpeckNetDespeckler(_NetworkDespeckler):
     """deSpeckNet on log intensity, residual, told looks and correlation.
 
@@ -207,14 +205,12 @@ class DeSpeckNetDespeckler(_NetworkDespeckler):
     cell_px: ClassVar[int] = 1024
 
 
-@register
 class LiteDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     """deSpeckNet with an eighth of the operations."""
 
     name: ClassVar[str] = "despecknet-lite"
 
 
-@register
 class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     """deSpeckNet that also sees what the other dates have in common.
 
@@ -256,7 +252,6 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         return others
 
 
-@register
 class PaperDeSpeckNetDespeckler(_NetworkDespeckler):
     """deSpeckNet on linear intensity, as published.
 

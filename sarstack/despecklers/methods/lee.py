@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_odd_window
-from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.speckle.moving_window import box_count, box_sum
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
 
-@register
 class Lee(Despeckler):
     """Lee 1980: local mean, moved towards the pixel where the window varies more than speckle.
 

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_odd_window
-from sarstack.despecklers import register
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics
 
 
-@register
 class Boxcar(Despeckler):
     """Mean of a square window: strongest smoothing, blurs every edge; the yardstick.
 
