@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import ARCHITECTURES, save_small_network
 
-from sarstack.cube.despeckle import despeckle_array, despeckle_window
+from sarstack.cube.despeckle import despeckle_array
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
+from sarstack.despecklers.window import despeckle_window
 from sarstack.errors import SarstackError
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window, tile_grid

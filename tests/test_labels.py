@@ -12,12 +12,12 @@ import xarray as xr
 from rasterio.transform import from_origin
 from simulated_stack import SimulatedStack, read_tif
 
+from sarstack.cube.labels import label_arrays
 from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import (
     LABELS,
     add_dates,
     finish_labels,
-    label_arrays,
     mean_without,
     multilook,
     statistics,

@@ -1,11 +1,39 @@
-"""Imports between files form no circle, files have names of their own, functions stay short."""
+"""Imports point downward between the rooms of CONTRIBUTING; files and functions stay small."""
 
 import ast
 import graphlib
+import re
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sarstack"
 FILES = sorted(PACKAGE.rglob("*.py"))
+CONTRIBUTING = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+# The first cell of each row of the picture names the rooms of one layer, from top to bottom.
+LAYERS = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", CONTRIBUTING, re.M)]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+ENTRY_POINTS = {"__init__", "__main__"}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def test_the_rooms_in_contributing_are_those_of_the_package() -> None:
+    entries = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert set(LEVEL) | ENTRY_POINTS | {"py"} == entries
+    assert len(entries) <= 19
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downward(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    others = {room_of(name) for name in modules_imported(path)}
+    if room not in ENTRY_POINTS:
+        known = {other: LEVEL[other] for other in others - {room} if other in LEVEL}
+        upward = {other for other, level in known.items() if level <= LEVEL[room]}
+        assert not upward, f"{room} imports from a room above or beside it: {sorted(upward)}"
 
 
 def modules_imported(path: Path) -> set[str]:

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sarstack.evaluation.metrics import log_spread, mean_of_others, rmse_db
+from sarstack.evaluation.metrics import log_spread, rmse_db
+from sarstack.labels.statistics import mean_of_others
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.inference import run_network
 from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack

@@ -12,6 +12,7 @@ import pytest
 from rasterio.crs import CRS
 from simulated_stack import read_tif, write_tif
 
+from sarstack.cluster import process
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import open_workers
 from sarstack.despecklers import make_despeckler
@@ -31,10 +32,10 @@ def overlap(one: Interval, other: Interval) -> bool:
 
 @pytest.fixture
 def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(tasks, "n_cores", lambda: 1)
-    tasks.arithmetic_slots.cache_clear()
+    monkeypatch.setattr(process, "n_cores", lambda: 1)
+    process.arithmetic_slots.cache_clear()
     yield
-    tasks.arithmetic_slots.cache_clear()
+    process.arithmetic_slots.cache_clear()
 
 
 def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
@@ -84,6 +85,6 @@ def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
 
 
 def test_a_gpu_has_two_tiles_at_once_and_cores_one_each() -> None:
-    tasks.arithmetic_slots.cache_clear()
-    assert tasks.arithmetic_slots(on_gpu=True)._value == tasks.GPU_SLOTS
-    assert tasks.arithmetic_slots(on_gpu=False)._value == tasks.n_cores()
+    process.arithmetic_slots.cache_clear()
+    assert process.arithmetic_slots(on_gpu=True)._value == process.GPU_SLOTS
+    assert process.arithmetic_slots(on_gpu=False)._value == process.n_cores()

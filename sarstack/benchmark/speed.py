@@ -27,7 +27,7 @@ from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.memory_pages import keep_pages
-from sarstack.workflows.despeckle.memory import check_space, make_folder
+from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.progress import now_utc
 
 LOGGER = logging.getLogger("sarstack")

@@ -21,8 +21,8 @@ from sarstack.benchmark.timing import (
     run_command,
 )
 from sarstack.cluster.workers import n_cores
-from sarstack.cube.despeckle import contribute_window, despeckle_window
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
+from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
 from sarstack.networks.inference import choose_device, choose_precision

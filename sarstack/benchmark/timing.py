@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sarstack.cluster.process import worker_settings
 from sarstack.errors import SarstackError
-from sarstack.workflows.despeckle.tasks import worker_settings
 
 PX, FLOP, BYTES, TASKS = "px", "FLOP", "B", "tasks"
 """Units of work: pixels, operations (a multiply-accumulate is two), bytes before compression,

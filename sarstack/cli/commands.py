@@ -131,7 +131,6 @@ def despeckle_command(
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
     from sarstack.cluster.workers import n_cores
-    from sarstack.workflows.despeckle.memory import check_memory
     from sarstack.workflows.despeckle.plan import plan_despeckle
     from sarstack.workflows.despeckle.run import despeckle
     from sarstack.workflows.settings import DespeckleConfig
@@ -141,7 +140,7 @@ def despeckle_command(
     if dry_run:
         plan = plan_despeckle(settings, overwrite=overwrite)
         click.echo(plan.render(settings.workers or n_cores()))
-        check_memory(plan)
+        plan.check_memory()
         return
     outcome = despeckle(settings, overwrite=overwrite)
     for path in outcome.outputs:

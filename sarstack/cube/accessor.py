@@ -105,9 +105,10 @@ class DespeckAccessor:
         """
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
+        from sarstack.cube.labels import label_arrays
         from sarstack.despecklers import make_despeckler
         from sarstack.errors import UsageError
-        from sarstack.labels.statistics import ATTRIBUTES, label_arrays
+        from sarstack.labels.statistics import ATTRIBUTES
 
         cube, _ = as_cube(self._obj)
         if cube.sizes["time"] < 2:

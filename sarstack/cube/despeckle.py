@@ -18,96 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.errors import SarstackError
+from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.readers.sampling import sample_dates
-from sarstack.speckle.statistics import SceneStatistics, combine_samples
-from sarstack.tiles import Shape, Window, cells
-
-
-def despeckle_window(
-    block: NDArray[np.float32],
-    outer: Window,
-    window: Window,
-    scene: Shape,
-    despeckler: Despeckler,
-    statistics: SceneStatistics,
-    summary: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Despeckle one window of one date.
-
-    Parameters
-    ----------
-    block : ndarray, shape of `outer`, float32
-        Linear power, NaN = nodata.
-    outer : Window
-        `window` and its halo, clipped at the scene edge.
-    window : Window
-        What to compute.
-    scene : Shape
-        Size of the whole scene.
-    despeckler : Despeckler
-        The method.
-    statistics : SceneStatistics
-        Of the whole scene at this date.
-    summary : ndarray, shape (n_summary, *outer), float32, optional
-        Temporal summary for multi-temporal methods.
-
-    Returns
-    -------
-    ndarray, shape of `window`, float32
-        Linear power; NaN exactly where the input is NaN.
-
-    Raises
-    ------
-    SarstackError
-        If the method made an infinity, or lost or invented a pixel.
-    """
-    result = np.full(window.shape, np.nan, np.float32)
-    for cell in cells(window, despeckler.cell_px):
-        if np.isnan(block[cell.inside(outer)]).all():
-            continue
-        need = despeckler.reach(cell, scene)
-        part = need.inside(outer)
-        known = None if summary is None else summary[(slice(None), *part)]
-        out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
-        result[cell.inside(window)] = out
-    _check_result(result, block[window.inside(outer)], despeckler.name)
-    return result
-
-
-def contribute_window(
-    block: NDArray[np.float32],
-    outer: Window,
-    window: Window,
-    scene: Shape,
-    despeckler: Despeckler,
-    statistics: SceneStatistics,
-) -> NDArray[np.float64]:
-    """Return what one date adds to the temporal summary of one window.
-
-    Parameters are those of :func:`despeckle_window`.
-
-    Returns
-    -------
-    ndarray, shape (n_summary, *window), float64
-    """
-    total = np.zeros((despeckler.n_summary, *window.shape))
-    for cell in cells(window, despeckler.cell_px):
-        need = cell.expand(despeckler.summary_halo, scene)
-        out = despeckler.contribute(block[need.inside(outer)], statistics)
-        total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
-    return total
-
-
-def _check_result(result: NDArray[np.float32], given: NDArray[np.float32], name: str) -> None:
-    finite = np.isfinite(result)
-    wrong = int(np.count_nonzero(finite != np.isfinite(given)))
-    if wrong:
-        raise SarstackError(
-            f"method {name!r} returned {wrong} pixels that are not finite, or filled nodata",
-            expected="finite values where the input has data, NaN elsewhere",
-            do="report this with the image; the other dates are not affected",
-        )
+from sarstack.speckle.statistics import combine_samples
+from sarstack.tiles import Shape, Window
 
 
 def despeckle_array(

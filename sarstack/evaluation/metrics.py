@@ -16,6 +16,7 @@ from scipy.ndimage import maximum_filter
 from sarstack.errors import UsageError
 from sarstack.speckle.laws import moment_looks
 from sarstack.speckle.moving_window import box_mean
+from sarstack.speckle.statistics import log_deviation
 
 Image = NDArray[np.floating]
 
@@ -190,37 +191,11 @@ def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px:
     return float(np.corrcoef(ratio, detail)[0, 1])
 
 
-def log_deviation(despeckled: Image, reference: Image) -> NDArray[np.float64]:
-    """Return ``ln(despeckled / reference)`` less its mean, any shape; NaN unless both are positive.
-
-    A date that is brighter as a whole (rain, season) is not punished: the mean is taken off.
-    """
-    usable = (despeckled > 0) & (reference > 0)  # false where NaN
-    ratio = np.full(despeckled.shape, np.nan)
-    ratio[usable] = np.log(despeckled[usable].astype(np.float64) / reference[usable])
-    return ratio - ratio[usable].mean() if usable.any() else ratio
-
-
 def log_spread(despeckled: Image, reference: Image) -> float:
     """Return the standard deviation of ln(despeckled / reference), positive pixels only."""
     deviation = log_deviation(despeckled, reference)
     known = np.isfinite(deviation)
     return float(deviation[known].std()) if known.sum() > 1 else float("nan")
-
-
-def mean_of_dates(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of the valid dates of each pixel, shape (y, x); NaN where none is."""
-    valid = np.isfinite(block)
-    total = np.where(valid, block, 0).sum(axis=0, dtype=np.float64)
-    count = valid.sum(axis=0)
-    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return mean.astype(np.float32)
-
-
-def mean_of_others(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return for each date the mean of all others, shape (time, y, x)."""
-    dates = np.arange(len(block))
-    return np.stack([mean_of_dates(block[dates != date]) for date in dates])
 
 
 def border_gradient_ratio(

@@ -8,7 +8,6 @@ import numpy as np
 
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.errors import ModelCardError
-from sarstack.evaluation.metrics import mean_of_others
 from sarstack.evaluation.real_scenes import RealScene, read_scene, score_scene
 from sarstack.evaluation.real_stacks import RealStack, read_stack, score_stack
 from sarstack.evaluation.recorded import Recorded
@@ -23,6 +22,7 @@ from sarstack.evaluation.tables import (
     write_csv,
     write_rows,
 )
+from sarstack.labels.statistics import mean_of_others
 
 LOGGER = logging.getLogger("sarstack")
 

@@ -78,7 +78,7 @@ def read_scene(path: str, scale: str | None = None) -> list[RealScene]:
 
 def find_flat(intensity: Cube, looks: float, correlation: tuple[float, float]) -> NDArray[np.bool_]:
     """Mark the windows that vary as speckle alone does, shape (y, x)."""
-    from sarstack.training.ratio import mark_homogeneous  # brings torch
+    from sarstack.speckle.homogeneous import mark_homogeneous
 
     try:
         (mask,) = mark_homogeneous([intensity[:, None]], looks, correlation)
@@ -114,7 +114,7 @@ def score_scene(scene: RealScene, despeckler: Despeckler | None) -> tuple[Cube, 
 
 def measure_windows(image: NDArray[np.float32], flat: NDArray[np.bool_]) -> Iterator[float]:
     """Return the equivalent number of looks of each homogeneous window, one after the other."""
-    from sarstack.training.ratio import WINDOW_PX  # brings torch
+    from sarstack.speckle.homogeneous import WINDOW_PX
 
     corners = np.argwhere(flat[::WINDOW_PX, ::WINDOW_PX]) * WINDOW_PX
     for y, x in corners:

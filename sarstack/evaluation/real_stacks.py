@@ -14,8 +14,9 @@ import numpy as np
 
 from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.evaluation.metrics import bias_db, log_spread, mean_of_dates, mean_of_others
+from sarstack.evaluation.metrics import bias_db, log_spread
 from sarstack.evaluation.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
+from sarstack.labels.statistics import mean_of_dates, mean_of_others
 from sarstack.readers import open_stack
 from sarstack.speckle.statistics import measure_scene
 

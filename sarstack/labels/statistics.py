@@ -7,17 +7,13 @@ pass over the dates.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.sampling import sample_dates
 from sarstack.speckle.moving_window import box_mean
-from sarstack.speckle.statistics import combine_samples, spread_dates, stable_threshold
+from sarstack.speckle.statistics import stable_threshold
 from sarstack.tiles import strips
 
 STATISTICS = ("mean", "std", "count", "cv")
@@ -206,63 +202,16 @@ def mean_without(
         return np.where(others > 0, total / others, np.nan).astype(np.float32)
 
 
-def label_arrays(
-    array: da.Array,
-    *,
-    looks: float | None = None,
-    rule: str = "cv",
-    threshold: float = 0.1,
-    quantile: float = 0.99,
-) -> dict[str, da.Array]:
-    """Compute the labels of one polarisation lazily.
-
-    Parameters
-    ----------
-    array : dask array, shape (time, y, x), float32
-        Linear power, NaN = nodata.
-    looks, rule, threshold, quantile
-        As in :func:`finish_labels`; looks are measured lazily when not given.
-
-    Returns
-    -------
-    dict of dask array, shape (y, x)
-
-    Notes
-    -----
-    Lazy: yes. One task per chunk adds its dates up, a tree adds the chunks: memory does
-    not depend on the number of dates.
-    """
-    moments = da.map_blocks(
-        _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),
-        dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
-    ).sum(axis=0)  # fmt: skip
-    known: object = looks
-    if looks is None:
-        samples = sample_dates(array, spread_dates(array.shape[0]))
-        known = dask.delayed(_looks_of, pure=True)(samples)
-    options = {"rule": rule, "threshold": threshold, "quantile": quantile}
-    finish = dask.delayed(finish_labels, pure=True)
-    rows: list[list[dict[str, da.Array]]] = []
-    for window_y in _spans(array.chunks[1]):
-        row = []
-        for window_x in _spans(array.chunks[2]):
-            made = finish(moments[:, window_y, window_x], looks=known, **options)
-            shape = (window_y.stop - window_y.start, window_x.stop - window_x.start)
-            row.append({n: da.from_delayed(made[n], shape, dtype=DTYPES[n]) for n in LABELS})
-        rows.append(row)
-    return {name: da.block([[made[name] for made in row] for row in rows]) for name in LABELS}
+def mean_of_dates(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the valid dates of each pixel, shape (y, x); NaN where none is."""
+    valid = np.isfinite(block)
+    total = np.where(valid, block, 0).sum(axis=0, dtype=np.float64)
+    count = valid.sum(axis=0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean.astype(np.float32)
 
 
-def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:
-    moments = np.zeros((3, *block.shape[1:]))
-    add_dates(moments, list(block))
-    return moments[np.newaxis]
-
-
-def _looks_of(samples: list[object]) -> float:
-    return combine_samples(samples)[0].looks  # type: ignore[arg-type]
-
-
-def _spans(sizes: Sequence[int]) -> list[slice]:
-    edges = np.cumsum([0, *sizes]).tolist()
-    return [slice(a, b) for a, b in pairwise(edges)]
+def mean_of_others(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return for each date the mean of all others, shape (time, y, x)."""
+    dates = np.arange(len(block))
+    return np.stack([mean_of_dates(block[dates != date]) for date in dates])

@@ -34,6 +34,7 @@ __all__ = [
     "correlated_area",
     "join_windows",
     "likelihood_looks",
+    "log_deviation",
     "log_moment_looks",
     "log_speckle_mean",
     "log_speckle_variance",
@@ -369,3 +370,16 @@ def _mode(values: NDArray[np.float64]) -> float:
     counts, edges = np.histogram(values, edges)
     density = gaussian_filter1d(counts.astype(np.float64), bandwidth / step, mode="constant")
     return float(edges[density.argmax()] + step / 2)
+
+
+def log_deviation(
+    despeckled: NDArray[np.floating], reference: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return ``ln(despeckled / reference)`` less its mean, any shape; NaN unless both are positive.
+
+    A date that is brighter as a whole (rain, season) is not punished: the mean is taken off.
+    """
+    usable = (despeckled > 0) & (reference > 0)  # false where NaN
+    ratio = np.full(despeckled.shape, np.nan)
+    ratio[usable] = np.log(despeckled[usable].astype(np.float64) / reference[usable])
+    return ratio - ratio[usable].mean() if usable.any() else ratio

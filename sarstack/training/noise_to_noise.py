@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.evaluation.metrics import log_deviation
 from sarstack.networks.network import DeSpeckNet
 from sarstack.speckle.laws import stable_threshold
+from sarstack.speckle.statistics import log_deviation
 from sarstack.training.distributed import ALONE, Ranks
 from sarstack.training.losses import Batch, Mean, TensorBatch, to_tensors
 from sarstack.training.ratio import RatioProbe, RatioScore, despeckle_batches

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
-from sarstack.evaluation.metrics import mean_of_others
-from sarstack.labels.statistics import mean_without, multilook
+from sarstack.labels.statistics import mean_of_others, mean_without, multilook
 from sarstack.readers.stack import Stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid

@@ -19,10 +19,10 @@ from sarstack.readers.stack import Stack
 from sarstack.speckle.statistics import SpeckleSample, combine_samples, join_windows, spread_dates
 from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows import label_tasks
-from sarstack.workflows.despeckle.memory import check_space, make_folder
 from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.fingerprint import fingerprint, identity
-from sarstack.workflows.progress import claim_folder, now_utc, show_progress
+from sarstack.workflows.folder import check_space, claim_folder, make_folder
+from sarstack.workflows.progress import now_utc, show_progress
 from sarstack.workflows.settings import LabelsConfig
 
 LOGGER = logging.getLogger("sarstack")

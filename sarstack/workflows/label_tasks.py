@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.cluster.process import worker_settings
 from sarstack.labels.statistics import (
     DTYPES,
     STATISTICS,
@@ -24,7 +25,6 @@ from sarstack.labels.statistics import (
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import SpeckleSample, join_windows, sample_window
 from sarstack.tiles import Shape, Tile, Window, sample_windows
-from sarstack.workflows.despeckle.tasks import worker_settings
 
 # Dates that are read before they are added up: more save little, and cost memory.
 DATES_AT_ONCE = 8

@@ -2,15 +2,12 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from sarstack.errors import UsageError
 
 LOGGER = logging.getLogger("sarstack")
 HEARTBEAT_S = 30.0
@@ -92,41 +89,6 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         LOGGER.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def claim_folder(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while this one works in it.
-
-    The system lets go of the folder when the process ends, however it ends. Where it
-    knows no such locks (Windows, some network disks) nothing is kept out.
-
-    Raises
-    ------
-    UsageError
-        If another run holds the folder.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as held:
-        os.close(handle)
-        raise UsageError(
-            f"another run is writing into {folder}",
-            expected="one run for each folder of results",
-            do="wait until it ends, or choose another place with -o",
-        ) from held
-    except OSError:
-        LOGGER.debug("no lock on %s: its disk does not offer any", folder)
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

@@ -1,54 +1,86 @@
-"""Whether there is room for a run: a folder to write into, memory and disk space."""
+"""The memory that a despeckling run needs, estimated before it starts."""
 
-import os
-from dataclasses import replace
-from pathlib import Path
+from sarstack.cluster.process import GDAL_CACHE_BYTES
+from sarstack.cluster.workers import LOCAL, n_cores, threads_per_worker
+from sarstack.despecklers import Despeckler
+from sarstack.errors import NotEnoughSpaceError
+from sarstack.readers.block_cache import KEPT_BYTES
+from sarstack.tiles import Shape
+from sarstack.workflows.settings import DespeckleConfig
 
-from sarstack.cluster.workers import LOCAL, n_cores
-from sarstack.errors import NotEnoughSpaceError, UsageError
-from sarstack.workflows.despeckle.plan import Plan
+BYTES_PER_PX = 4
+# Python with the libraries of a worker process, and of a process that has planned a run; measured.
+WORKER_BYTES, PLANNER_BYTES = 196 * 2**20, 258 * 2**20
+# To measure the speckle of an image: its sample windows and the arrays computed from them. Each
+# thread has a heap of its own, which keeps these pages.
+SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
+# To write the COG of a large image: GDAL's cache and the buffers of its threads; measured.
+COG_BYTES = 96 * 2**20
 
 
-def make_folder(path: Path) -> Path:
-    """Make a folder for results, and return it.
+def worker_memory_bytes(
+    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, n_images: int
+) -> int:
+    """Estimate the peak memory of one worker process.
 
-    Raises
-    ------
-    UsageError
-        If it cannot be made or may not be written.
+    Parameters
+    ----------
+    despeckler : Despeckler
+        The method.
+    config : DespeckleConfig
+        Tile size, workers, cluster.
+    scene : Shape
+        Rows and columns of an image.
+    n_images : int
+        Images of the run.
+
+    Returns
+    -------
+    int
+        The sum of: libraries and caches; writing one COG; for each thread, the samples of one
+        image, a tile with its halo (input and result) and its temporal summary; for each thread
+        that computes at a time, what the method needs for one cell. A worker of a cluster has one
+        thread, or several that share a GPU. Without a cluster one process has all threads.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as failure:
-        raise UsageError(
-            f"results cannot be written into {path}: {failure.strerror}",
-            expected="a folder that exists or can be made, with permission to write",
-            do="choose another place with -o",
-        ) from failure
-    return path
+    halo = despeckler.halo
+    image = scene.y * scene.x * BYTES_PER_PX
+    tile = (5 + 3 * despeckler.n_summary) * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
+    tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
+    cell = despeckler.memory_bytes((cell_px(despeckler, config) + 2 * halo) ** 2)
+    n_threads = threads_per_worker() if config.cluster else config.workers or n_cores()
+    caches = GDAL_CACHE_BYTES + min(KEPT_BYTES, image * n_images)
+    process = WORKER_BYTES if config.cluster else PLANNER_BYTES
+    process += caches + despeckler.runtime_bytes + min(COG_BYTES, image)
+    return process + n_threads * tile + min(n_threads, n_cores()) * cell
 
 
-def check_memory(plan: Plan) -> None:
-    """Raise if the workers of this machine together would need more memory than it has.
+def cell_px(despeckler: Despeckler, config: DespeckleConfig) -> int:
+    """Return the largest side that one call computes: a cell of the method, or a smaller tile."""
+    return min(despeckler.cell_px, config.tile_px)
+
+
+def check_memory(
+    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, n_images: int
+) -> None:
+    """Raise if the workers of this machine together need more memory than it has.
+
+    Parameters are those of :func:`worker_memory_bytes`. Workers of a scheduler on another machine
+    are not checked.
 
     Raises
     ------
     NotEnoughSpaceError
-        With the tile size or the number of workers that would fit. Workers of a scheduler
-        elsewhere are not judged.
+        With the tile size or the number of workers that fits.
     """
     from distributed.system import MEMORY_LIMIT
 
-    config = plan.config
     if config.cluster not in (None, LOCAL):
         return
 
     def needed(n_workers: int, tile_px: int) -> int:
         tried = config.model_copy(update={"workers": n_workers, "tile_px": tile_px})
         processes = n_workers if config.cluster else 1
-        return processes * replace(plan, config=tried).memory_bytes
+        return processes * worker_memory_bytes(despeckler, tried, scene, n_images)
 
     wanted = config.workers or n_cores()
     if needed(wanted, config.tile_px) <= MEMORY_LIMIT:
@@ -59,19 +91,6 @@ def check_memory(plan: Plan) -> None:
     raise NotEnoughSpaceError(
         f"the plan needs {needed(wanted, config.tile_px) / 1e9:.1f} GB of memory "
         f"for {wanted} workers",
-        expected=f"at most {MEMORY_LIMIT / 1e9:.1f} GB, what this machine has",
+        expected=f"at most {MEMORY_LIMIT / 1e9:.1f} GB, the memory of this machine",
         do=f"--workers {fitting[0]} --tile-px {fitting[1]}" if fitting else "use a larger machine",
     )
-
-
-def check_space(folder: Path, needed_bytes: int) -> None:
-    """Raise if a folder's disk has less free space than a plan may need."""
-    import shutil
-
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise NotEnoughSpaceError(
-            f"the plan may write {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            where=str(folder),
-            do="free some space, choose another folder with -o, or fewer --dates",
-        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER
-from sarstack.cluster.workers import n_cores, threads_per_worker
+from sarstack.cluster.workers import threads_per_worker
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
     ResumeMismatchError,
@@ -18,24 +18,16 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.readers import index_stack
-from sarstack.readers.block_cache import KEPT_BYTES
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
-from sarstack.workflows.despeckle.tasks import GDAL_CACHE_BYTES
+from sarstack.workflows.despeckle.memory import cell_px, check_memory, worker_memory_bytes
 from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerprint, settings_of
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
-# Python with the libraries of a worker, and of a process that has planned a run; measured.
-WORKER_BYTES, OWN_BYTES = 196 * 2**20, 258 * 2**20
-# To measure the speckle of an image: its sample windows and what is made of them. Each thread has
-# a heap of its own, which keeps these pages.
-SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
-# To finish a large image: GDAL's cache, and what its threads compress; measured.
-COG_BYTES = 96 * 2**20
 BYTES_PER_PX = 4
 # Runs of as many tiles have larger ones unless told otherwise: workers of a cluster share no
 # blocks, and at 1024 px a tile reads four times its own number of them, at 2048 px 2.25 times.
@@ -87,11 +79,6 @@ class Plan:
         return 2 * len(self.images) + len(self.finished) + self.n_tiles + summed
 
     @property
-    def cell_px(self) -> int:
-        """Largest side of what is computed at once: a cell of the method, or a smaller tile."""
-        return min(self.despeckler.cell_px, self.config.tile_px)
-
-    @property
     def total_px(self) -> int:
         """Pixels of all images to do."""
         shape = self.stack.grid.shape
@@ -113,34 +100,26 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Peak memory of one worker process.
+        """Peak memory of one worker process."""
+        shape, n_images = self.stack.grid.shape, len(self.images)
+        return worker_memory_bytes(self.despeckler, self.config, shape, n_images)
 
-        Libraries and caches; what it takes to finish an image; for each thread, what it takes to
-        measure the speckle of one, the tile with its halo (read, result) and the temporal
-        summary; for each that computes, what the method needs for one cell. A worker of a
-        cluster has one thread, or several that share a GPU; without a cluster one process has
-        them all.
+    def check_memory(self) -> None:
+        """Raise if the workers of this machine together need more memory than it has.
+
+        Raises
+        ------
+        NotEnoughSpaceError
+            With the tile size or the number of workers that fits.
         """
-        size, halo = self.config.tile_px, self.despeckler.halo
-        shape = self.stack.grid.shape
-        image = shape.y * shape.x * BYTES_PER_PX
-        tile = (5 + 3 * self.despeckler.n_summary) * (size + 2 * halo) ** 2 * BYTES_PER_PX
-        tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
-        cell = self.despeckler.memory_bytes((self.cell_px + 2 * halo) ** 2)
-        own = self.config.workers or n_cores()
-        n_threads = threads_per_worker() if self.config.cluster else own
-        n_cells = min(n_threads, n_cores())
-        caches = GDAL_CACHE_BYTES + min(KEPT_BYTES, image * len(self.images))
-        process = WORKER_BYTES if self.config.cluster else OWN_BYTES
-        process += caches + self.despeckler.runtime_bytes + min(COG_BYTES, image)
-        return process + n_threads * tile + n_cells * cell
+        check_memory(self.despeckler, self.config, self.stack.grid.shape, len(self.images))
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Time one cell here and now, and scale to the plan; reading and writing not counted."""
         from sarstack.speckle.statistics import SceneStatistics
 
-        rng = np.random.default_rng(0)
-        cell = rng.gamma(4.4, 1 / 4.4, (self.cell_px, self.cell_px)).astype(np.float32)
+        rng, side = np.random.default_rng(0), cell_px(self.despeckler, self.config)
+        cell = rng.gamma(4.4, 1 / 4.4, (side, side)).astype(np.float32)
         known = SceneStatistics(looks=4.4, bright=3.0)
         summary = None
         if self.despeckler.n_summary:

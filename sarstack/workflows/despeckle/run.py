@@ -16,12 +16,12 @@ from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
 from sarstack.workflows.despeckle import summary as scratch
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.memory import check_memory, check_space, make_folder
 from sarstack.workflows.despeckle.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
 from sarstack.workflows.despeckle.record import draw_middle, write_record, write_stac
 from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
 from sarstack.workflows.fingerprint import fingerprint, settings_of
-from sarstack.workflows.progress import claim_folder, log_to, now_utc, show_progress, write_json
+from sarstack.workflows.folder import check_space, claim_folder, make_folder
+from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -62,7 +62,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         _announce(plan)
         (plan.output / "run.yaml").write_text(_effective(plan).to_yaml(), encoding="utf-8")
         if plan.images:
-            check_memory(plan)
+            plan.check_memory()
             check_space(plan.output, 2 * plan.bytes_to_write)
             _open_scratch(run, overwrite=overwrite)
             with open_workers(config.cluster, config.workers) as workers:

@@ -172,8 +172,9 @@ def _other_dates(
     correlation: tuple[float, float],
 ) -> "NoiseToNoise":
     """Make the signal between dates, with its judge: held-out places on a few dates each."""
+    from sarstack.speckle.homogeneous import mark_homogeneous
     from sarstack.training.noise_to_noise import DateProbe, NoiseToNoise
-    from sarstack.training.ratio import RatioProbe, mark_homogeneous
+    from sarstack.training.ratio import RatioProbe
 
     batches, series, n_others = [], [], JUDGING_DATES
     cells = held_out.cells[:JUDGED_PLACES]

@@ -25,10 +25,10 @@ from sarstack.training.distributed import ALONE, Ranks
 from sarstack.training.losses import Batch
 from sarstack.training.stack_patches import Labels, StackPatches, split_cells
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.memory import make_folder
 from sarstack.workflows.fingerprint import fingerprint, identity
+from sarstack.workflows.folder import claim_folder, make_folder
 from sarstack.workflows.learning.ranks import Message, Tell, run_ranks, torch_threads
-from sarstack.workflows.progress import claim_folder, show_progress
+from sarstack.workflows.progress import show_progress
 from sarstack.workflows.settings import AdaptConfig, FinetuneConfig, TrainConfig
 
 if TYPE_CHECKING:

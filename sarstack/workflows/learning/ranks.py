@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from sarstack.cluster.process import worker_settings
 from sarstack.cluster.workers import n_cores
 from sarstack.errors import ClusterError, SarstackError
 from sarstack.networks.inference import choose_device
 from sarstack.training.distributed import Ranks
-from sarstack.workflows.despeckle.tasks import worker_settings
 
 if TYPE_CHECKING:
     from torch import Tensor

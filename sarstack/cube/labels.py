@@ -1,0 +1,75 @@
+"""Compute the labels of one polarisation lazily, as tasks of a Dask graph."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import dask
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.labels.statistics import DTYPES, LABELS, add_dates, finish_labels
+from sarstack.readers.sampling import sample_dates
+from sarstack.speckle.statistics import combine_samples, spread_dates
+
+
+def label_arrays(
+    array: da.Array,
+    *,
+    looks: float | None = None,
+    rule: str = "cv",
+    threshold: float = 0.1,
+    quantile: float = 0.99,
+) -> dict[str, da.Array]:
+    """Compute the labels of one polarisation lazily.
+
+    Parameters
+    ----------
+    array : dask array, shape (time, y, x), float32
+        Linear power, NaN = nodata.
+    looks, rule, threshold, quantile
+        As in :func:`finish_labels`; looks are measured lazily when not given.
+
+    Returns
+    -------
+    dict of dask array, shape (y, x)
+
+    Notes
+    -----
+    Lazy: yes. One task per chunk adds its dates up, a tree adds the chunks: memory does
+    not depend on the number of dates.
+    """
+    moments = da.map_blocks(
+        _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),
+        dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
+    ).sum(axis=0)  # fmt: skip
+    known: object = looks
+    if looks is None:
+        samples = sample_dates(array, spread_dates(array.shape[0]))
+        known = dask.delayed(_looks_of, pure=True)(samples)
+    options = {"rule": rule, "threshold": threshold, "quantile": quantile}
+    finish = dask.delayed(finish_labels, pure=True)
+    rows: list[list[dict[str, da.Array]]] = []
+    for window_y in _spans(array.chunks[1]):
+        row = []
+        for window_x in _spans(array.chunks[2]):
+            made = finish(moments[:, window_y, window_x], looks=known, **options)
+            shape = (window_y.stop - window_y.start, window_x.stop - window_x.start)
+            row.append({n: da.from_delayed(made[n], shape, dtype=DTYPES[n]) for n in LABELS})
+        rows.append(row)
+    return {name: da.block([[made[name] for made in row] for row in rows]) for name in LABELS}
+
+
+def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:
+    moments = np.zeros((3, *block.shape[1:]))
+    add_dates(moments, list(block))
+    return moments[np.newaxis]
+
+
+def _looks_of(samples: list[object]) -> float:
+    return combine_samples(samples)[0].looks  # type: ignore[arg-type]
+
+
+def _spans(sizes: Sequence[int]) -> list[slice]:
+    edges = np.cumsum([0, *sizes]).tolist()
+    return [slice(a, b) for a, b in pairwise(edges)]

@@ -1,0 +1,81 @@
+"""Homogeneous windows: those in which the intensity varies as speckle alone does."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import UsageError
+from sarstack.speckle.laws import pair_correlation
+
+WINDOW_PX = 15
+
+
+def mark_homogeneous(
+    patches: Sequence[NDArray[np.float32]],
+    looks: float,
+    correlation: tuple[float, float] = (0.0, 0.0),
+    *,
+    share: float = 0.2,
+    largest_factor: float = math.inf,
+) -> tuple[NDArray[np.bool_], ...]:
+    """Mark the windows that vary as speckle alone does.
+
+    Parameters
+    ----------
+    patches : sequence of ndarray, each (batch, 1, y, x), float32
+        Linear power, NaN = nodata, at least 15x15.
+    looks : float
+        Equivalent looks of the patches.
+    correlation : tuple of float
+        Lag-1 correlation of their speckle; correlated windows vary less than 1 / looks.
+    share : float
+        Best share of the windows kept, if their variation is that of speckle.
+    largest_factor : float
+        Windows that vary so many times more or less than speckle are never kept.
+
+    Returns
+    -------
+    tuple of ndarray of bool, shapes of `patches`
+
+    Raises
+    ------
+    UsageError
+        If no window is free of nodata.
+    """
+    variations = [_window_variation(patch) for patch in patches]
+    known = np.concatenate([v[np.isfinite(v)] for v in variations])
+    if not known.size:
+        raise UsageError(
+            "no window of the patches is free of nodata",
+            expected=f"at least one window of {WINDOW_PX}x{WINDOW_PX} valid positive pixels",
+            do="tune on a part of the stack that has data",
+        )
+    speckle = (1 - pair_correlation(correlation, WINDOW_PX)) / looks
+    # Homogeneous: closest to what speckle alone does, not the smallest, which would pick
+    # the windows where chance made the speckle weak.
+    best = np.quantile(np.abs(np.log(known / speckle)), share)
+    limit = min(float(best), math.log(largest_factor))
+    masks = []
+    for variation, patch in zip(variations, patches, strict=True):
+        chosen = np.abs(np.log(np.where(variation > 0, variation, np.nan) / speckle)) <= limit
+        masks.append(_spread(chosen, patch.shape))
+    return tuple(masks)
+
+
+def _window_variation(patch: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared coefficient of variation of non-overlapping windows; NaN where nodata."""
+    rows, columns = patch.shape[-2] // WINDOW_PX, patch.shape[-1] // WINDOW_PX
+    cut = patch[:, 0, : rows * WINDOW_PX, : columns * WINDOW_PX].astype(np.float64)
+    cut = np.where(cut > 0, cut, np.nan)
+    windows = cut.reshape(len(patch), rows, WINDOW_PX, columns, WINDOW_PX)
+    return np.asarray(windows.var(axis=(2, 4), ddof=1) / windows.mean(axis=(2, 4)) ** 2)
+
+
+def _spread(chosen: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Blow up chosen windows to a mask of pixels."""
+    mask = np.zeros(shape, dtype=bool)
+    large = chosen.repeat(WINDOW_PX, axis=1).repeat(WINDOW_PX, axis=2)
+    mask[:, 0, : large.shape[1], : large.shape[2]] = large
+    return mask
