@@ -108,6 +108,10 @@ class ModelCardError(ConfigError):
     """A model file has no card, or a card that does not fit the job."""
 
 
+class MethodError(ConfigError):
+    """A method from outside the package cannot be loaded, fails, or breaks a law."""
+
+
 class ResumeMismatchError(ConfigError):
     """Unfinished work in the output folder was made with other settings."""
 

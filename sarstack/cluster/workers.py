@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sarstack import __version__
-from sarstack.errors import ClusterError
+from sarstack.despecklers.source import MethodSource
+from sarstack.errors import ClusterError, MethodError
 from sarstack.readers.block_cache import KEPT
 
 LOCAL = "local"
@@ -52,13 +53,15 @@ class Workers:
         known = self.client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker["nthreads"] for address, worker in known.items()}
 
-    def check_paths(self, paths: Sequence[str]) -> None:
+    def check_paths(self, paths: Sequence[str], source: MethodSource | None = None) -> None:
         """Make sure that every worker has this sarstack and sees these paths.
 
         Parameters
         ----------
         paths : sequence of str
             Files and folders the tasks will read and write; URLs are not looked at.
+        source : MethodSource, optional
+            Of a method from outside the package, which every worker must be able to import.
 
         Raises
         ------
@@ -68,7 +71,7 @@ class Workers:
         if self.client is None:
             return
         wanted = [path for path in paths if "://" not in path and not path.startswith("/vsi")]
-        problems = self.client.run(_find_problems, wanted, __version__)
+        problems = self.client.run(_find_problems, wanted, __version__, source)
         wrong = [f"{worker}: {text}" for worker, text in problems.items() if text]
         if wrong:
             raise ClusterError(
@@ -79,10 +82,15 @@ class Workers:
             )
 
 
-def _find_problems(paths: list[str], version: str) -> str:
+def _find_problems(paths: list[str], version: str, source: MethodSource | None) -> str:
     """Run on a worker: say what it lacks, in a word."""
     if version != __version__:
         return f"has sarstack {__version__}"
+    if source is not None:
+        try:
+            source.load_class()
+        except (ImportError, MethodError) as failure:
+            return f"cannot load {source.label}: {failure}".splitlines()[0]
     unseen = [path for path in paths if not Path(path).exists()]
     return f"does not see {unseen[0]}" if unseen else ""
 

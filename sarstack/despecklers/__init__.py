@@ -5,6 +5,7 @@ from sarstack.despecklers.registry import (
     default_method,
     describe_despecklers,
     despeckler_names,
+    find_class,
     make_despeckler,
 )
 
@@ -13,5 +14,6 @@ __all__ = [
     "default_method",
     "describe_despecklers",
     "despeckler_names",
+    "find_class",
     "make_despeckler",
 ]

@@ -6,11 +6,12 @@ this class. A new method is one file that subclasses it and registers itself.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.despecklers.source import MethodSource
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window
 
@@ -37,6 +38,8 @@ class Despeckler(ABC):
         number of dates and dates can be added in any order.
     runtime_bytes : int
         What the method's libraries add to a worker process, once.
+    source : MethodSource, optional
+        Set for a class from outside this package.
     """
 
     name: ClassVar[str]
@@ -45,6 +48,7 @@ class Despeckler(ABC):
     cell_px: ClassVar[int] = 512
     n_summary: int = 0
     runtime_bytes: ClassVar[int] = 0
+    source: ClassVar[MethodSource | None] = None
 
     @property
     def summary_halo(self) -> int:
@@ -145,6 +149,22 @@ class Despeckler(ABC):
         """
         return {name: str(value) for name, value in sorted(vars(self).items())}
 
+    def provenance(self) -> dict[str, str]:
+        """Return :meth:`settings`, and for a method from outside the package its source.
+
+        This goes into the tags and the mark of every result.
+        """
+        if self.source is None:
+            return self.settings()
+        origin = {"source": self.source.label, "source_sha256": self.source.sha256}
+        return self.settings() | origin
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Send the source of a method from outside the package with it to a worker process."""
+        if self.source is None:
+            return super().__reduce_ex__(protocol)
+        return _rebuild, (self.source,), self.__getstate__()
+
     def apply(
         self,
         block: NDArray[np.float32],
@@ -176,3 +196,9 @@ class Despeckler(ABC):
             for date, known in zip(block, statistics, strict=True)
         ]
         return np.stack(despeckled) if despeckled else block.copy()
+
+
+def _rebuild(source: MethodSource) -> Despeckler:
+    """Make an empty object of the class; pickle then fills in its attributes."""
+    cls: type[Despeckler] = source.load_class()
+    return cls.__new__(cls)

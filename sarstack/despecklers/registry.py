@@ -1,55 +1,122 @@
-"""Every despeckler of sarstack, by name.
+"""Every despeckler by name: those of this package, and those of installed packages.
 
 ``make_despeckler("lee-sigma")`` builds one; ``despeckler_names()`` lists them. The methods of
-sarstack are the classes in the files of ``despecklers/methods``, which are found here without
-being listed anywhere.
+this package are the classes in the files of ``despecklers/methods``, which are found here without
+being listed anywhere. ``make_despeckler("my_file.py:MyFilter")`` builds one from a file.
 """
 
 import pkgutil
+import warnings
 from functools import cache
 from importlib import import_module
 from inspect import isabstract, signature
 from typing import Any
 
+from sarstack.checks import check_positive_int
 from sarstack.despecklers import methods
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.errors import UsageError
+from sarstack.despecklers.external import (
+    class_from_entry_point,
+    class_from_file,
+    installed_sources,
+    is_method_file,
+)
+from sarstack.errors import MethodError, SarstackWarning, UsageError
 
 DATES_FOR_STACK_METHOD = 5
 
 
 @cache
-def despeckler_classes() -> dict[str, type[Despeckler]]:
-    """Return the class of each method, by name."""
+def own_classes() -> dict[str, type[Despeckler]]:
+    """Return the class of each method of this package, by name."""
     found = {}
     for file in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
         for cls in vars(import_module(file.name)).values():
-            if is_despeckler_class(cls) and cls.__module__ == file.name:
+            if _is_method(cls) and cls.__module__ == file.name:
                 found[cls.name] = cls
     return found
 
 
-def is_despeckler_class(value: Any) -> bool:
-    """Tell whether a value is a class of despecklers that can be built."""
-    return (
-        isinstance(value, type)
-        and issubclass(value, Despeckler)
-        and not isabstract(value)
-        and hasattr(value, "name")
-    )
+def _is_method(value: Any) -> bool:
+    is_class = isinstance(value, type) and issubclass(value, Despeckler)
+    return is_class and not isabstract(value) and hasattr(value, "name")
+
+
+@cache
+def installed_classes() -> dict[str, type[Despeckler]]:
+    """Return the class of each method of other installed packages, by name.
+
+    One that cannot be used is left out with a warning: the others still work.
+    """
+    found: dict[str, type[Despeckler]] = {}
+    for entry in installed_sources():
+        try:
+            cls = class_from_entry_point(entry)
+            _refuse_own_name(cls)
+        except MethodError as failure:
+            warnings.warn(SarstackWarning(failure.message()), stacklevel=2)
+        else:
+            found[cls.name] = cls
+    return found
+
+
+def _refuse_own_name(cls: type[Despeckler]) -> None:
+    if cls.name in own_classes():
+        raise MethodError(
+            f"{cls.source.label if cls.source else cls} has the name {cls.name!r}",
+            expected="a name that no method of sarstack has: results are named after it",
+            do='change the class attribute: name = "my-filter"',
+        )
+
+
+def despeckler_classes() -> dict[str, type[Despeckler]]:
+    """Return the class of each method that is installed, by name."""
+    return own_classes() | installed_classes()
 
 
 def despeckler_names() -> list[str]:
-    """Return the names of all methods."""
+    """Return the names of all methods that are installed."""
     return list(despeckler_classes())
 
 
 def describe_despecklers() -> dict[str, str]:
-    """Return the first line of each method's description, by name."""
-    return {
-        name: (cls.__doc__ or "").strip().splitlines()[0]
-        for name, cls in despeckler_classes().items()
-    }
+    """Return the first line of the description of each method, by name."""
+    return {name: first_line(cls) for name, cls in despeckler_classes().items()}
+
+
+def first_line(cls: type[Despeckler]) -> str:
+    """Return the first line of the description of a method; empty without a docstring."""
+    return next(iter((cls.__doc__ or "").strip().splitlines()), "")
+
+
+def find_class(method: str) -> type[Despeckler]:
+    """Return the class of a method.
+
+    Parameters
+    ----------
+    method : str
+        A name, or a file and a class: ``my_file.py:MyFilter``.
+
+    Raises
+    ------
+    UsageError
+        If no method has this name.
+    MethodError
+        If the file cannot be run, or its class is no despeckler.
+    """
+    if is_method_file(method):
+        cls = class_from_file(method)
+        _refuse_own_name(cls)
+        return cls
+    known = despeckler_classes()
+    if method not in known:
+        raise UsageError(
+            f"method = {method!r} is not known",
+            expected=f"one of {', '.join(known)}, the path of a .safetensors model, "
+            "or a class in a file of yours: my_file.py:MyFilter",
+            do="choose one of these names; `sarstack methods` describes them",
+        )
+    return known[method]
 
 
 def default_method(n_dates: int) -> str:
@@ -67,8 +134,9 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     Parameters
     ----------
     name : str
-        The name of a method, or the path of a ``.safetensors`` model, whose card says
-        which network it is for.
+        The name of a method; a file and a class, ``my_file.py:MyFilter``; or the path of a
+        ``.safetensors`` model, whose card says which network it is for. Python code runs only
+        from a file named here: a model file holds none.
     **parameters
         Keyword parameters of the method.
 
@@ -76,6 +144,8 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     ------
     UsageError
         If no method has this name, or the method no such parameter.
+    MethodError
+        If a file cannot be run, or its class is no despeckler.
     ModelCardError
         If a model file has no card or one that does not fit.
     """
@@ -83,14 +153,8 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
         from sarstack.networks.card import read_card
 
         return make_despeckler(read_card(name).variant, model=name, **parameters)
-    known = despeckler_classes()
-    if name not in known:
-        raise UsageError(
-            f"method = {name!r} is not known",
-            expected=f"one of {', '.join(known)}, or the path of a .safetensors model",
-            do="choose one of these names; `sarstack methods` describes them",
-        )
-    accepted = signature(known[name]).parameters
+    cls = find_class(name)
+    accepted = signature(cls).parameters
     unknown = sorted(set(parameters) - set(accepted))
     if unknown:
         raise UsageError(
@@ -98,4 +162,18 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
             expected=", ".join(accepted) or "no parameters",
             do="check the spelling",
         )
-    return known[name](**parameters)
+    despeckler = cls(**parameters)
+    _check_sizes(despeckler)
+    return despeckler
+
+
+def _check_sizes(despeckler: Despeckler) -> None:
+    """Check what a class from outside may have forgotten or got wrong."""
+    halo = getattr(despeckler, "halo", None)
+    if not isinstance(halo, int) or halo < 0:
+        raise MethodError(
+            f"{despeckler.name}: halo = {halo!r}",
+            expected="a whole number of pixels, 0 or more, that the method needs on each side",
+            do="set it in the class or in __init__: self.halo = self.window_px // 2",
+        )
+    check_positive_int(cell_px=despeckler.cell_px, alignment=despeckler.alignment)

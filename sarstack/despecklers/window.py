@@ -6,11 +6,16 @@ window is cut into cells of a grid that is fixed to the scene's origin. So tilin
 the pixels, and tiles that are multiples of a cell give the same bits.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.errors import SarstackError
+from sarstack.despecklers.source import describe_failure
+from sarstack.errors import MethodError, SarstackError
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, cells
 
@@ -60,7 +65,9 @@ def despeckle_window(
         need = despeckler.reach(cell, scene)
         part = need.inside(outer)
         known = None if summary is None else summary[(slice(None), *part)]
-        out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
+        with _name_failures(despeckler):
+            out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
+        _check_shape(out, cell.shape, despeckler)
         result[cell.inside(window)] = out
     _check_result(result, block[window.inside(outer)], despeckler.name)
     return result
@@ -85,9 +92,40 @@ def contribute_window(
     total = np.zeros((despeckler.n_summary, *window.shape))
     for cell in cells(window, despeckler.cell_px):
         need = cell.expand(despeckler.summary_halo, scene)
-        out = despeckler.contribute(block[need.inside(outer)], statistics)
+        part = need.inside(outer)
+        with _name_failures(despeckler):
+            out = despeckler.contribute(block[part], statistics)
+        _check_shape(out, (despeckler.n_summary, *need.shape), despeckler)
         total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
     return total
+
+
+@contextmanager
+def _name_failures(despeckler: Despeckler) -> Iterator[None]:
+    """Name the file and line of a method from outside the package that fails."""
+    try:
+        yield
+    except (SarstackError, MemoryError):
+        raise
+    except Exception as failure:
+        source = despeckler.source
+        if source is None:
+            raise
+        raise MethodError(
+            f"method {despeckler.name!r} failed: {describe_failure(failure, source)}",
+            where=source.path,
+            do=f"mend it, and check it with `sarstack check-method {source.label}`",
+        ) from failure
+
+
+def _check_shape(out: Any, expected: tuple[int, ...], despeckler: Despeckler) -> None:
+    """Refuse what NumPy would broadcast in silence."""
+    if np.shape(out) != expected:
+        raise MethodError(
+            f"method {despeckler.name!r} returned an array of shape {np.shape(out)}",
+            expected=f"shape {tuple(expected)}",
+            do="return one value for each pixel of the input",
+        )
 
 
 def _check_result(result: NDArray[np.float32], given: NDArray[np.float32], name: str) -> None:

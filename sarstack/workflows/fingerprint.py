@@ -17,7 +17,7 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
     """Return all that decides the pixels of a result besides its input."""
     return {
         "method": despeckler.name,
-        **despeckler.settings(),
+        **despeckler.provenance(),
         "looks": config.looks,
         "bbox": config.bbox,
         "version": __version__,

@@ -135,7 +135,7 @@ class Plan:
         shape = self.stack.grid.shape
         n_threads = n_workers * (threads_per_worker() if self.config.cluster else 1)
         dates = sorted({image.layer for image in self.images})
-        method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.settings().items())
+        method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
         rows = {
             "stack": self.stack.path,
             "method": f"{self.despeckler.name} ({method})",

@@ -10,6 +10,7 @@ from typing import Any
 
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
+from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.index import absolute_path
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
@@ -69,7 +70,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 if workers.dashboard:
                     LOGGER.info("dashboard: %s", workers.dashboard)
                 first = plan.images[0].raster.path
-                workers.check_paths([first, str(plan.output), *plan.despeckler.files()])
+                paths = [first, str(plan.output), *plan.despeckler.files()]
+                workers.check_paths(paths, plan.despeckler.source)
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)
@@ -86,6 +88,8 @@ def _effective(plan: Plan) -> DespeckleConfig:
     method = config.method
     if method.endswith(".safetensors"):
         method = absolute_path(method)
+    elif is_method_file(method):
+        method = absolute_method(method)
     paths = {"stack": absolute_path(config.stack), "method": method, "output": str(plan.output)}
     return config.model_copy(update=paths)
 

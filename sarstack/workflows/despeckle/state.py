@@ -111,7 +111,7 @@ def make_tags(run: Run, image: Image) -> dict[str, str]:
         "CALIBRATION": plan.stack.calibration,
         "BACKSCATTER_SCALE": "linear",
         "SPECKLE_FILTER": plan.despeckler.name,
-        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.settings().items()},
+        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
         "HALO_PX": str(plan.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
         "INPUT_FILE": Path(image.raster.path).name,
