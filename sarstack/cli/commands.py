@@ -219,12 +219,62 @@ def _tell_model(adapted: Any) -> None:
 
 
 @cli.command()
-def methods() -> None:
-    """List the despeckling methods."""
-    from sarstack.despecklers import describe_despecklers
+@click.argument("method", required=False)
+def methods(method: str | None) -> None:
+    """List the methods, or describe one.
 
-    for name, text in describe_despecklers().items():
-        click.echo(f"{name:<18} {text}")
+    METHOD is a name, or a class in a file: my_file.py:MyFilter. Methods of installed packages
+    are listed with the package.
+
+    \b
+    Example:
+      sarstack methods
+      sarstack methods lee-sigma
+    """
+    from sarstack.despecklers import describe_class, despeckler_classes, find_class, first_line
+
+    if method is not None:
+        click.echo(describe_class(find_class(method)))
+        return
+    for name, cls in despeckler_classes().items():
+        origin = f" [{cls.source.label}]" if cls.source else ""
+        click.echo(f"{name:<18} {first_line(cls)}{origin}")
+
+
+@cli.command("check-method")
+@click.argument("method")
+@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
+              help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
+def check_method(method: str, parameters: tuple[str, ...]) -> None:
+    """Check that a method keeps the laws: tiling, scale, mean, nodata and others.
+
+    METHOD is a name, a model, or a class in a file: my_file.py:MyFilter. Exit code 5 if a law
+    is broken.
+
+    \b
+    Example:
+      sarstack check-method my_file.py:MyFilter
+    """
+    from sarstack.despecklers import make_despeckler
+    from sarstack.errors import MethodError
+    from sarstack.evaluation.laws import LAWS, find_broken_law
+
+    despeckler = make_despeckler(method, **parse_parameters(parameters) or {})
+    broken = []
+    for law in LAWS:
+        problem = find_broken_law(despeckler, law)
+        click.echo(f"{'BROKEN' if problem else 'kept':<7} {law.title}")
+        if problem:
+            broken.append(law.title)
+            click.echo(f"        {problem}")
+    if broken:
+        raise MethodError(
+            f"{despeckler.name} breaks {len(broken)} of {len(LAWS)} laws",
+            expected="all laws kept: results of a method that breaks one can have seams, a bias "
+            "or lost pixels",
+            where=broken,
+            do="mend the method and check it again",
+        )
 
 
 @cli.command()

@@ -101,8 +101,27 @@ def read_config(kind: Any, stack: str | None, config: Path | None, entries: dict
                 expected=f"a folder of images, or a {DEFAULT_FILE} in the current folder",
                 do=f"sarstack {kind.command()} FOLDER",
             )
-        config = Path(DEFAULT_FILE)
+        return _without_code(kind.read(Path(DEFAULT_FILE), **given), entries)
     return kind.read(config, **given) if config else kind.make(**given)
+
+
+def _without_code(settings: Any, entries: dict[str, Any]) -> Any:
+    """Refuse to run code that only the settings file of the current folder names.
+
+    Nobody has named it: such a file may come with somebody else's data.
+    """
+    from sarstack.despecklers.external import is_method_file
+    from sarstack.workflows.settings import DEFAULT_FILE
+
+    method = getattr(settings, "method", "")
+    if is_method_file(method) and not entries.get("method"):
+        raise UsageError(
+            f"{DEFAULT_FILE} of this folder names code: method = {method}",
+            expected="code of a file runs only if you name the file",
+            where=str(Path(DEFAULT_FILE).absolute()),
+            do=f"read it, then run sarstack {settings.command()} --method {method}",
+        )
+    return settings
 
 
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:

@@ -3,17 +3,23 @@
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.registry import (
     default_method,
+    describe_class,
     describe_despecklers,
+    despeckler_classes,
     despeckler_names,
     find_class,
+    first_line,
     make_despeckler,
 )
 
 __all__ = [
     "Despeckler",
     "default_method",
+    "describe_class",
     "describe_despecklers",
+    "despeckler_classes",
     "despeckler_names",
     "find_class",
+    "first_line",
     "make_despeckler",
 ]

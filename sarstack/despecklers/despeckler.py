@@ -38,6 +38,15 @@ class Despeckler(ABC):
         number of dates and dates can be added in any order.
     runtime_bytes : int
         What the method's libraries add to a worker process, once.
+    has_thresholds : bool
+        The method compares pixels with thresholds. When the input is scaled, rounding may move a
+        few pixels (0.2 %) to the other side.
+    hole_is_border : bool
+        A hole of nodata gives the same pixels around it as the scene edge would. False: about
+        the same (networks that see a mask; within 0.5 dB).
+    rounding : float
+        Rounding error of a pixel, as a part of the brightest pixel of the block: for methods that
+        sum linear intensities with weights of both signs. 0: only relative to the pixel itself.
     source : MethodSource, optional
         Set for a class from outside this package.
     """
@@ -48,6 +57,9 @@ class Despeckler(ABC):
     cell_px: ClassVar[int] = 512
     n_summary: int = 0
     runtime_bytes: ClassVar[int] = 0
+    has_thresholds: ClassVar[bool] = False
+    hole_is_border: ClassVar[bool] = True
+    rounding: ClassVar[float] = 0.0
     source: ClassVar[MethodSource | None] = None
 
     @property

@@ -9,7 +9,7 @@ import pkgutil
 import warnings
 from functools import cache
 from importlib import import_module
-from inspect import isabstract, signature
+from inspect import cleandoc, isabstract, signature
 from typing import Any
 
 from sarstack.checks import check_positive_int
@@ -87,6 +87,18 @@ def describe_despecklers() -> dict[str, str]:
 def first_line(cls: type[Despeckler]) -> str:
     """Return the first line of the description of a method; empty without a docstring."""
     return next(iter((cls.__doc__ or "").strip().splitlines()), "")
+
+
+def describe_class(cls: type[Despeckler]) -> str:
+    """Return name, origin, halo, parameters and the whole description of a method."""
+    parameters = ", ".join(str(p) for p in signature(cls).parameters.values()) or "none"
+    lines = [f"{cls.name}: {first_line(cls)}", "", f"parameters (--set NAME=VALUE): {parameters}"]
+    if cls.source:
+        lines.append(f"source: {cls.source.label}, sha256 {cls.source.sha256}")
+    if cls.n_summary:
+        lines.append("looks at all dates of the stack")
+    rest = (cleandoc(cls.__doc__ or "").splitlines() or [""])[1:]
+    return "\n".join([*lines, *rest])
 
 
 def find_class(method: str) -> type[Despeckler]:

@@ -200,6 +200,7 @@ class DeSpeckNetDespeckler(_NetworkDespeckler):
     """
 
     name: ClassVar[str] = "despecknet"
+    hole_is_border: ClassVar[bool] = False  # the network sees a mask of the holes
     alignment: ClassVar[int] = ALIGNMENT_PX
     # Its halo is wide: with cells of 512 px it would take a sixth more time.
     cell_px: ClassVar[int] = 1024
@@ -262,3 +263,4 @@ class PaperDeSpeckNetDespeckler(_NetworkDespeckler):
     """
 
     name: ClassVar[str] = "despecknet-paper"
+    rounding: ClassVar[float] = 4e-7

@@ -72,6 +72,7 @@ class LeeSigma(Despeckler):
     """
 
     name: ClassVar[str] = "lee-sigma"
+    has_thresholds: ClassVar[bool] = True
 
     def __init__(self, window_px: int = 9, sigma: float = 0.9) -> None:
         check_odd_window(window_px=window_px)

@@ -1,0 +1,322 @@
+"""The laws that every despeckler keeps, as checks that run without a checkout.
+
+Each law draws a scene, states an invariant, and raises :class:`AssertionError` with numbers where
+the invariant does not hold. ``sarstack check-method`` runs all laws over one method; the tests of
+this package run them over every method.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from sarstack.despecklers import Despeckler
+from sarstack.evaluation.metrics import border_gradient_ratio
+from sarstack.speckle.statistics import SceneStatistics, measure_scene
+from sarstack.tiles import Shape, tile_grid
+
+Block = NDArray[np.float32]
+LARGE_SEED = 2**31
+# From this halo on a method is slow (networks): fewer and smaller examples.
+WIDE_HALO_PX = 32
+SHAPES = ((1, 1), (1, 41), (37, 1), (2, 2), (3, 5), (17, 23), (33, 64))
+CORRELATIONS = ((0.0, 0.0), (0.3, 0.35), (0.66, 0.63))
+LOOKS = (1, 2, 5, 20)
+FEW = len(LOOKS) * len(CORRELATIONS)
+
+
+@dataclass(frozen=True)
+class Law:
+    """One law.
+
+    Attributes
+    ----------
+    title : str
+        The invariant, in one sentence.
+    check : callable
+        Called as ``check(despeckler, **drawn)``; raises AssertionError where the law is broken.
+    ranges : dict of str to (int, int)
+        Smallest and largest value of each argument to draw; empty: one call is enough.
+    """
+
+    title: str
+    check: Callable[..., None]
+    ranges: dict[str, tuple[int, int]]
+
+    @property
+    def name(self) -> str:
+        """Name of the check, for test reports."""
+        return self.check.__name__.removeprefix("check_")
+
+    @property
+    def has_few_examples(self) -> bool:
+        """Whether all arguments can be tried."""
+        return prod(b - a + 1 for a, b in self.ranges.values()) <= FEW
+
+
+LAWS: list[Law] = []
+
+
+def law(title: str, **ranges: tuple[int, int]) -> Callable[[Callable[..., None]], Any]:
+    """Enter a check into the list of laws."""
+
+    def decorate(check: Callable[..., None]) -> Callable[..., None]:
+        LAWS.append(Law(title, check, ranges))
+        return check
+
+    return decorate
+
+
+def examples(checked: Law, n: int) -> Iterator[dict[str, int]]:
+    """Yield arguments of a law: all there are, if few; else the ends and random ones."""
+    if checked.has_few_examples:
+        every = product(*(range(a, b + 1) for a, b in checked.ranges.values()))
+        yield from (dict(zip(checked.ranges, values, strict=True)) for values in every)
+        return
+    for end in (0, 1):
+        yield {name: limits[end] for name, limits in checked.ranges.items()}
+    rng = np.random.default_rng(len(checked.title))
+    for _ in range(n - 2):
+        yield {name: int(rng.integers(a, b + 1)) for name, (a, b) in checked.ranges.items()}
+
+
+def find_broken_law(despeckler: Despeckler, checked: Law) -> str:
+    """Run one law over a method; return what is wrong and with which example, empty if nothing.
+
+    An exception inside the method breaks the law, too.
+    """
+    for drawn in examples(checked, 3 if despeckler.halo > WIDE_HALO_PX else 12):
+        try:
+            checked.check(despeckler, **drawn)
+        except Exception as failure:
+            lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+            text = "; ".join(lines[:6]) or type(failure).__name__
+            place = ", ".join(f"{name} = {value}" for name, value in drawn.items())
+            return f"{text} ({place})" if place else text
+    return ""
+
+
+# ---- scenes ----------------------------------------------------------------------------------
+
+
+def draw_landscape(seed: int, shape: tuple[int, int], n_dates: int = 2, *, holes: bool) -> Block:
+    """Draw dates of a landscape: smooth relief, an edge, bright points, speckle, holes."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]] / 40
+    relief = np.exp(np.sin(y + rng.uniform(0, 6)) + np.cos(2 * x + rng.uniform(0, 6)) - 3)
+    relief[shape[0] // 3 :, shape[1] // 2 :] *= 6
+    relief[rng.random(shape) > 0.995] *= 300
+    block = relief * rng.gamma(4, 1 / 4, (n_dates, *shape))
+    if holes:
+        block[rng.random(block.shape) > 0.98] = np.nan
+        corner = rng.integers(0, shape)
+        block[:, corner[0] : corner[0] + 9, corner[1] : corner[1] + 14] = np.nan
+        block[-1, : shape[0] // 4] = np.nan
+    return np.asarray(block, np.float32)
+
+
+def draw_speckle(
+    looks: int, correlation: tuple[float, float], side: int, rng: np.random.Generator
+) -> Block:
+    """Draw flat speckle of mean 1: the mean over looks of |h * g|^2, g complex white noise."""
+
+    def response(rho: float) -> NDArray[np.float64]:
+        lag = np.minimum(np.arange(side), side - np.arange(side)).astype(float)
+        field = np.where(lag == 0, 1.0, np.sqrt(rho) ** (lag**2) if rho else 0.0)
+        return np.sqrt(np.maximum(np.fft.fft(field).real, 0))
+
+    transfer = response(correlation[0])[:, None] * response(correlation[1])
+    total = np.zeros((side, side))
+    for _ in range(looks):
+        white = rng.normal(size=(2, side, side)) / np.sqrt(2)
+        total += np.abs(np.fft.ifft2(np.fft.fft2(white[0] + 1j * white[1]) * transfer)) ** 2
+    return np.asarray(total / looks, np.float32)
+
+
+@cache
+def _two_dates_of_speckle(looks: int, correlation: tuple[float, float], side: int) -> Block:
+    rng = np.random.default_rng(looks)
+    return np.stack([draw_speckle(looks, correlation, side, rng) for _ in range(2)])
+
+
+def despeckle_tiled(
+    despeckler: Despeckler, block: Block, statistics: list[SceneStatistics], size_px: int
+) -> Block:
+    """Despeckle tile by tile, the halo clipped at the scene edge."""
+    scene, out = Shape(*block.shape[1:]), np.full_like(block, np.nan)
+    summary = np.zeros((despeckler.n_summary, *scene))
+    windows = [tile.window for tile in tile_grid(scene, size_px)]
+    if despeckler.n_summary:
+        for window in windows:
+            outer = window.expand(despeckler.summary_halo, scene)
+            for date, known in zip(block, statistics, strict=True):
+                part = despeckler.contribute(date[outer.slices], known)
+                summary[(slice(None), *window.slices)] += part[(slice(None), *window.inside(outer))]
+    for window in windows:
+        outer = despeckler.reach(window, scene)
+        sums = summary[(slice(None), *outer.slices)].astype(np.float32) if len(summary) else None
+        for k, known in enumerate(statistics):
+            out[k][window.slices] = despeckler.despeckle_inside(
+                block[k][outer.slices], known, sums, window.inside(outer)
+            )
+    return out
+
+
+def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
+    """Return the rounding error that the method declares, beside 1e-5 of each pixel."""
+    return despeckler.rounding * float(np.nanmax(block))
+
+
+# ---- the laws --------------------------------------------------------------------------------
+
+SEED = (0, LARGE_SEED)
+
+
+@law("tiles give the pixels of the whole image", seed=SEED, height=(20, 80), width=(20, 80),
+     size=(11, 70))  # fmt: skip
+def check_tiling(despeckler: Despeckler, seed: int, height: int, width: int, size: int) -> None:
+    """Any tile size gives the whole-image result, and no steeper gradient at tile borders."""
+    width += 2 * despeckler.halo
+    wide = despeckler.halo > WIDE_HALO_PX
+    size = max(size, 41) if wide else size
+    block = draw_landscape(seed, (height, width), holes=True)
+    block = block[:1] if wide and not despeckler.n_summary else block
+    statistics = measure_scene(block)
+    whole = despeckler.apply(block, statistics)
+    tiled = despeckle_tiled(despeckler, block, statistics, size)
+    assert_allclose(tiled, whole, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
+    borders = {"rows": range(0, height, size), "columns": range(0, width, size)}
+    seen, expected = (border_gradient_ratio(image[0], **borders) for image in (tiled, whole))
+    assert_allclose(seen, expected, rtol=1e-3)
+
+
+@law("k times the input gives k times the output, k from -40 to 40 dB", seed=SEED,
+     power_db=(-40, 40))  # fmt: skip
+def check_scale(despeckler: Despeckler, seed: int, power_db: int) -> None:
+    """f(k I) = k f(I) over eight decades of k."""
+    block = draw_landscape(seed, (80, 77), holes=True)
+    factor = np.float32(10 ** (power_db / 10))
+    expected = despeckler.apply(block)
+    difference = np.abs(despeckler.apply(factor * block) / factor - expected)
+    deviates = difference > 1e-4 * np.abs(expected) + absolute_tolerance(despeckler, block)
+    share, allowed = deviates.mean(), 0.002 if despeckler.has_thresholds else 0.0
+    assert share <= allowed, f"{100 * share:.2f} % of the pixels differ, {100 * allowed:g} % may"
+
+
+@law("the mean of flat speckle is kept within 1 %, and the speckle is reduced",
+     looks_index=(0, len(LOOKS) - 1), correlation_index=(0, len(CORRELATIONS) - 1))  # fmt: skip
+def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int) -> None:
+    """Mean out = mean in, with statistics as measured from the scene.
+
+    Both means are of the same field, so most of their statistical error cancels. Pixels whose
+    window is cut by the scene edge would be a tenth of so small a scene: they are left out.
+    """
+    looks, correlation = LOOKS[looks_index], CORRELATIONS[correlation_index]
+    wide = despeckler.halo > WIDE_HALO_PX
+    block = _two_dates_of_speckle(looks, correlation, 260 + 2 * despeckler.halo if wide else 400)
+    inside = slice(despeckler.halo, block.shape[1] - despeckler.halo)
+    statistics = measure_scene(block)
+    n_dates = 1 if wide and not despeckler.n_summary else 2
+    out = despeckler.apply(block[:n_dates], statistics[:n_dates])
+    given, made = (float(b[:n_dates, inside, inside].mean(dtype=float)) for b in (block, out))
+    context = f"{looks} looks, correlation {correlation}"
+    ratio = made / given
+    assert abs(ratio - 1) <= 0.01, f"mean out is {ratio:.4f} times mean in ({context})"
+    left = float(out[0].var() / out[0].mean() ** 2 * looks)
+    assert left < 0.9, f"{left:.2f} of the speckle's variance is left ({context})"
+
+
+@law("NaN out exactly where NaN in; no zero, no infinity; the input is not changed", seed=SEED,
+     height=(1, 60), width=(1, 60))  # fmt: skip
+def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> None:
+    """Nodata is exact."""
+    block = draw_landscape(seed, (height, width), holes=True)
+    before = block.copy()
+    out = despeckler.apply(block)
+    assert_array_equal(block, before, "the method changed its input")
+    assert_array_equal(np.isnan(out), np.isnan(block), "NaN out where data in, or the reverse")
+    valid = out[~np.isnan(out)]
+    assert np.isfinite(valid).all(), "infinite pixels"
+    assert (valid != 0).all(), "pixels are 0"
+    assert out.dtype == np.float32, f"dtype {out.dtype}"
+
+
+@law("a hole changes its surroundings as the scene edge does", seed=SEED, cut=(1, 59))
+def check_hole_is_border(despeckler: Despeckler, seed: int, cut: int) -> None:
+    """Compare the half image beside nodata with the image cropped to that half."""
+    block = draw_landscape(seed, (60, 60), holes=False)
+    statistics = measure_scene(block)
+    halved = block.copy()
+    halved[:, :, cut:] = np.nan
+    out = despeckler.apply(halved, statistics)[:, :, :cut]
+    cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :cut]), statistics)
+    if despeckler.hole_is_border:
+        assert_allclose(out, cropped, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
+    else:
+        off_db = float(np.sqrt(np.mean((10 * np.log10(out / cropped)) ** 2)))
+        assert off_db < 0.5, f"{off_db:.2f} dB RMS between a hole and the scene edge"
+
+
+@law("a missing pixel changes nothing beyond the halo", seed=SEED, y=(0, 69), x=(0, 69))
+def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
+    """One NaN changes nothing farther away than the halo."""
+    reach = despeckler.halo
+    block = draw_landscape(seed, (70, 70 + 2 * reach), holes=False)
+    statistics = measure_scene(block)
+    holed = block.copy()
+    holed[:, y, x] = np.nan
+    out, whole = despeckler.apply(holed, statistics), despeckler.apply(block, statistics)
+    far = np.ones(block.shape[1:], bool)
+    far[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = False
+    tolerance = absolute_tolerance(despeckler, block)
+    assert_allclose(out[:, far], whole[:, far], rtol=1e-5, atol=tolerance)
+    n_nan = int(np.isnan(out).sum())
+    assert n_nan == len(block), f"{n_nan} NaN pixels out, {len(block)} in"
+
+
+@law("zero and negative intensities are data", seed=SEED)
+def check_negative(despeckler: Despeckler, seed: int) -> None:
+    """Thermal noise subtraction leaves such values; they make no NaN and no infinity."""
+    block = draw_landscape(seed, (50, 50), holes=False) - np.float32(0.05)
+    block[:, 10, 10:20] = 0
+    assert np.isfinite(despeckler.apply(block)).all()
+
+
+@law("any size works, valid or all NaN", shape_index=(0, len(SHAPES) - 1))
+def check_size(despeckler: Despeckler, shape_index: int) -> None:
+    """One pixel, one line, smaller than the halo, odd."""
+    block = draw_landscape(3, SHAPES[shape_index], holes=False)
+    out = despeckler.apply(block)
+    assert out.shape == block.shape
+    assert np.isfinite(out).all(), f"NaN or infinity in an image of {SHAPES[shape_index]} px"
+    assert np.isnan(despeckler.apply(np.full_like(block, np.nan))).all()
+
+
+@law("how an image lies in memory does not matter", holes=(0, 1))
+def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
+    """Slices of cubes, flipped images, read-only arrays: the engine copies none of them."""
+    block = draw_landscape(5, (37, 53), holes=bool(holes))
+    statistics = measure_scene(block)
+    expected = despeckler.apply(block, statistics)
+    flipped = np.ascontiguousarray(block[:, ::-1, ::-1])[:, ::-1, ::-1]
+    read_only = block.copy()
+    read_only.flags.writeable = False
+    for same in (flipped, np.asfortranarray(block), read_only):
+        assert_array_equal(despeckler.apply(same, statistics), expected)
+
+
+@law("the order of the dates does not matter", seed=SEED)
+def check_date_order(despeckler: Despeckler, seed: int) -> None:
+    """Dates are summed in the order in which workers finish them."""
+    block = draw_landscape(seed, (30, 34), n_dates=4, holes=True)
+    statistics = [SceneStatistics(4, (0.1, 0.1), float(np.nanmax(date))) for date in block]
+    order = np.random.default_rng(seed).permutation(4)
+    out = despeckler.apply(block, statistics)
+    shuffled = despeckler.apply(block[order], [statistics[k] for k in order])
+    assert_allclose(shuffled, out[order], rtol=1e-5)
