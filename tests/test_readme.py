@@ -19,6 +19,8 @@ TYPED = [line for line in README.splitlines() if line.startswith("    sarstack "
 COMMANDS = [shlex.split(line.split("#")[0])[1:] for line in TYPED]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
+FILES = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL)
+
 MakeStack = Callable[..., SimulatedStack]
 
 
@@ -28,6 +30,8 @@ def _newcomers_folder(
 ) -> None:
     make_stack(shape=(96, 128), n_dates=4)
     shutil.copy(shipped_model("despecknet"), tmp_path / "m.safetensors")
+    for name, text in FILES:
+        (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
 
