@@ -12,7 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from small_networks import save_small_network
 
-import sarstack.despecklers.methods.despecknet as methods
+import sarstack.despecklers.network_method as methods
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError

@@ -117,8 +117,8 @@ class LinearDeSpeckNet(DeSpeckNet):
         intensity: Tensor,
         valid: Tensor | None = None,
         *,
-        sensor: Tensor | None = None,  # noqa: ARG002
-        others: Tensor | None = None,  # noqa: ARG002
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
         noise: bool = True,
         inside: Inside | None = None,
     ) -> Prediction:

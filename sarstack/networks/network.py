@@ -41,7 +41,7 @@ class DeSpeckNet(nn.Module):
         """Activations per pixel of the widest layer."""
         raise NotImplementedError
 
-    def fold(self, dtype: torch.dtype = torch.float32) -> Self:  # noqa: ARG002
+    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
         """Return a copy for inference, its inner layers in `dtype` where that does no harm."""
         return copy.deepcopy(self).eval().requires_grad_(requires_grad=False)
 

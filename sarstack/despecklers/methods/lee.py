@@ -5,13 +5,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.checks import check_odd_window
-from sarstack.despecklers.despeckler import Despeckler
+from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.speckle.moving_window import box_count, box_sum
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
 
-class Lee(Despeckler):
+class Lee(MovingWindowMethod):
     """Lee 1980: local mean, moved towards the pixel where the window varies more than speckle.
 
     ``x = mean + W (y - mean)``, ``W = max(0, 1 - Cu^2 / Ci^2)`` with the local squared
@@ -37,16 +36,11 @@ class Lee(Despeckler):
 
     name: ClassVar[str] = "lee"
 
-    def __init__(self, window_px: int = 7) -> None:
-        check_odd_window(window_px=window_px)
-        self.window_px = int(window_px)
-        self.halo = self.window_px // 2
-
     def despeckle(
         self,
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
-        summary: NDArray[np.float32] | None = None,  # noqa: ARG002 - one date alone
+        summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         rbar = pair_correlation(statistics.correlation, self.window_px)

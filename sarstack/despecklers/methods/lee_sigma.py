@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
-from sarstack.checks import check_between, check_odd_window
-from sarstack.despecklers.despeckler import Despeckler
+from sarstack.checks import check_between
 from sarstack.despecklers.methods.lee import local_mmse
+from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.speckle.moving_window import STRIP_PX, box_count
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 from sarstack.tiles import strips
@@ -37,7 +37,7 @@ class SigmaRange(NamedTuple):
     inner_cv2: float
 
 
-class LeeSigma(Despeckler):
+class LeeSigma(MovingWindowMethod):
     """Improved Lee sigma 2009: mean of the neighbours within the speckle's range, points kept.
 
     Per pixel: (1) an a-priori mean, MMSE in 3x3; (2) of the pixels of the window those
@@ -75,17 +75,17 @@ class LeeSigma(Despeckler):
     has_thresholds: ClassVar[bool] = True
 
     def __init__(self, window_px: int = 9, sigma: float = 0.9) -> None:
-        check_odd_window(window_px=window_px)
+        super().__init__(window_px)
         check_between(0.3, 0.99, sigma=sigma)
-        self.window_px, self.sigma = int(window_px), float(sigma)
+        self.sigma = float(sigma)
         # A pixel is kept because of a neighbour whose own 3x3 is bright: 2 pixels away.
-        self.halo = max(self.window_px // 2, 2)
+        self.halo = max(self.halo, 2)
 
     def despeckle(
         self,
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
-        summary: NDArray[np.float32] | None = None,  # noqa: ARG002 - one date alone
+        summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         gain = prior_gain(

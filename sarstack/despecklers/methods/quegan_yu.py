@@ -5,13 +5,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.checks import check_odd_window
-from sarstack.despecklers.despeckler import Despeckler
+from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics, correlated_area
 
 
-class QueganYu(Despeckler):
+class QueganYu(MovingWindowMethod):
     """Quegan and Yu 2001, multi-temporal: local mean of the date times the dates' mean detail.
 
     ``J_k = mu_k / M * sum_i(I_i / mu_i)``: mu_i is the boxcar mean of date i, M the number of
@@ -44,15 +43,10 @@ class QueganYu(Despeckler):
     name: ClassVar[str] = "quegan-yu"
     n_summary = 2
 
-    def __init__(self, window_px: int = 7) -> None:
-        check_odd_window(window_px=window_px)
-        self.window_px = int(window_px)
-        self.halo = self.window_px // 2
-
     def contribute(
         self,
         intensity: NDArray[np.float32],
-        statistics: SceneStatistics,  # noqa: ARG002 - the ratio needs no statistics
+        statistics: SceneStatistics,
     ) -> NDArray[np.float64]:
         """Return this date's ratio to its local mean, and where it counts."""
         mean, usable = self._pre_estimate(intensity)
