@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint docs-check coverage clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,15 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-check: install
+	$(BIN)/ruff check --select D sarstack
+	find sarstack -name '*.py' | xargs $(BIN)/numpydoc lint
+
+coverage: install
+	$(BIN)/coverage run -m pytest -m "not slow and not gpu"
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

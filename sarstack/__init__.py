@@ -4,9 +4,12 @@ A folder of Sentinel-1 images in, despeckled and georeferenced images out, on a 
 a GPU or a cluster. ``import sarstack`` registers the accessor ``ds.despeck``.
 """
 
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-from sarstack.cube import accessor as _accessor  # noqa: F401 - registers ds.despeck
 
 __version__ = "0.1.0"
 
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from sarstack.workflows.build_labels import build_labels
     from sarstack.workflows.despeckle.run import despeckle
 
-# Loaded on first use: `import sarstack` costs xarray and nothing heavier.
-_HOMES = {
+# Imported at first use: `import sarstack` costs nothing heavy.
+_MODULES = {
     "open_stack": "sarstack.readers",
     "build_labels": "sarstack.workflows.build_labels",
     "despeckle": "sarstack.workflows.despeckle.run",
@@ -26,8 +29,39 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'sarstack' has no attribute {name!r}")
+
+
+def _register_accessor() -> None:
+    importlib.import_module("sarstack.cube.accessor")
+
+
+class _AfterXarray(MetaPathFinder):
+    """Registers the accessor right after xarray is imported.
+
+    The command line and worker processes need no xarray; to import it takes half a second.
+    """
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        if name != "xarray":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return None
+        exec_module = spec.loader.exec_module
+
+        def exec_then_register(module: ModuleType) -> None:
+            exec_module(module)
+            _register_accessor()
+
+        spec.loader.exec_module = exec_then_register  # type: ignore[method-assign]
+        return spec
+
+
+if "xarray" in sys.modules:
+    _register_accessor()
+else:
+    sys.meta_path.insert(0, _AfterXarray())

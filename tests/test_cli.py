@@ -178,13 +178,19 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 def test_help_and_import_load_nothing_heavy() -> None:
     code = (
         "import sys, sarstack, sarstack.cli.commands; sarstack.cli.commands.run(['--help']); "
-        "heavy = {'torch', 'rasterio', 'matplotlib', 'distributed', 'rioxarray', 'zarr'}; "
+        "heavy = {'xarray', 'dask', 'numpy', 'pandas', 'torch', 'rasterio', 'pydantic', 'yaml'}; "
         "print('loaded:', sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip().endswith("loaded: []")
+
+
+@pytest.mark.parametrize("imports", ["sarstack, xarray as xr", "xarray as xr, sarstack"])
+def test_the_accessor_is_there_in_either_order_of_imports(imports: str) -> None:
+    code = f"import {imports}; print(xr.Dataset().despeck, xr.DataArray(1).despeck)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_methods_and_versions_list_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
