@@ -82,10 +82,6 @@ AUXILIARY_NAME = re.compile(
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview)$"
 )
 
-# Suffixes of files that can hold an image; .vrt is left out of folders on purpose,
-# because it is a view of other files (sarstack writes one beside every COG).
-IMAGE_SUFFIXES: tuple[str, ...] = (".tif", ".tiff", ".img", ".npy", ".nc", ".nc4")
-
 # HyP3 spells its options as six letters, for example "gpuned".
 HYP3_NAME = re.compile(
     r"S1[A-Z]_(?:IW|EW|SM|S\d)_\d{8}T\d{6}_[SD][VH][PRO]_RTC\d+_[GS]_"

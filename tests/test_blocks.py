@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sarstack.output.pieces import Pieces
 from sarstack.readers import block_cache as blocks
 from sarstack.readers.block_cache import BlockCache
+from sarstack.readers.formats.gdal import GdalRaster
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window, pair_rows
 
@@ -25,7 +26,7 @@ SCENE = Shape(700, 900)
 def kept(monkeypatch: pytest.MonkeyPatch) -> BlockCache:
     """Give the test a cache of its own."""
     cache = BlockCache()
-    monkeypatch.setattr(blocks, "KEPT", cache)
+    monkeypatch.setattr(blocks, "CACHE", cache)
     return cache
 
 
@@ -52,7 +53,7 @@ def write_pixels(path: Path, pixels: NDArray[Any], **profile: Any) -> Raster:
                "dtype": bands.dtype.name}  # fmt: skip
     with rasterio.open(path, "w", **options | profile) as file:
         file.write(bands)
-    return Raster(str(path), path.stem, band=len(bands), shape=shape)
+    return GdalRaster(str(path), path.stem, band=len(bands), shape=shape)
 
 
 def draw(shape: Shape, seed: int = 0) -> NDArray[np.float32]:
@@ -91,7 +92,7 @@ def test_what_is_kept_is_what_the_file_holds(
     raster = write_pixels(tmp_path / "a.tif", pixels, **profile)
     for _ in range(2):
         for place in PLACES:
-            found = raster.read(place, keep=True)
+            found = raster.read(place, cache_blocks=True)
             assert np.array_equal(found, image[place.slices])
             found[:] = -1  # a tile is its reader's own
     assert (kept.n_bytes > 0) == (profile.get("blockxsize") == 128 and "compress" in profile)
@@ -100,19 +101,19 @@ def test_what_is_kept_is_what_the_file_holds(
 def test_a_crop_is_read_where_it_lies(tmp_path: Path, kept: BlockCache) -> None:
     image = draw(SCENE)
     write_pixels(tmp_path / "a.tif", image, **TILED)
-    crop = Raster(str(tmp_path / "a.tif"), "a", origin=(101, 203), shape=Shape(300, 300))
+    crop = GdalRaster(str(tmp_path / "a.tif"), "a", origin=(101, 203), shape=Shape(300, 300))
     window = Window(20, 200, 30, 290)
-    assert np.array_equal(crop.read(window, keep=True), image[121:301, 233:493])
+    assert np.array_equal(crop.read(window, cache_blocks=True), image[121:301, 233:493])
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path, kept: BlockCache) -> None:
     path, place = tmp_path / "a.tif", Window(0, 100, 0, 100)
     raster = write_pixels(path, draw(SCENE), **TILED)
-    raster.read(place, keep=True)
+    raster.read(place, cache_blocks=True)
     later = draw(SCENE, 1)
     write_pixels(path, later, **TILED)
     os.utime(path, ns=(0, 0))  # a coarse clock would not tell one write from the next
-    assert np.array_equal(raster.read(place, keep=True), later[place.slices])
+    assert np.array_equal(raster.read(place, cache_blocks=True), later[place.slices])
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
@@ -129,7 +130,7 @@ def test_tiles_with_halos_decode_an_image_about_once(
     assert sorted(tiles) == sorted(Pieces(tmp_path, scene, tile_px).tiles())
     with ThreadPoolExecutor(n_threads) as pool:
         windows = [tile.window.expand(halo, scene) for tile in tiles]
-        list(pool.map(lambda window: raster.read(window, keep=True), windows))
+        list(pool.map(lambda window: raster.read(window, cache_blocks=True), windows))
     n_blocks = scene.y * scene.x / 256**2
     alone = sum((-(-w.y1 // 256) - w.y0 // 256) * (-(-w.x1 // 256) - w.x0 // 256) for w in windows)
     assert alone > 2.5 * n_blocks  # what tiles of their own would decode

@@ -14,6 +14,7 @@ from sarstack.evaluation.metrics import log_spread, rmse_db
 from sarstack.labels.statistics import mean_of_others
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.inference import run_network
+from sarstack.readers.cube import index_cube
 from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.training.losses import Batch, TensorBatch
@@ -21,7 +22,6 @@ from sarstack.training.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise,
 from sarstack.training.ratio import RatioProbe
 from sarstack.training.stack_patches import StackPatches, split_cells
 from sarstack.training.tuning import FinetuneSettings, finetune
-from sarstack.workflows.learning.finetune import index_cube
 
 LOOKS, CORRELATION = 4.5, (0.6, 0.6)
 N_DATES, SIDE = 6, 96

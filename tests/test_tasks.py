@@ -17,6 +17,7 @@ from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import open_workers
 from sarstack.despecklers import make_despeckler
 from sarstack.output.pieces import Pieces
+from sarstack.readers.formats.gdal import GdalRaster
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.speckle.statistics import SceneStatistics
@@ -43,7 +44,7 @@ def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
 ) -> None:
     grid = Grid(Shape(512, 1024), CRS.from_epsg(32631).to_wkt())
     image = np.random.default_rng(0).gamma(4.4, 0.02, grid.shape).astype(np.float32)
-    raster = Raster(str(write_tif(tmp_path / "image.tif", image)), "image", shape=grid.shape)
+    raster = GdalRaster(str(write_tif(tmp_path / "image.tif", image)), "image", shape=grid.shape)
     noted: dict[str, list[Interval]] = {"reading": [], "arithmetic": []}
     lock = threading.Lock()
 

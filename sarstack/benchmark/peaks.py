@@ -115,7 +115,7 @@ def read_pixels(stack: Path, n_threads: int = 1, tile_px: int = READ_PX, what: s
     def work(number: int) -> None:
         for tile in tiles[number::n_threads]:
             for raster in rasters:
-                raster.read(tile.window)
+                raster.read(tile.window, cache_blocks=False)
 
     name = _with_threads(f"reading {len(rasters)} x {shape.y} x {shape.x}{what}", n_threads)
     done = {BYTES: 4.0 * len(rasters) * shape.y * shape.x}

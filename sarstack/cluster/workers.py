@@ -16,7 +16,7 @@ from typing import Any
 from sarstack import __version__
 from sarstack.despecklers.source import MethodSource
 from sarstack.errors import ClusterError, MethodError
-from sarstack.readers.block_cache import KEPT
+from sarstack.readers.block_cache import CACHE
 
 LOCAL = "local"
 # Threads that keep a GPU busy at least: some read and write while others have it.
@@ -142,7 +142,7 @@ def _threads(n_threads: int) -> Iterator[Workers]:
         yield Workers(executor, n_threads)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-        KEPT.clear()  # what a run has read is of no use to what this process does next
+        CACHE.clear()  # what a run has read is of no use to what this process does next
 
 
 @contextmanager

@@ -157,7 +157,8 @@ class DespeckAccessor:
             file holds the weights one started from.
         """
         from sarstack.cube.contract import as_cube
-        from sarstack.workflows.learning.finetune import finetune_index, index_cube
+        from sarstack.readers.cube import index_cube
+        from sarstack.workflows.learning.finetune import finetune_index
         from sarstack.workflows.settings import FinetuneConfig
 
         config = FinetuneConfig.make(stack="cube", model=model, output=output, **settings)

@@ -36,7 +36,7 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
     from rasterio.windows import Window as RasterWindow
 
     window = middle_window(raster.shape)
-    before = raster.read(window)
+    before = raster.read(window, cache_blocks=False)
     with rasterio.open(result) as file:
         place = RasterWindow(window.x0, window.y0, window.shape.x, window.shape.y)
         after = file.read(1, window=place)

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from sarstack.tiles import Shape, Window
 
-KEPT_BYTES = 64 * 2**20
+CACHE_BYTES = 64 * 2**20
 """For each process: two tiles of 2048 px above each other, and what the next ones share."""
 
-SMALLEST_BYTES = 2**14
+MIN_BLOCK_BYTES = 2**14
 """Of smaller blocks little is decoded in vain, and each would take a page of its own."""
 
 Key = tuple[Any, ...]
@@ -42,7 +42,7 @@ class BlockCache:
         Of the blocks kept.
     """
 
-    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self.max_bytes = max_bytes
         self._blocks: OrderedDict[Key, Future[Block]] = OrderedDict()
         self.n_bytes = 0
@@ -87,7 +87,7 @@ class BlockCache:
             self.n_bytes = 0
 
 
-KEPT = BlockCache()
+CACHE = BlockCache()
 
 
 def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
@@ -125,7 +125,7 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
 
         common = block.overlap(place)
         if common is not None:
-            pixels = KEPT.get((*identity, band, block.y0, block.x0), decode)
+            pixels = CACHE.get((*identity, band, block.y0, block.x0), decode)
             values[common.inside(place)] = pixels[common.inside(block)]
     return values
 
@@ -133,7 +133,7 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
 def _is_worth_keeping(dataset: Any, band: int) -> bool:
     height, width = dataset.block_shapes[band - 1]
     n_bytes = height * width * np.dtype(dataset.dtypes[band - 1]).itemsize
-    return bool(dataset.compression) and width < dataset.width and n_bytes >= SMALLEST_BYTES
+    return bool(dataset.compression) and width < dataset.width and n_bytes >= MIN_BLOCK_BYTES
 
 
 def _empty_pages(shape: Shape, dtype: np.dtype[Any]) -> Block:

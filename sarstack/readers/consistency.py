@@ -10,7 +10,7 @@ import numpy as np
 from sarstack.errors import GridMismatchError, StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import Image
-from sarstack.readers.problems import Findings
+from sarstack.readers.problems import Problems
 from sarstack.readers.stack import Date
 
 # Rounding of coordinates written as text moves a corner by less; anything more is another grid.
@@ -19,7 +19,7 @@ _DAY = np.timedelta64(1, "D")
 _SAME_PASS = np.timedelta64(60, "s")
 
 
-def check_same_grid(images: Sequence[Image], findings: Findings) -> Grid:
+def check_same_grid(images: Sequence[Image], problems: Problems) -> Grid:
     """Compare all grids with the most frequent one and return that one."""
     grids = Counter(image.grid for image in images)
     reference = grids.most_common(1)[0][0]
@@ -33,7 +33,7 @@ def check_same_grid(images: Sequence[Image], findings: Findings) -> Grid:
     count = len(images) - len(differing)
     bursts = {image.facts.burst for image in images if image.facts.burst}
     hint = f" (the names hold {len(bursts)} bursts)" if len(bursts) > 1 else ""
-    findings.add(
+    problems.add(
         GridMismatchError(
             f"{len(differing)} of {len(images)} images lie on another grid than the rest{hint}",
             expected=f"the grid of the other {count}: {_describe_grid(reference)}",
@@ -96,7 +96,7 @@ def _warp_command(grid: Grid) -> str:
     )
 
 
-def settle_times(images: Sequence[Image], findings: Findings) -> list[Image]:
+def settle_times(images: Sequence[Image], problems: Problems) -> list[Image]:
     """Give undated images of a series a day each, in order; refuse what cannot be ordered."""
     undated = [image for image in images if np.isnat(image.facts.time)]
     most = max(Counter(i.facts.polarisation for i in undated).values(), default=0)
@@ -112,15 +112,15 @@ def settle_times(images: Sequence[Image], findings: Findings) -> list[Image]:
         what = f"{len(undated)} images have no date, and their names are of {len(series)} series"
         remedy += ", or open one series with a pattern such as 'folder/site1_*.npy'"
     else:
-        return _number_days(images, findings)
+        return _number_days(images, problems)
     names = [f"{own[0]} ({len(own)} images)" for own in series.values()]
     expected = "a date in every name or tag, or one numbered series"
-    findings.add(StackError(what, expected=expected, where=names, do=remedy))
+    problems.add(StackError(what, expected=expected, where=names, do=remedy))
     return [image for image in images if not np.isnat(image.facts.time)]
 
 
-def _number_days(images: Sequence[Image], findings: Findings) -> list[Image]:
-    findings.warn(
+def _number_days(images: Sequence[Image], problems: Problems) -> list[Image]:
+    problems.warn(
         f"{len(images)} images have no date: they are taken for a time series in the order of "
         "their numbers, one day apart from 1970-01-01",
         where=[image.name for image in images],
@@ -137,13 +137,13 @@ def _number_days(images: Sequence[Image], findings: Findings) -> list[Image]:
     ]
 
 
-def settle_polarisations(images: Sequence[Image], findings: Findings) -> list[Image]:
+def settle_polarisations(images: Sequence[Image], problems: Problems) -> list[Image]:
     """Take images that name no polarisation for vv, and say so."""
     silent = [image for image in images if not image.facts.polarisation]
     if not silent:
         return list(images)
     if len(silent) < len(images):
-        findings.add(
+        problems.add(
             StackError(
                 f"{len(silent)} of {len(images)} images name no polarisation",
                 expected="vv, vh, hh or hv as a word in every file name, band name or tag",
@@ -152,7 +152,7 @@ def settle_polarisations(images: Sequence[Image], findings: Findings) -> list[Im
             )
         )
         return [image for image in images if image.facts.polarisation]
-    findings.warn(
+    problems.warn(
         "no polarisation in names or tags: the images are called vv",
         where=[image.name for image in silent],
         do="rename the files (..._vh.tif), or say it: --bands vh, in Python bands=['vh']",
@@ -161,7 +161,7 @@ def settle_polarisations(images: Sequence[Image], findings: Findings) -> list[Im
 
 
 def settle_duplicates(
-    images: Sequence[Image], findings: Findings
+    images: Sequence[Image], problems: Problems
 ) -> dict[str, dict[np.datetime64, Image]]:
     """Keep one image for each polarisation and time: the one processed last, if that is known."""
     found: dict[tuple[str, np.datetime64], list[Image]] = defaultdict(list)
@@ -176,14 +176,14 @@ def settle_duplicates(
             repeated.append(f"{_show(time)} {polarisation.upper()}: {names}")
         elif len(same) > 1:
             same = sorted(same, key=lambda image: image.facts.processed, reverse=True)
-            findings.warn(
+            problems.warn(
                 f"{_show(time)} {polarisation.upper()} was processed {len(same)} times: "
                 f"{same[0].name}, processed last, is used",
                 where=[f"left out: {image.name}" for image in same[1:]],
             )
         settled[polarisation][time] = same[0]
     if repeated:
-        findings.add(
+        problems.add(
             StackError(
                 f"{len(repeated)} date(s) occur more than once",
                 expected="one image for each date and polarisation",
@@ -195,30 +195,30 @@ def settle_duplicates(
 
 
 def settle_dates(
-    images: dict[str, dict[np.datetime64, Image]], findings: Findings
+    images: dict[str, dict[np.datetime64, Image]], problems: Problems
 ) -> tuple[Date, ...]:
     """List the dates in order, and warn of mixed polarisations, orbits, and split passes."""
     times = sorted({time for own in images.values() for time in own})
     for polarisation, own in images.items():
         if missing := [_show(t) for t in times if t not in own]:
-            findings.warn(
+            problems.warn(
                 f"{len(missing)} of {len(times)} dates lack {polarisation.upper()}: "
                 "they are nodata in it",
                 where=missing,
                 do="complete the stack, or choose what all dates have (--pol)",
             )
     dates = tuple(_make_date(t, [own[t] for own in images.values() if t in own]) for t in times)
-    _warn_of_orbits(dates, findings)
+    _warn_of_orbits(dates, problems)
     close = [_show(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
     if close:
-        findings.warn(
+        problems.warn(
             f"{len(close)} dates follow another within a minute: slices of one pass",
             where=close,
             do="mosaic the slices of one pass into one image",
         )
     filtered = [i.name for own in images.values() for i in own.values() if i.facts.filtered]
     if filtered:
-        findings.warn(
+        problems.warn(
             f"{len(filtered)} images were already speckle filtered, says their name",
             where=filtered,
             do="order or process them without a speckle filter",
@@ -237,7 +237,7 @@ def _make_date(time: np.datetime64, images: Sequence[Image]) -> Date:
     )
 
 
-def _warn_of_orbits(dates: Sequence[Date], findings: Findings) -> None:
+def _warn_of_orbits(dates: Sequence[Date], problems: Problems) -> None:
     groups: dict[str, list[str]] = defaultdict(list)
     for date in dates:
         if date.relative_orbit is not None:
@@ -249,7 +249,7 @@ def _warn_of_orbits(dates: Sequence[Date], findings: Findings) -> None:
             if date.orbit_direction:
                 groups[date.orbit_direction].append(_show(date.time))
     if len(groups) > 1:
-        findings.warn(
+        problems.warn(
             f"the dates are of {len(groups)} orbits: the same field looks different from each, "
             "and averages over time mix them",
             where=[f"{label}: {len(own)} dates from {own[0]}" for label, own in groups.items()],

@@ -1,7 +1,8 @@
-"""The lazy cube of a stack: one Dask task for each block, each opening its own file."""
+"""The lazy cube of a stack, and a cube read like a stack."""
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
-from sarstack.conventions import CF_CONVENTIONS, intensity_attributes
+from sarstack.conventions import CF_CONVENTIONS, POLARISATIONS, intensity_attributes
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
-from sarstack.readers.stack import Stack
+from sarstack.readers.stack import Date, Stack
 from sarstack.tiles import Shape, Window
 
 
@@ -175,4 +176,62 @@ def _modified(raster: Raster | None) -> float:
 def _read_block(raster: Raster | None, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
     if raster is None:
         return np.full((1, y1 - y0, x1 - x0), np.nan, np.float32)
-    return raster.read(Window(y0, y1, x0, x1))[np.newaxis]
+    return raster.read(Window(y0, y1, x0, x1), cache_blocks=False)[np.newaxis]
+
+
+@dataclass(frozen=True)
+class CubeRaster:
+    """One date and polarisation of a cube, read by windows."""
+
+    image: xr.DataArray
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Compute one window, shape (y, x), linear intensity, NaN = nodata."""
+        return np.asarray(self.image[window.slices].values, dtype=np.float32)
+
+    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+        """Compute windows one after the other."""
+        return (self.read(window) for window in windows)
+
+
+@dataclass(frozen=True)
+class CubeStack:
+    """A cube in memory or of Dask with the attributes of a stack, so that training can read it.
+
+    Attributes
+    ----------
+    grid : Grid
+        Shape only: training needs no place on the ground.
+    dates : tuple of Date
+    polarisations : tuple of str
+    rasters : dict of str to tuple of CubeRaster
+    path : str
+        Name for messages.
+    """
+
+    grid: Grid
+    dates: tuple[Date, ...]
+    polarisations: tuple[str, ...]
+    rasters: dict[str, tuple[CubeRaster, ...]] = field(hash=False)
+    path: str = "cube"
+
+
+def index_cube(cube: xr.Dataset) -> CubeStack:
+    """List the images of a cube.
+
+    Parameters
+    ----------
+    cube : xarray.Dataset
+        Checked, dims ``(time, y, x)``.
+
+    Returns
+    -------
+    CubeStack
+        Computes pixels when they are read.
+    """
+    return CubeStack(
+        grid=Grid(Shape(cube.sizes["y"], cube.sizes["x"])),
+        dates=tuple(Date(time) for time in cube["time"].values),
+        polarisations=tuple(p for p in POLARISATIONS if p in cube.data_vars),
+        rasters={str(p): tuple(CubeRaster(image) for image in cube[p]) for p in cube.data_vars},
+    )

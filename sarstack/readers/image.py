@@ -151,7 +151,7 @@ def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
     return order, series.replace(polarisation, "") if polarisation else series
 
 
-def unreadable(path: str, reason: str) -> StackReadError:
+def unreadable_error(path: str, reason: str) -> StackReadError:
     """Return the error of a file that is missing, truncated or not an image."""
     return StackReadError(
         f"{path} cannot be read: {reason}",
@@ -160,7 +160,7 @@ def unreadable(path: str, reason: str) -> StackReadError:
     )
 
 
-def refuse_complex(path: str) -> StackError:
+def complex_numbers_error(path: str) -> StackError:
     """Return the error of a file of single look complex data."""
     return StackError(
         f"{path} holds complex numbers (single look complex)",

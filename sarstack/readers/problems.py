@@ -17,7 +17,7 @@ from sarstack.errors import (
 _ORDER = (StackReadError, GridMismatchError, ScaleError, StackError)
 
 
-class Findings:
+class Problems:
     """Collects errors and warnings while a stack is indexed.
 
     Parameters

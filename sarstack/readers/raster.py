@@ -1,22 +1,20 @@
 """One image on disk, and its pixels as linear intensity.
 
-Every call opens the file, reads and closes it: nothing is shared between threads, and
-nothing but a path travels to a worker. Windows that are read in one call share what is decoded,
-and so do those of several calls that ask for it.
+A raster holds paths and numbers, never an open file: it is small, and travels to workers. Each
+call opens the file, reads and closes it, so threads share no file. Decoded blocks of compressed
+files are shared by the threads of a process, see :mod:`sarstack.readers.block_cache`.
 """
 
-import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.errors import StackReadError
-from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.radiometry import to_intensity
 from sarstack.tiles import Shape, Window, strips
 
@@ -24,26 +22,34 @@ from sarstack.tiles import Shape, Window, strips
 _LOWEST_NUMBER = -1e30
 
 
+class IntensityReader(Protocol):
+    """One image whose pixels can be read by windows: a file, or one date of a cube."""
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Read a window as linear intensity, shape (y, x), NaN = nodata."""
+
+    def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
+        """Read windows one after the other."""
+
+
 @dataclass(frozen=True)
-class Raster:
-    """The pixels of one date and polarisation on disk.
+class Raster(ABC):
+    """The pixels of one date and polarisation on disk; each format has a subclass.
 
     Attributes
     ----------
     path : str
         File, store or URL, readable by every worker.
     stem : str
-        First part of the name of what is made from this image.
-    driver : {"gdal", "zarr", "netcdf", "npy"}
-        How the pixels are read.
+        First part of the name of each output made from this image.
     band : int
         Band of a GDAL raster, from 1.
     variable : str
         Variable of a Zarr store or netCDF file.
     index : int or None
-        Position along the time axis of that variable.
+        Position along the time axis of the variable or array, None without a time axis.
     scale : {"linear", "amplitude", "db"}
-        What the stored numbers are.
+        Scale of the stored numbers.
     nodata : tuple of float
         Stored numbers that mean "no data", besides NaN.
     origin : tuple of int
@@ -56,7 +62,6 @@ class Raster:
 
     path: str
     stem: str
-    driver: Literal["gdal", "zarr", "netcdf", "npy"] = "gdal"
     band: int = 1
     variable: str = ""
     index: int | None = None
@@ -67,16 +72,32 @@ class Raster:
     gain: float = 1.0
     offset: float = 0.0
 
-    def read(self, window: Window, *, keep: bool = False) -> NDArray[np.float32]:
+    @abstractmethod
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
+        """Read windows of the file one after the other, as the numbers are stored.
+
+        Parameters
+        ----------
+        windows : sequence of Window
+            In pixels of the file.
+        cache_blocks : bool
+            Whether decoded blocks may be kept for later calls.
+
+        Yields
+        ------
+        ndarray, shape of the window, of the type of the file
+        """
+
+    def read(self, window: Window, *, cache_blocks: bool = True) -> NDArray[np.float32]:
         """Read one window as linear intensity.
 
         Parameters
         ----------
         window : Window
             In pixels of the stack.
-        keep : bool
-            Whether what is decoded is kept for windows that overlap this one, see
-            :mod:`sarstack.readers.block_cache`.
+        cache_blocks : bool, optional
+            Keep decoded blocks for windows that overlap this one. False if every pixel is
+            read once: the cache would only take memory.
 
         Returns
         -------
@@ -88,192 +109,115 @@ class Raster:
         Raises
         ------
         StackReadError
-            If the file is gone, truncated or damaged; names the file.
+            If the file is missing, truncated or damaged; names the file.
         """
-        [intensity] = self.read_each([window], keep=keep)
+        [intensity] = self.read_each([window], cache_blocks=cache_blocks)
         return intensity
 
     def read_each(
-        self, windows: Iterable[Window], *, keep: bool = False
+        self, windows: Iterable[Window], *, cache_blocks: bool = True
     ) -> Iterator[NDArray[np.float32]]:
-        """Read windows one after the other, as :meth:`read` does; blocks they share once.
+        """Read windows one after the other, as :meth:`read` does.
 
-        The file is open until the last one was taken.
+        The file is opened once, and stays open until the last window was taken.
         """
-        for stored in read_stored(self, windows, keep=keep):
+        for stored in self._read_stored(windows, cache_blocks=cache_blocks):
             plain = stored.dtype == np.float32 and self._is_plain
             intensity = stored if plain else np.empty(stored.shape, np.float32)
             for rows in strips(stored.shape):
-                if not (plain and _all_known(stored[rows])):
-                    intensity[rows] = to_intensity(unpack(stored[rows], self), self.scale)
+                if not (plain and _all_valid(stored[rows])):
+                    intensity[rows] = to_intensity(self._unpack(stored[rows]), self.scale)
             yield intensity
+
+    def read_numbers(self, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
+        """Read windows as the numbers of the file, whatever their scale.
+
+        Parameters
+        ----------
+        windows : iterable of Window
+            In pixels of the stack.
+
+        Yields
+        ------
+        ndarray, shape (y, x), float32 or float64
+            Unpacked, NaN = nodata; float64 for float64 and wide integer files, else float32.
+        """
+        for stored in self._read_stored(windows, cache_blocks=False):
+            yield self._unpack(stored)
+
+    def index_of(self, window: Window) -> tuple[Any, ...]:
+        """Return the index of a window of the file in an array with or without a time axis."""
+        return window.slices if self.index is None else (self.index, *window.slices)
 
     @property
     def _is_plain(self) -> bool:
-        """Whether every finite float32 above zero is an intensity as it stands."""
+        """Whether every finite float32 above zero is an intensity without conversion."""
         packed = self.gain != 1 or self.offset != 0
         return self.scale == "linear" and not packed and not any(tag > 0 for tag in self.nodata)
 
+    def _read_stored(
+        self, windows: Iterable[Window], *, cache_blocks: bool
+    ) -> Iterator[NDArray[Any]]:
+        y0, x0 = self.origin
+        places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
+        decoded = self.decode(places, cache_blocks=cache_blocks)
+        for place in places:
+            try:
+                stored = next(decoded)
+            except Exception as err:  # each library has its own errors for a damaged file
+                raise StackReadError(
+                    f"{self.path} cannot be read ({_root_cause(err)})",
+                    where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
+                    do="copy or download the file again, or remove it from the stack",
+                ) from err
+            if stored.shape != place.shape:
+                raise StackReadError(
+                    f"{self.path} cannot be read (it has fewer pixels than its header says)",
+                    expected=f"{tuple(place.shape)} pixels, got {stored.shape}",
+                    do="copy or download the file again, or remove it from the stack",
+                )
+            yield stored
 
-def _all_known(values: NDArray[np.float32]) -> bool:
-    """Tell that every number is an intensity or NaN, as is the rule, in two quick passes."""
+    def _unpack(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Apply gain and offset to stored numbers; nodata becomes NaN."""
+        kind, size = stored.dtype.kind, stored.dtype.itemsize
+        wide: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
+        numbers: NDArray[Any] = stored.astype(wide)
+        # Most pixels are above all usual nodata numbers: two comparisons clear them, and only
+        # the others are compared with each number.
+        suspect = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
+        with np.errstate(over="ignore"):
+            # Compared at the precision of the file: a nodata tag of 1e-7 is written as a float64.
+            tags = {wide(number) for number in {*self.nodata, *NODATA_NUMBERS}}
+        for tag in tags:
+            if tag > max(NODATA_NUMBERS):
+                suspect |= numbers == tag
+        empty = suspect
+        if suspect.any():
+            candidates = numbers[suspect]
+            valid = np.isfinite(candidates) & (candidates >= _LOWEST_NUMBER)
+            valid &= ~np.isin(candidates, list(tags))
+            empty = suspect.copy()
+            empty[suspect] = ~valid
+        if self.gain != 1 or self.offset != 0:
+            # A stored zero is nodata, although the offset makes another number of it.
+            if self.scale != "db":
+                empty |= numbers == 0
+            numbers = numbers * wide(self.gain) + wide(self.offset)
+            empty |= ~np.isfinite(numbers)
+        if empty.any():
+            numbers[empty] = np.nan
+        return numbers
+
+
+def _all_valid(values: NDArray[np.float32]) -> bool:
+    """Return whether every number is NaN or a finite intensity above zero; two fast passes."""
     low, high = (extreme.reduce(values, axis=None) for extreme in (np.fmin, np.fmax))
     return not (low <= 0 or high == np.inf)
 
 
-def read_numbers(raster: Raster, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
-    """Read windows as the numbers of the file, unpacked, with nodata as NaN.
-
-    Parameters
-    ----------
-    raster : Raster
-        Its `scale` is not used.
-    windows : iterable of Window
-        In pixels of the stack.
-
-    Yields
-    ------
-    ndarray, shape (y, x), float32 or float64
-        float64 for float64 and wide integer files, else float32.
-    """
-    for stored in read_stored(raster, windows):
-        yield unpack(stored, raster)
-
-
-def read_stored(
-    raster: Raster, windows: Iterable[Window], *, keep: bool = False
-) -> Iterator[NDArray[Any]]:
-    """Read windows as they are stored, whatever the numbers mean; each of its window's shape.
-
-    Raises
-    ------
-    StackReadError
-        If the file is gone, truncated or damaged; names the file.
-    """
-    y0, x0 = raster.origin
-    places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
-    read = _read_kept if keep and raster.driver == "gdal" else _READERS[raster.driver]
-    reader = read(raster, places)
-    for place in places:
-        try:
-            stored = next(reader)
-        except Exception as err:  # every driver has errors of its own; all mean the same here
-            raise StackReadError(
-                f"{raster.path} cannot be read ({_first_line(err)})",
-                where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
-                do="copy or download the file again, or remove it from the stack",
-            ) from err
-        if stored.shape != place.shape:
-            raise StackReadError(
-                f"{raster.path} cannot be read (it has fewer pixels than its header says)",
-                expected=f"{tuple(place.shape)} pixels, got {stored.shape}",
-                do="copy or download the file again, or remove it from the stack",
-            )
-        yield stored
-
-
-def unpack(stored: NDArray[Any], raster: Raster) -> NDArray[Any]:
-    """Turn stored numbers into those they stand for, with nodata as NaN."""
-    kind, size = stored.dtype.kind, stored.dtype.itemsize
-    wide: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
-    numbers: NDArray[Any] = stored.astype(wide)
-    # Most pixels are no one's nodata: they are looked at twice, the others one by one.
-    suspect = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
-    with np.errstate(over="ignore"):
-        # Compared at the precision of the file: a nodata tag of 1e-7 is written as a float64.
-        tags = {wide(number) for number in {*raster.nodata, *NODATA_NUMBERS}}
-    for tag in tags:
-        if tag > max(NODATA_NUMBERS):
-            suspect |= numbers == tag
-    empty = suspect
-    if suspect.any():
-        odd = numbers[suspect]
-        known = np.isfinite(odd) & (odd >= _LOWEST_NUMBER) & ~np.isin(odd, list(tags))
-        empty = suspect.copy()
-        empty[suspect] = ~known
-    if raster.gain != 1 or raster.offset != 0:
-        # A stored zero is still nodata once an offset has moved it.
-        if raster.scale != "db":
-            empty |= numbers == 0
-        numbers = numbers * wide(raster.gain) + wide(raster.offset)
-        empty |= ~np.isfinite(numbers)
-    if empty.any():
-        numbers[empty] = np.nan
-    return numbers
-
-
-def open_gdal(path: str) -> Any:
-    """Open a raster with GDAL, unshared, without rasterio's warning on missing georeference."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    # Not catch_warnings: it is not thread safe. Images without a georeference are welcome here.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    return rasterio.open(path, sharing=False)
-
-
-def _read_gdal(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    with open_gdal(raster.path) as dataset:
-        for place in places:
-            yield dataset.read(raster.band, window=((place.y0, place.y1), (place.x0, place.x1)))
-
-
-def _read_kept(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    with open_gdal(raster.path) as dataset:
-        for place in places:
-            yield read_blocks(dataset, raster.path, raster.band, place)
-
-
-def _read_zarr(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    import zarr
-
-    array: Any = zarr.open_group(raster.path, mode="r")[raster.variable]
-    for place in places:
-        yield np.asarray(array[_index(raster, place)])
-
-
-def _read_netcdf(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    if is_classic_netcdf(raster.path):
-        from scipy.io import netcdf_file
-
-        with netcdf_file(raster.path, mmap=True) as classic:
-            for place in places:
-                yield np.array(classic.variables[raster.variable][_index(raster, place)])
-        return
-    import h5netcdf
-
-    with h5netcdf.File(raster.path, "r") as file:
-        for place in places:
-            yield np.asarray(file[raster.variable][_index(raster, place)])
-
-
-def _read_npy(raster: Raster, places: Sequence[Window]) -> Iterator[NDArray[Any]]:
-    array = np.load(raster.path, mmap_mode="r", allow_pickle=False)
-    for place in places:
-        yield np.array(array[_index(raster, place)])
-
-
-def _index(raster: Raster, place: Window) -> tuple[Any, ...]:
-    """Return where a window is in a variable with or without a time axis."""
-    return place.slices if raster.index is None else (raster.index, *place.slices)
-
-
-_READERS = {
-    "gdal": _read_gdal,
-    "zarr": _read_zarr,
-    "netcdf": _read_netcdf,
-    "npy": _read_npy,
-}
-
-
-def is_classic_netcdf(path: str) -> bool:
-    """Return whether a file is netCDF 3, which HDF5 cannot open."""
-    with Path(path).open("rb") as file:
-        return file.read(3) == b"CDF"
-
-
-def _first_line(err: BaseException) -> str:
-    """Return what happened: rasterio only says that something did, and GDAL is its cause."""
+def _root_cause(err: BaseException) -> str:
+    """Return the first line of the original error; rasterio chains GDAL's below its own."""
     while err.__cause__ is not None:
         err = err.__cause__
     return (str(err) or type(err).__name__).splitlines()[0]

@@ -10,9 +10,8 @@ from sarstack.conventions import SCALES, Scale
 from sarstack.errors import ScaleError, StackReadError, UsageError
 from sarstack.readers.image import Image
 from sarstack.readers.names import find_scale_word
-from sarstack.readers.problems import Findings
+from sarstack.readers.problems import Problems
 from sarstack.readers.radiometry import guess_scale, median_local_looks, scale_conflict
-from sarstack.readers.raster import read_numbers
 from sarstack.tiles import Shape, Window
 
 _SAMPLE_PX = 64
@@ -43,7 +42,7 @@ def parse_scale(word: str | None) -> Scale | None:
 
 
 def settle_scale(
-    images: Sequence[Image], scale: Scale | None, findings: Findings
+    images: Sequence[Image], scale: Scale | None, problems: Problems
 ) -> tuple[Scale, tuple[float, ...]]:
     """Decide the scale of a stack, the same for all dates.
 
@@ -53,7 +52,7 @@ def settle_scale(
         All images of the stack.
     scale : {"linear", "amplitude", "db"} or None
         What the user says; beats tags and names, but not the numbers.
-    findings : Findings
+    problems : Problems
         Gets a ScaleError when unsure, or when tags, numbers and dates disagree.
 
     Returns
@@ -67,24 +66,24 @@ def settle_scale(
     -----
     Reads a few small windows of the first, middle and last date and one of every other.
     """
-    told = scale or _settle_declared(images, findings)
-    samples = _read_samples(images, findings)
-    if findings.errors and told is None and any(i.declared for i in images):
+    told = scale or _settle_declared(images, problems)
+    samples = _read_samples(images, problems)
+    if problems.errors and told is None and any(i.declared for i in images):
         return "linear", ()
-    settled = told or _guess(images, samples, findings)
+    settled = told or _guess(images, samples, problems)
     if settled is None:
         return "linear", ()
-    _check_samples(images, samples, settled, findings, "--scale" if scale else "the tag or name")
-    return settled, _find_zero_borders(samples, settled, findings)
+    _check_samples(images, samples, settled, problems, "--scale" if scale else "the tag or name")
+    return settled, _find_zero_borders(samples, settled, problems)
 
 
-def _settle_declared(images: Sequence[Image], findings: Findings) -> Scale | None:
+def _settle_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
     said: dict[Scale, list[str]] = {}
     for image in images:
         for scale, source in image.declared:
             said.setdefault(scale, []).append(f"{image.name} ({source})")
     if len(said) > 1:
-        findings.add(
+        problems.add(
             ScaleError(
                 "tags and names disagree on the scale of the numbers",
                 expected="all images of a stack on one scale",
@@ -100,7 +99,7 @@ def _settle_declared(images: Sequence[Image], findings: Findings) -> Scale | Non
     return next(iter(said), None)
 
 
-def _read_samples(images: Sequence[Image], findings: Findings) -> list[NDArray[np.float64]]:
+def _read_samples(images: Sequence[Image], problems: Problems) -> list[NDArray[np.float64]]:
     full = {0, len(images) // 2, len(images) - 1}
     for polarisation in {i.facts.polarisation for i in images}:
         own = [k for k, i in enumerate(images) if i.facts.polarisation == polarisation]
@@ -116,7 +115,7 @@ def _read_samples(images: Sequence[Image], findings: Findings) -> list[NDArray[n
         results = list(pool.map(read, range(len(images))))
     for result in results:
         if isinstance(result, StackReadError):
-            findings.add(result)
+            problems.add(result)
     nothing = np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
     return [nothing if isinstance(r, StackReadError) else r for r in results]
 
@@ -131,7 +130,7 @@ def _read_sample(image: Image, *, whole: bool) -> NDArray[np.float64]:
         y0, x0 = (round(f * (n - s)) // _SAMPLE_PX * _SAMPLE_PX
                   for f, n, s in ((fy, shape.y, size.y), (fx, shape.x, size.x)))  # fmt: skip
         places.append(Window(y0, y0 + size.y, x0, x0 + size.x))
-    for numbers in read_numbers(image.raster, places):
+    for numbers in image.raster.read_numbers(places):
         found.append(numbers.astype(np.float64))
         valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
         if (not whole and valid >= _ENOUGH_PIXELS) or size == shape:
@@ -146,7 +145,7 @@ _PLACES = (
 
 
 def _guess(
-    images: Sequence[Image], samples: Sequence[NDArray[np.float64]], findings: Findings
+    images: Sequence[Image], samples: Sequence[NDArray[np.float64]], problems: Problems
 ) -> Scale | None:
     guesses = [guess_scale(_known(sample)) for sample in samples]
     names: dict[Scale, list[str]] = {}
@@ -156,7 +155,7 @@ def _guess(
     if len(names) == 1:
         (scale,) = names
         if scale == "linear":
-            _warn_if_amplitude(images, samples, findings)
+            _warn_if_amplitude(images, samples, problems)
         return scale
     if names:
         what = "the images are not all on one scale"
@@ -167,17 +166,17 @@ def _guess(
         where = [f"{i.name}: {why}" for i, (_, why) in zip(images, guesses, strict=True)]
         do = _ASK
     expected = "a unit or tag that says it, or numbers that leave no doubt"
-    findings.add(ScaleError(what, expected=expected, where=sorted(where), do=do))
+    problems.add(ScaleError(what, expected=expected, where=sorted(where), do=do))
     return None
 
 
 def _warn_if_amplitude(
-    images: Sequence[Image], samples: Sequence[NDArray[np.float64]], findings: Findings
+    images: Sequence[Image], samples: Sequence[NDArray[np.float64]], problems: Problems
 ) -> None:
     looks = [median_local_looks(np.where(s == 0, np.nan, s)) for s in samples]
     known = [v for v in looks if np.isfinite(v)]
     if known and np.median(known) > _SUSPICIOUS_LOOKS:
-        findings.warn(
+        problems.warn(
             f"the numbers are taken for linear intensity, but are unusually smooth (about "
             f"{np.median(known):.0f} looks): amplitude looks like this, and so do filtered images",
             where=[images[0].name],
@@ -189,7 +188,7 @@ def _check_samples(
     images: Sequence[Image],
     samples: Sequence[NDArray[np.float64]],
     scale: Scale,
-    findings: Findings,
+    problems: Problems,
     source: str,
 ) -> None:
     conflicts: dict[str, str] = {}
@@ -204,7 +203,7 @@ def _check_samples(
         what = f"{source} says the numbers are {scale}, but {first}"
     else:
         what = f"{len(conflicts)} of {len(images)} images are not {scale} as the others; {first}"
-    findings.add(
+    problems.add(
         ScaleError(
             what,
             expected=f"{scale} numbers in all images",
@@ -215,14 +214,14 @@ def _check_samples(
 
 
 def _find_zero_borders(
-    samples: Sequence[NDArray[np.float64]], scale: Scale, findings: Findings
+    samples: Sequence[NDArray[np.float64]], scale: Scale, problems: Problems
 ) -> tuple[float, ...]:
     if scale != "db":
         return ()
     share = np.mean(np.concatenate([s.ravel() for s in samples]) == 0)
     if share < 0.01:
         return ()
-    findings.warn(
+    problems.warn(
         f"{share:.0%} of the decibel values are exactly 0: they are taken for nodata",
         do="declare the nodata value of the files to make this sure (gdal_edit.py -a_nodata 0)",
     )

@@ -4,13 +4,15 @@ All classes are small, frozen and picklable: this is what travels to the workers
 cluster, never an open file.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from sarstack.conventions import POLARISATIONS
 from sarstack.readers.grid import Grid
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import IntensityReader, Raster
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,27 @@ class Stack:
     def n_dates(self) -> int:
         """Number of dates."""
         return len(self.dates)
+
+
+class ImageStack(Protocol):
+    """What training reads from: a :class:`Stack` of files, or a cube (``CubeStack``)."""
+
+    @property
+    def path(self) -> str:
+        """Name for messages."""
+
+    @property
+    def grid(self) -> Grid:
+        """Common to all images."""
+
+    @property
+    def dates(self) -> Sequence[Date]:
+        """In order of time."""
+
+    @property
+    def polarisations(self) -> tuple[str, ...]:
+        """Names of the polarisations, in the order vv, vh, hh, hv."""
+
+    @property
+    def rasters(self) -> Mapping[str, Sequence[IntensityReader | None]]:
+        """For each polarisation, one image per date; None where the date lacks it."""

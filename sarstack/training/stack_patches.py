@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
 from sarstack.labels.statistics import mean_of_others, mean_without, multilook
-from sarstack.readers.stack import Stack
+from sarstack.readers.stack import ImageStack, Stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
 from sarstack.training.supervised import Batch
@@ -97,7 +97,7 @@ class StackPatches:
 
     Attributes
     ----------
-    stack : Stack
+    stack : Stack or CubeStack
     labels : Labels or None
         None: the noisy image is its own target; tuning makes its own.
     cells : tuple of (str, Window)
@@ -114,7 +114,7 @@ class StackPatches:
         Which places of every batch are read: all, or those of one of several processes.
     """
 
-    stack: Stack
+    stack: ImageStack
     labels: Labels | None
     cells: tuple[tuple[str, Window], ...]
     batch_size: int
@@ -182,10 +182,10 @@ class StackPatches:
         bright = self.statistics[polarisation][date].bright if self.linear else 1.0
         divisor = np.float32(bright)
         if self.labels is None:
-            intensity = raster.read(window, keep=True) / divisor
+            intensity = raster.read(window) / divisor
             return intensity, intensity, np.isfinite(intensity).astype(np.float32)
         outer = window.expand(self.labels.multilook_px // 2, self.stack.grid.shape)
-        block = raster.read(outer, keep=True)
+        block = raster.read(outer)
         intensity = block[window.inside(outer)]
         target: NDArray[np.float32] = self.labels.read("mean", polarisation, window)
         if str(self.stack.dates[date].time) in self.labels.dates:
@@ -216,7 +216,7 @@ class StackPatches:
 
 
 def split_cells(
-    stack: Stack, labels: Labels | None, patch_px: int, held_out: float = 0.15, seed: int = 0
+    stack: ImageStack, labels: Labels | None, patch_px: int, held_out: float = 0.15, seed: int = 0
 ) -> tuple[tuple[tuple[str, Window], ...], tuple[tuple[str, Window], ...]]:
     """Cut the scene into cells and keep some of them for validation, never trained on.
 
@@ -269,7 +269,9 @@ def split_cells(
     return training or tuple(cells[n_held_out:]), tuple(c for c in cells if c[1] in held)
 
 
-def _usable_share(stack: Stack, labels: Labels | None, polarisation: str, window: Window) -> float:
+def _usable_share(
+    stack: ImageStack, labels: Labels | None, polarisation: str, window: Window
+) -> float:
     if labels is None:
         raster = next(r for r in stack.rasters[polarisation] if r is not None)
         return float(np.isfinite(raster.read(window)).mean())

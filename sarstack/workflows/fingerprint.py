@@ -44,10 +44,10 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
 
 def read_fingerprint(result: Path) -> str | None:
     """Read the mark of a finished image; an error if the file was cut off or damaged since."""
-    from sarstack.readers.formats.gdal import read_headers
-    from sarstack.readers.raster import open_gdal
+    from sarstack.readers.formats.gdal import open_gdal
+    from sarstack.readers.registry import list_images
 
-    read_headers(str(result))
+    list_images(str(result))
     with open_gdal(str(result)) as raster:
         mark: str | None = raster.tags().get(FINGERPRINT_TAG)
     return mark

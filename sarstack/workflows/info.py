@@ -188,7 +188,7 @@ def _valid_share(raster: Raster) -> float:
     windows = sample_windows(raster.shape, _VALID_WINDOW_PX, _VALID_WINDOWS_PER_AXIS)
     valid = total = 0
     try:
-        for pixels in raster.read_each(windows):
+        for pixels in raster.read_each(windows, cache_blocks=False):
             valid += int(np.isfinite(pixels).sum())
             total += pixels.size
     except StackReadError:
@@ -212,7 +212,8 @@ def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
     samples = []
     for date in spread_dates(len(own)):
         with suppress(StackReadError):
-            samples.append(sample_speckle(own[date].read_each(windows)))
+            pixels = own[date].read_each(windows, cache_blocks=False)
+            samples.append(sample_speckle(pixels))
     if not samples:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
     return combine_samples(samples)[0]

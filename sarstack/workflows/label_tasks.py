@@ -107,7 +107,8 @@ def _read_smoothed(
 ) -> Iterator[NDArray[np.float32]]:
     """Read windows of one date, multilooked or not; each of its window's shape."""
     outer = [window.expand(multilook_px // 2, scene) for window in windows]
-    for window, around, pixels in zip(windows, outer, raster.read_each(outer), strict=True):
+    images = raster.read_each(outer, cache_blocks=False)
+    for window, around, pixels in zip(windows, outer, images, strict=True):
         yield multilook(pixels, multilook_px)[window.inside(around)]
 
 

@@ -1,87 +1,45 @@
-"""Headers of raster files (GDAL) and npy arrays: the images in them, without reading pixels."""
+"""GeoTIFF, COG, ENVI and all other rasters that GDAL opens."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sarstack.errors import SarstackError
+from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.grid import Grid, GroundControlPoint
-from sarstack.readers.image import Image, describe_image, name_bands, refuse_complex, unreadable
-from sarstack.readers.raster import Raster, open_gdal
-from sarstack.tiles import Shape
+from sarstack.readers.image import (
+    Image,
+    complex_numbers_error,
+    describe_image,
+    name_bands,
+    unreadable_error,
+)
+from sarstack.readers.paths import is_remote
+from sarstack.readers.raster import Raster
+from sarstack.tiles import Shape, Window
+
+TITLE = "GeoTIFF"
+# Without .vrt: it is a view of other files, and sarstack writes one beside every COG.
+SUFFIXES = (".tif", ".tiff", ".img")
 
 
-def read_headers(path: str, bands: Sequence[str] | None = None) -> list[Image]:
-    """List the images in one file or store.
-
-    Parameters
-    ----------
-    path : str
-        GDAL raster, ``.npy``, ``.nc`` or Zarr store.
-    bands : sequence of str, optional
-        Names of the bands, for files that do not say what they are.
-
-    Returns
-    -------
-    list of Image
-        One for each date and polarisation.
-
-    Raises
-    ------
-    StackReadError
-        If it is missing, empty, truncated or not an image.
-    StackError
-        If it is an image, but not one that can be part of a stack.
-    """
-    from sarstack.readers.formats.stores import is_zarr, read_netcdf_header, read_zarr_header
-
-    lower = path.lower()
-    try:
-        if is_zarr(path):
-            return read_zarr_header(path, bands)
-        if lower.endswith((".nc", ".nc4")):
-            return read_netcdf_header(path, bands)
-        if lower.endswith(".npy"):
-            return _read_npy_header(path, bands)
-        return _read_gdal_header(path, bands)
-    except SarstackError:
-        raise
-    except Exception as err:  # each library has its own errors for a damaged file
-        reason = (str(err) or type(err).__name__).splitlines()[0]
-        raise unreadable(path, reason) from err
+def matches(path: str) -> bool:
+    """Return whether a path is not a folder: GDAL finds out itself whether it can open it."""
+    return not Path(path).is_dir()
 
 
-def _read_npy_header(path: str, bands: Sequence[str] | None) -> list[Image]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if np.iscomplexobj(array):
-        raise refuse_complex(path)
-    if array.ndim not in (2, 3):
-        raise unreadable(
-            path, f"an array of shape {array.shape} is neither (y, x) nor (time, y, x)"
-        )
-    count = 1 if array.ndim == 2 else array.shape[0]
-    names = name_bands(path, [""] * count, bands) if array.ndim == 3 else list(bands or [""])[:1]
-    grid = Grid(Shape(*array.shape[-2:]))
-    images = []
-    for i, name in enumerate(names):
-        raster = Raster(path, Path(path).stem, "npy", shape=grid.shape)
-        if array.ndim == 3:
-            raster = replace(raster, index=i, stem=f"{raster.stem}_{i + 1}")
-        image = describe_image(raster, grid, [name, Path(path).name], {})
-        images.append(replace(image, order=i) if array.ndim == 3 else image)
-    return images
-
-
-def _read_gdal_header(path: str, bands: Sequence[str] | None) -> list[Image]:
-    if _is_local(path):
+def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
+    """List the images of a raster, see :class:`sarstack.readers.registry.Format`."""
+    if not is_remote(path):
         _refuse_missing(path)
     with open_gdal(path) as dataset:
         if any(dtype.startswith("complex") for dtype in dataset.dtypes):
-            raise refuse_complex(path)
-        if _is_local(path):
+            raise complex_numbers_error(path)
+        if not is_remote(path):
             _refuse_truncated(path, dataset)
         grid = _read_grid(dataset)
         described = [_describe_band(dataset, band) for band in range(1, dataset.count + 1)]
@@ -89,10 +47,38 @@ def _read_gdal_header(path: str, bands: Sequence[str] | None) -> list[Image]:
         return [_read_band(path, dataset, grid, i, name) for i, name in enumerate(names)]
 
 
+@dataclass(frozen=True)
+class GdalRaster(Raster):
+    """One band of a raster file."""
+
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
+        """Read windows as stored, from cached blocks where that saves decoding."""
+        with open_gdal(self.path) as dataset:
+            for window in windows:
+                if cache_blocks:
+                    yield read_blocks(dataset, self.path, self.band, window)
+                else:
+                    rows, columns = (window.y0, window.y1), (window.x0, window.x1)
+                    yield dataset.read(self.band, window=(rows, columns))
+
+
+def open_gdal(path: str) -> Any:
+    """Open a raster as a ``rasterio.DatasetReader``, unshared and without a warning.
+
+    rasterio warns of a missing georeference, which sarstack does not need.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    # Not catch_warnings: it is not thread safe.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    return rasterio.open(path, sharing=False)
+
+
 def _read_band(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:
     band = index + 1
     stem, nodata = Path(path).stem, dataset.nodatavals[index]
-    raster = Raster(
+    raster = GdalRaster(
         path,
         stem if dataset.count == 1 else f"{stem}_{'_'.join(name.split()) or band}",
         band=band,
@@ -124,15 +110,11 @@ def _read_grid(dataset: Any) -> Grid:
     return Grid(shape, dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f))
 
 
-def _is_local(path: str) -> bool:
-    return "://" not in path and not path.startswith("/vsi")
-
-
 def _refuse_missing(path: str) -> None:
     if not Path(path).is_file():
-        raise unreadable(path, "there is no such file")
+        raise unreadable_error(path, "there is no such file")
     if Path(path).stat().st_size == 0:
-        raise unreadable(path, "the file is empty")
+        raise unreadable_error(path, "the file is empty")
 
 
 def _refuse_truncated(path: str, dataset: Any) -> None:
@@ -150,7 +132,9 @@ def _refuse_truncated(path: str, dataset: Any) -> None:
         sizes = [np.dtype(d).itemsize for d in dataset.dtypes]
         needed = header + sum(sizes) * dataset.height * dataset.width
     if size < needed:
-        raise unreadable(path, f"it is truncated, {size} of at least {needed} bytes are there")
+        raise unreadable_error(
+            path, f"it is truncated, {size} of at least {needed} bytes are there"
+        )
 
 
 def _separate_bands(dataset: Any) -> range:

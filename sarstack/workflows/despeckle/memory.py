@@ -4,7 +4,7 @@ from sarstack.cluster.process import GDAL_CACHE_BYTES
 from sarstack.cluster.workers import LOCAL, n_cores, threads_per_worker
 from sarstack.despecklers import Despeckler
 from sarstack.errors import NotEnoughSpaceError
-from sarstack.readers.block_cache import KEPT_BYTES
+from sarstack.readers.block_cache import CACHE_BYTES
 from sarstack.tiles import Shape
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -48,7 +48,7 @@ def worker_memory_bytes(
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cell = despeckler.memory_bytes((cell_px(despeckler, config) + 2 * halo) ** 2)
     n_threads = threads_per_worker() if config.cluster else config.workers or n_cores()
-    caches = GDAL_CACHE_BYTES + min(KEPT_BYTES, image * n_images)
+    caches = GDAL_CACHE_BYTES + min(CACHE_BYTES, image * n_images)
     process = WORKER_BYTES if config.cluster else PLANNER_BYTES
     process += caches + despeckler.runtime_bytes + min(COG_BYTES, image)
     return process + n_threads * tile + min(n_threads, n_cores()) * cell

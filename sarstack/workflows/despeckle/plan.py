@@ -221,7 +221,7 @@ def _refuse_input_folder(stack: Stack, output: Path) -> None:
     if Path(stack.path).is_file():
         return
     folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
-               if r is not None and r.driver != "zarr"}  # fmt: skip
+               if r is not None and Path(r.path).is_file()}  # fmt: skip
     if output.resolve() in {folder.resolve() for folder in folders}:
         raise UsageError(
             f"the results would lie among the images of the stack, in {output}",

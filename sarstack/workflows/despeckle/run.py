@@ -12,7 +12,7 @@ from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import ResumeMismatchError, UsageError
-from sarstack.readers.index import absolute_path
+from sarstack.readers.paths import absolute_path
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
 from sarstack.workflows.despeckle import summary as scratch

@@ -20,7 +20,7 @@ from sarstack.output.cog import finish_cog
 from sarstack.output.pieces import Pieces, read_pieces, write_piece
 from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import IntensityReader, Raster
 from sarstack.speckle.statistics import (
     SceneStatistics,
     SpeckleSample,
@@ -52,10 +52,10 @@ class ImageRecord:
     peak_bytes: int
 
 
-def sample_image(raster: Raster, scene: Shape) -> SpeckleSample:
+def sample_image(raster: IntensityReader, scene: Shape) -> SpeckleSample:
     """Measure the speckle of one image on the sample windows."""
     with worker_settings():
-        return sample_speckle(raster.read_each(sample_windows(scene), keep=True))
+        return sample_speckle(raster.read_each(sample_windows(scene)))
 
 
 def despeckle_tile(
@@ -87,7 +87,7 @@ def despeckle_tile(
     scene, window = pieces.scene, tile.window
     with worker_settings(despeckler):
         outer = despeckler.reach(window, scene)
-        block = raster.read(outer, keep=True)
+        block = raster.read(outer)
         known = scratch.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
@@ -124,7 +124,7 @@ def summarise_tile(
         outer = tile.window.expand(despeckler.summary_halo, scene)
         for raster, statistics in images:
             try:
-                block = raster.read(outer)
+                block = raster.read(outer, cache_blocks=False)
             except StackReadError as failure:
                 problems.append(str(failure))
                 continue

@@ -1,22 +1,18 @@
 """Tune a network on the noisy images of a stack, without any label."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
 
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import UsageError
 from sarstack.networks.card import ModelCard, load_model, read_card
-from sarstack.readers.grid import Grid
-from sarstack.readers.stack import Date, Stack
-from sarstack.tiles import Shape, Window
+from sarstack.readers.cube import CubeStack
+from sarstack.readers.stack import ImageStack
 from sarstack.training.distributed import Ranks
 from sarstack.training.stack_patches import StackPatches
 from sarstack.workflows.despeckle.plan import select_stack
@@ -83,8 +79,8 @@ def finetune_on_stack(config: FinetuneConfig, *, overwrite: bool = False) -> Ada
     return _finetune(config, stack, output, folder)
 
 
-def finetune_index(config: FinetuneConfig, stack: Stack, output: Path) -> AdaptedModel:
-    """Do the work of :func:`finetune_on_stack` on a cube indexed by :func:`index_cube`."""
+def finetune_index(config: FinetuneConfig, stack: CubeStack, output: Path) -> AdaptedModel:
+    """Do the work of :func:`finetune_on_stack` on a cube."""
     if config.cluster is not None:
         raise UsageError(
             f"cluster = {config.cluster!r}, for a cube",
@@ -95,7 +91,7 @@ def finetune_index(config: FinetuneConfig, stack: Stack, output: Path) -> Adapte
         return _finetune(_resolve(config, stack), stack, output, Path(folder))
 
 
-def _resolve(config: FinetuneConfig, stack: Stack) -> FinetuneConfig:
+def _resolve(config: FinetuneConfig, stack: ImageStack) -> FinetuneConfig:
     """Return the settings with model, mode and learning rate decided."""
     model = model_path(config.model, "despecknet")
     mode = _choose_mode(config.mode, read_card(model), stack)
@@ -103,7 +99,9 @@ def _resolve(config: FinetuneConfig, stack: Stack) -> FinetuneConfig:
     return config.model_copy(update={"model": model, "mode": mode, "learning_rate": rate})
 
 
-def _finetune(config: FinetuneConfig, stack: Stack, output: Path, folder: Path) -> AdaptedModel:
+def _finetune(
+    config: FinetuneConfig, stack: ImageStack, output: Path, folder: Path
+) -> AdaptedModel:
     with open_workers(config.cluster, config.workers) as workers:
         job = prepare(config, stack, None, config.model, folder, workers)
         if config.mode == "noise2noise":
@@ -145,7 +143,7 @@ def _itself(job: Job, looks: float, correlation: tuple[float, float]) -> "PaperS
     return PaperSignal(find_homogeneous(job.held_out_batches(), looks, correlation))
 
 
-def _choose_mode(wanted: str, card: ModelCard, stack: Stack) -> str:
+def _choose_mode(wanted: str, card: ModelCard, stack: ImageStack) -> str:
     """Return the mode that fits network and stack, or say why the one wanted does not."""
     fewest = _fewest_dates(stack)
     fits = card.domain == "log" and fewest >= MIN_DATES_BETWEEN
@@ -160,7 +158,7 @@ def _choose_mode(wanted: str, card: ModelCard, stack: Stack) -> str:
     return "noise2noise" if fits and wanted != "paper" else "paper"
 
 
-def _fewest_dates(stack: Stack) -> int:
+def _fewest_dates(stack: ImageStack) -> int:
     return min(sum(raster is not None for raster in stack.rasters[p]) for p in stack.polarisations)
 
 
@@ -204,31 +202,3 @@ def _show(shown: Any, told: Message) -> None:
     shown.advance(told["steps"])
     score = ", ".join(f"{key} {value:.4f}" for key, value in told["score"].items())
     LOGGER.info("held out: %s", score)
-
-
-@dataclass(frozen=True)
-class CubeRaster:
-    """One date and polarisation of a cube in memory or of Dask, read like a file."""
-
-    image: xr.DataArray
-    shape: Shape
-
-    def read(self, window: Window, *, keep: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
-        """Compute one window, shape (y, x); what is kept of it is the cube's affair."""
-        return np.asarray(self.image[window.slices].values, dtype=np.float32)
-
-    def read_each(
-        self, windows: Iterable[Window], *, keep: bool = False
-    ) -> Iterator[NDArray[np.float32]]:
-        """Compute windows one after the other."""
-        return (self.read(window, keep=keep) for window in windows)
-
-
-def index_cube(cube: xr.Dataset) -> Stack:
-    """Make a stack of a checked cube, so that patches are drawn from it as from files."""
-    shape = Shape(cube.sizes["y"], cube.sizes["x"])
-    rasters: dict[str, Any] = {
-        str(name): tuple(CubeRaster(date, shape) for date in cube[name]) for name in cube.data_vars
-    }
-    dates = tuple(Date(time) for time in cube["time"].values)
-    return Stack("cube", Grid(shape), dates, rasters)

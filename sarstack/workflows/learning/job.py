@@ -17,8 +17,9 @@ from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
 from sarstack.networks.bias import calibrate
 from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.readers.index import absolute_path
-from sarstack.readers.stack import Stack
+from sarstack.readers.paths import absolute_path
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import ImageStack, Stack
 from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
 from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.training.distributed import ALONE, Ranks
@@ -160,7 +161,7 @@ def model_path(name: str, variant: str) -> str:
     return path
 
 
-def measure(stack: Stack, looks: float | None, workers: Workers) -> Statistics:
+def measure(stack: ImageStack, looks: float | None, workers: Workers) -> Statistics:
     """Find the scene statistics of every image."""
     images = [
         (polarisation, layer, raster)
@@ -194,7 +195,7 @@ def pooled(
 
 def prepare(
     config: TrainConfig | FinetuneConfig,
-    stack: Stack,
+    stack: ImageStack,
     labels: Labels | None,
     start: str,
     folder: Path,
@@ -260,7 +261,7 @@ def _do_share(ranks: Ranks, device: str, tell: Tell, work: Work, job: Job) -> An
 def _paths_of(job: Job) -> list[str]:
     """List what every worker must see."""
     rasters = next(iter(job.training.stack.rasters.values()))
-    first = next(raster.path for raster in rasters if raster is not None)
+    first = next(raster.path for raster in rasters if isinstance(raster, Raster))
     labels = [job.training.labels.path] if job.training.labels else []
     return [first, str(job.folder), *labels, *([job.start] if job.start else [])]
 
@@ -286,7 +287,7 @@ def finish(
 
 def describe(
     network: "DeSpeckNet",
-    stack: Stack,
+    stack: ImageStack,
     statistics: Statistics,
     verb: str,
     message: str,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sarstack.cluster.workers import open_workers
 from sarstack.networks.card import ModelCard, load_model
-from sarstack.readers.index import absolute_path
+from sarstack.readers.paths import absolute_path
 from sarstack.training.distributed import Ranks
 from sarstack.training.stack_patches import Labels
 from sarstack.workflows.despeckle.plan import select_stack

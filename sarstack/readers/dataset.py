@@ -1,4 +1,7 @@
-"""Headers of Zarr stores and netCDF files: variables ``vv vh hh hv`` over ``(time, y, x)``."""
+"""The images in an xarray Dataset: variables ``vv vh hh hv`` over ``(time, y, x)``.
+
+Formats that xarray opens (Zarr, netCDF) share this.
+"""
 
 import json
 from collections.abc import Hashable, Sequence
@@ -11,9 +14,9 @@ import numpy as np
 from sarstack.conventions import TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.errors import StackError
 from sarstack.readers.grid import Grid, GroundControlPoint, Transform
-from sarstack.readers.image import Image, describe_image, refuse_complex
+from sarstack.readers.image import Image, complex_numbers_error, describe_image
 from sarstack.readers.names import NOT_A_TIME, parse_name
-from sarstack.readers.raster import Raster, is_classic_netcdf
+from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape
 
 if TYPE_CHECKING:
@@ -22,39 +25,32 @@ if TYPE_CHECKING:
 _DATE_COORDS = ("platform", "relative_orbit", "orbit_direction")
 
 
-def is_zarr(path: str) -> bool:
-    """Return whether a path is a Zarr store (v2 or v3)."""
-    if "://" in path:
-        return path.rstrip("/").lower().endswith(".zarr")
-    return any((Path(path) / name).exists() for name in ("zarr.json", ".zgroup", ".zmetadata"))
-
-
-def read_zarr_header(path: str, bands: Sequence[str] | None) -> list[Image]:
-    """List the images of a Zarr store as written by xarray."""
-    import xarray as xr
-
-    # Consolidated metadata save requests on an object store, and only a warning locally.
-    consolidated = None if "://" in path else False
-    dataset = xr.open_zarr(
-        path, chunks=None, consolidated=consolidated, mask_and_scale=False, decode_coords="all"
-    )
-    with dataset:
-        return _list_images(path, dataset, "zarr", bands)
-
-
-def read_netcdf_header(path: str, bands: Sequence[str] | None) -> list[Image]:
-    """List the images of a netCDF file."""
-    import xarray as xr
-
-    engine: Any = "scipy" if is_classic_netcdf(path) else "h5netcdf"
-    dataset = xr.open_dataset(path, engine=engine, mask_and_scale=False, decode_coords="all")
-    with dataset:
-        return _list_images(path, dataset, "netcdf", bands)
-
-
-def _list_images(
-    path: str, dataset: "xr.Dataset", driver: Any, bands: Sequence[str] | None
+def list_dataset_images(
+    path: str, dataset: "xr.Dataset", raster_class: type[Raster], bands: Sequence[str] | None
 ) -> list[Image]:
+    """List the images of an open Dataset.
+
+    Parameters
+    ----------
+    path : str
+        Where the Dataset is stored.
+    dataset : xarray.Dataset
+        Opened with ``mask_and_scale=False``: packed values are unpacked by the raster.
+    raster_class : type of Raster
+        Reads the pixels.
+    bands : sequence of str or None
+        The first one names the polarisation of the only variable, if its name does not.
+
+    Returns
+    -------
+    list of Image
+        One for each date and polarisation.
+
+    Raises
+    ------
+    StackError
+        If no variable is of backscatter, or axes and coordinates are not those of an image.
+    """
     default = parse_name(bands[0]).polarisation if bands else ""
     named = {name: parse_name(str(name)).polarisation for name in dataset.data_vars}
     chosen = {name: pol for name, pol in named.items() if pol}
@@ -77,23 +73,27 @@ def _list_images(
     return [
         image
         for name, polarisation in chosen.items()
-        for image in _list_dates(path, dataset, name, polarisation, driver, grid)
+        for image in _list_dates(path, dataset, name, polarisation, raster_class, grid)
     ]
 
 
 def _list_dates(
-    path: str, dataset: "xr.Dataset", name: Hashable, polarisation: str, driver: Any, grid: Grid
+    path: str,
+    dataset: "xr.Dataset",
+    name: Hashable,
+    polarisation: str,
+    raster_class: type[Raster],
+    grid: Grid,
 ) -> list[Image]:
     variable = dataset[name]
     if variable.dtype.kind == "c":
-        raise refuse_complex(f"{path}:{name}")
+        raise complex_numbers_error(f"{path}:{name}")
     time = _find_dims(path, variable)[2]
     tags = {**dataset.attrs, **variable.attrs, "POLARISATION": polarisation}
     stem = Path(path.rstrip("/")).stem
-    whole = Raster(
+    whole = raster_class(
         path,
         f"{stem}_{polarisation}",
-        driver,
         variable=str(name),
         nodata=_read_nodata(tags),
         shape=grid.shape,

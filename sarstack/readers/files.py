@@ -1,0 +1,78 @@
+"""The image files of a stack, found from the path that the user gave."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from sarstack.conventions import AUXILIARY_NAME
+from sarstack.errors import StackReadError
+from sarstack.readers.paths import is_remote
+from sarstack.readers.registry import find_format, image_suffixes
+
+_ACCEPTED = "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, or a Zarr store"
+
+
+def find_files(path: str) -> list[str]:
+    """List the image files of a stack in the order of their names.
+
+    Raises
+    ------
+    StackReadError
+        If the path does not exist, or holds no image.
+    """
+    place, suffixes = Path(path), image_suffixes()
+    if is_remote(path) or _is_store(place):
+        return [path]
+    if place.is_file():
+        return [_image_of_header(place)]
+    if place.is_dir():
+        if path.rstrip("/\\").upper().endswith(".SAFE"):
+            raise _refuse_safe(path)
+        candidates = [p for p in place.iterdir() if p.is_file()]
+    elif any(c in path for c in "*?["):
+        suffixes += (".vrt",)  # in a folder it is a view of other files; here it was asked for
+        candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
+    else:
+        raise StackReadError(f"{path} does not exist", expected=_ACCEPTED, do="check the path")
+    images = [p for p in candidates if _is_image(p, suffixes)]
+    if not images:
+        folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
+        raise StackReadError(
+            f"{path} holds no image",
+            expected=f"files ending in {', '.join(image_suffixes())}",
+            where=[f"sub-folder {name}" for name in sorted(folders)]
+            or [f"only {p.name}" for p in sorted(candidates)],
+            do=f"give one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
+            if folders
+            else "check the path; unpack archives",
+        )
+    return sorted(str(p) for p in images)
+
+
+def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
+    return _is_store(path) or (
+        path.suffix.lower() in suffixes
+        and not path.name.startswith(".")
+        and not AUXILIARY_NAME.search(path.stem)
+    )
+
+
+def _is_store(path: Path) -> bool:
+    """Return whether a path is a folder that a format opens as a whole."""
+    return path.is_dir() and find_format(str(path)) is not None
+
+
+def _image_of_header(path: Path) -> str:
+    """Return the pixels' file when the user gave the ENVI header."""
+    if path.suffix.lower() != ".hdr":
+        return str(path)
+    beside = [path.with_suffix(s) for s in (".img", ".dat", ".bin", "")]
+    return str(next((p for p in beside if p.is_file()), path))
+
+
+def _refuse_safe(path: str) -> StackReadError:
+    return StackReadError(
+        f"{path} is a SAFE product, which is neither calibrated nor on a map grid",
+        expected=_ACCEPTED,
+        do="make co-registered backscatter GeoTIFFs first (HyP3 RTC, pyroSAR, SNAP, S1Tiling)",
+    )

@@ -1,0 +1,105 @@
+"""The formats that sarstack opens: the files of ``readers/formats``, found by themselves."""
+
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import Protocol, cast
+
+from sarstack.errors import SarstackError
+from sarstack.readers import formats
+from sarstack.readers.image import Image, unreadable_error
+
+_LAST = "gdal"
+
+
+class Format(Protocol):
+    """A file of ``readers/formats``."""
+
+    TITLE: str
+    """What the README calls it, in its table of inputs."""
+
+    SUFFIXES: tuple[str, ...]
+    """Of the files of this format, in lower case with the dot; empty if it is a folder."""
+
+    def matches(self, path: str) -> bool:
+        """Return whether a path is of this format, by its name or its first bytes.
+
+        The path may be a file, a folder or a URL, and need not exist.
+        """
+
+    def list_images(self, path: str, bands: Sequence[str] | None) -> list[Image]:
+        """List the images of a path from its headers, without reading all pixels.
+
+        Parameters
+        ----------
+        path : str
+        bands : sequence of str or None
+            Names of the bands given by the user; beat those of the file.
+
+        Returns
+        -------
+        list of Image
+            One for each date and polarisation. ``Image.raster`` reads the pixels: it is of a
+            subclass of :class:`sarstack.readers.raster.Raster` that the file defines, or that
+            of another format.
+
+        Raises
+        ------
+        StackError
+            If it can be read, but cannot be part of a stack.
+        Exception
+            Anything else means that the file is damaged.
+        """
+
+
+@cache
+def find_formats() -> tuple[Format, ...]:
+    """Return all formats in the order in which they are asked; GDAL, which takes any file, last."""
+    names = [file.name for file in pkgutil.iter_modules(formats.__path__)]
+    names.sort(key=lambda name: (name == _LAST, name))
+    return tuple(cast("Format", import_module(f"{formats.__name__}.{name}")) for name in names)
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of files that can hold an image, in lower case."""
+    return tuple(suffix for known in reversed(find_formats()) for suffix in known.SUFFIXES)
+
+
+def find_format(path: str) -> Format | None:
+    """Return the first format that matches a path; None for a plain folder."""
+    return next((known for known in find_formats() if known.matches(path)), None)
+
+
+def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
+    """List the images in one file or store from its header.
+
+    Parameters
+    ----------
+    path : str
+        A path of any format.
+    bands : sequence of str, optional
+        Names of the bands, for files that do not name them.
+
+    Returns
+    -------
+    list of Image
+        One for each date and polarisation.
+
+    Raises
+    ------
+    StackReadError
+        If it is missing, empty, truncated or not an image.
+    StackError
+        If it is an image, but cannot be part of a stack.
+    """
+    known = find_format(path)
+    if known is None:
+        raise unreadable_error(path, "it is a folder")
+    try:
+        return known.list_images(path, bands)
+    except SarstackError:
+        raise
+    except Exception as err:  # each library has its own errors for a damaged file
+        reason = (str(err) or type(err).__name__).splitlines()[0]
+        raise unreadable_error(path, reason) from err
