@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sarstack.networks.card import make_card, save_model
+from sarstack.networks.card import make_card
 from sarstack.networks.despecknet import DeSpeckNet, build_network
+from sarstack.networks.model_file import save_model
 
 TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1, "dilation": 1}
 ARCHITECTURES = {

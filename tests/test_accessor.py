@@ -13,7 +13,7 @@ import sarstack  # noqa: F401 - registers the accessor
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ScaleError, UsageError
 from sarstack.labels.statistics import add_dates, finish_labels
-from sarstack.networks.card import read_card
+from sarstack.networks.model_file import read_card
 
 
 def cube(n_dates: int = 3, shape: tuple[int, int] = (60, 70)) -> xr.Dataset:

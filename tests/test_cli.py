@@ -111,9 +111,7 @@ def test_cluster_does_not_swallow_the_stack(
 @dataclasses.dataclass
 class _Plan:
     config: Any
-
-    def check_memory(self) -> None:
-        pass
+    memory_bytes: int = 1
 
     def render(self, n_workers: int) -> str:
         return f"{n_workers}"

@@ -21,7 +21,7 @@ from small_networks import save_small_network, small_network
 
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import ClusterError, UsageError
-from sarstack.networks.card import load_model
+from sarstack.networks.model_file import load_model
 from sarstack.networks.network import DeSpeckNet
 from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
 from sarstack.training.distributed import ALONE, Ranks

@@ -27,7 +27,7 @@ from sarstack.errors import (
     StackReadError,
     UsageError,
 )
-from sarstack.networks.card import model_sha256
+from sarstack.networks.model_file import model_sha256
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import run as module
 from sarstack.workflows.despeckle.plan import plan_despeckle

@@ -16,9 +16,10 @@ import sarstack.despecklers.network_method as methods
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
-from sarstack.networks.card import Calibration, load_model, model_sha256, read_card
+from sarstack.networks.card import BiasTable
 from sarstack.networks.despecknet import VARIANTS
 from sarstack.networks.inference import despeckle_image, load_network, run_network
+from sarstack.networks.model_file import load_model, model_sha256, read_card
 from sarstack.speckle.sensor import simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window
@@ -175,11 +176,11 @@ def test_a_brighter_scene_gives_a_brighter_result(model, gain):
 
 def test_calibration_divides_by_the_bias(model):
     network, card = load_model(model)
-    network = network.fold()
+    network = network.fuse()
     image = speckle((20, 20)) + 5  # far above any floor
     known = SceneStatistics(4.0, (0.0, 0.0), 6.0)
     plain = despeckle_image(network, card, image, known)
-    table = Calibration((1.0, 4.0), (0.0,), ((1.0,), (1.25,)))
+    table = BiasTable((1.0, 4.0), (0.0,), ((1.0,), (1.25,)))
     calibrated = dataclasses.replace(card, calibration=table)
     divided = despeckle_image(network, calibrated, image, known)
     clear = plain > 0.1
@@ -405,7 +406,7 @@ def test_what_is_taken_away_leaves_the_other_date(stack_despeckler):
     block[0, 3:6, 7:9] = np.nan
     block[1, 20:25] = np.nan
     total = sum_contributions(stack_despeckler, block).astype(np.float32)
-    left = stack_despeckler.take_away(total, block[0])
+    left = stack_despeckler.sum_other_dates(total, block[0])
     expected = stack_despeckler.contribute(block[1], KNOWN)
     assert_allclose(left, expected, rtol=1e-5, atol=2e-6)
     assert_array_equal(left[0], np.isfinite(block[1]))
@@ -416,7 +417,7 @@ def test_a_date_that_is_alone_sees_nothing_of_itself(stack_despeckler):
     date = 1e4 * speckle((40, 44))
     date[5:9, 4:30] = np.nan
     total = stack_despeckler.contribute(date, KNOWN).astype(np.float32)
-    assert not stack_despeckler.take_away(total, date).any()
+    assert not stack_despeckler.sum_other_dates(total, date).any()
     assert_array_equal(
         stack_despeckler.apply(date[np.newaxis], [KNOWN])[0],
         stack_despeckler.despeckle(date, KNOWN),
@@ -429,7 +430,9 @@ def test_a_date_never_sees_itself(stack_despeckler):
     changed[2, 10:20, 5:30] *= np.float32(50)
     changed[2, 25, 3] = -1
     seen = [
-        stack_despeckler.take_away(sum_contributions(stack_despeckler, b).astype(np.float32), b[2])
+        stack_despeckler.sum_other_dates(
+            sum_contributions(stack_despeckler, b).astype(np.float32), b[2]
+        )
         for b in (block, changed)
     ]
     assert_array_equal(seen[0][0], seen[1][0])
@@ -445,9 +448,9 @@ def test_two_dates_see_each_other_without_spread(stack_despeckler, power):
     """The sums of two dates less one are rounded: a single date must not look spread."""
     block = np.float32(power) * speckle((2, 40, 44))
     total = sum_contributions(stack_despeckler, block).astype(np.float32)
-    left = torch.from_numpy(stack_despeckler.take_away(total, block[0]))[None]
+    left = torch.from_numpy(stack_despeckler.sum_other_dates(total, block[0]))[None]
     network = load_network(stack_despeckler.path, stack_despeckler.sha256, precision="float32")
-    seen = network.see_others(left, torch.zeros(1, 1, 40, 44), torch.ones(1, 1, 40, 44))
+    seen = network.encode_other_dates(left, torch.zeros(1, 1, 40, 44), torch.ones(1, 1, 40, 44))
     assert seen[0, 2].abs().max() < 1e-3
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.networks.despecknet import (
     DARKEST_NAT,
-    LITTLE_SPREAD,
     LOCAL_MEAN_CELLS,
+    SPREAD_OFFSET_NAT,
     VARIANTS,
     LiteDeSpeckNet,
     LogDeSpeckNet,
@@ -22,9 +22,9 @@ from sarstack.networks.despecknet import (
     centre_log,
 )
 from sarstack.networks.despecknet_paper import Branch
-from sarstack.networks.fused import FoldedBranch
+from sarstack.networks.fused import FusedBranch
 from sarstack.networks.network import DeSpeckNet
-from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, describe_sensor
+from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, encode_sensor
 from sarstack.tiles import ALIGNMENT_PX
 
 PAPER = "despecknet-paper"
@@ -54,9 +54,7 @@ def sum_dates(dates):
 
 
 def sensor_of(looks, correlation=(0.3, 0.3), known=1.0):
-    return describe_sensor(
-        torch.tensor([looks]), torch.tensor([correlation]), torch.tensor([known])
-    )
+    return encode_sensor(torch.tensor([looks]), torch.tensor([correlation]), torch.tensor([known]))
 
 
 def test_every_variant_has_a_small_twin_and_a_name_that_is_known_without_torch():
@@ -171,7 +169,7 @@ def test_reach_of_a_branch_follows_from_its_blocks(blocks):
     torch.manual_seed(0)
     branch = TwoScaleBranch(1, shape).double()
     nn.init.normal_(branch.leave.weight)
-    middle = shape.reach_px + ALIGNMENT_PX
+    middle = shape.radius_px + ALIGNMENT_PX
     side = 2 * middle + ALIGNMENT_PX
     farthest = 0
     for y, x in CELL:
@@ -180,9 +178,9 @@ def test_reach_of_a_branch_follows_from_its_blocks(blocks):
         branch(image, sensor)[0, 0, middle + y, middle + x].backward()
         rows, columns = torch.nonzero(image.grad[0, 0]).T
         distance = torch.stack([(rows - middle - y).abs(), (columns - middle - x).abs()])
-        assert int(distance.max()) <= shape.reach_px
+        assert int(distance.max()) <= shape.radius_px
         farthest = max(farthest, int(distance.max()))
-    assert farthest > shape.reach_px - ALIGNMENT_PX
+    assert farthest > shape.radius_px - ALIGNMENT_PX
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
@@ -226,9 +224,9 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
     image = speckle((2, 1, 20, 30))
     with torch.inference_mode():
         before = network(image)
-        folded = network.fold()
+        folded = network.fuse()
         after = folded(image)
-        again = folded.fold()(image)
+        again = folded.fuse()(image)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     if variant == PAPER:
         assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
@@ -246,8 +244,8 @@ def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
     torch.manual_seed(1)
     branch, sensor = TwoScaleBranch(3, shape), sensor_of(2.0)
     nn.init.normal_(branch.leave.weight)
-    folded = FoldedBranch(copy.deepcopy(branch), torch.float32)
-    reach = shape.reach_px
+    folded = FusedBranch(copy.deepcopy(branch), torch.float32)
+    reach = shape.radius_px
     images = torch.randn(1, 3, 2 * reach + 24, 2 * reach + 40)
     with torch.inference_mode():
         for margins in [(0, 0, 0, 0), (reach,) * 4, (reach, 0, 0, reach)]:
@@ -451,13 +449,13 @@ def test_sums_over_no_date_are_no_others():
 def test_others_are_seen_as_means_spread_and_number():
     network = small_network("despecknet-mt")
     dates, mean = speckle((5, 8, 12), seed=3), torch.full((1, 1, 8, 12), 0.4)
-    seen = network.see_others(sum_dates(dates), mean, torch.ones(1, 1, 8, 12))[0]
+    seen = network.encode_other_dates(sum_dates(dates), mean, torch.ones(1, 1, 8, 12))[0]
     log = dates.log()
     assert_allclose(seen[0].numpy(), (dates.mean(0).log() - 0.4).numpy(), atol=1e-5)
     assert_allclose(seen[1].numpy(), (log.mean(0) - 0.4).numpy(), atol=1e-5)
-    softened = (log.var(0, correction=0) + LITTLE_SPREAD**2).sqrt() - LITTLE_SPREAD
+    softened = (log.var(0, correction=0) + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
     assert_allclose(seen[2].numpy(), softened.numpy(), atol=1e-4)
-    assert_allclose(seen[2].numpy(), log.std(0, correction=0).numpy(), atol=LITTLE_SPREAD)
+    assert_allclose(seen[2].numpy(), log.std(0, correction=0).numpy(), atol=SPREAD_OFFSET_NAT)
     assert_allclose(seen[3].numpy(), 5 / 8)
 
 
@@ -466,7 +464,7 @@ def test_one_other_date_has_no_spread(power):
     """Guard: a difference of large squares in float32 would show one, where there is none."""
     network = small_network("despecknet-mt")
     date, mean = power * speckle((1, 8, 12), seed=3), torch.zeros(1, 1, 8, 12)
-    seen = network.see_others(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
+    seen = network.encode_other_dates(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
     assert seen[0, 2].abs().max() < 1e-6
 
 
@@ -489,9 +487,9 @@ def test_a_network_that_takes_over_a_smaller_one_computes_the_same(variant, more
     """Further blocks and images start as if they were not there."""
     smaller = small_network("despecknet", seed=1)
     larger = build_network(variant, **TWO_SCALES | more).eval()
-    larger.take_over(smaller)
+    larger.initialise_from(smaller)
     intensity = torch.rand(1, 1, 64, 64) + 0.1
-    sensor = describe_sensor(torch.tensor([4.0]), torch.tensor([[0.5, 0.4]]), torch.ones(1))
+    sensor = encode_sensor(torch.tensor([4.0]), torch.tensor([[0.5, 0.4]]), torch.ones(1))
     others = None if variant == "despecknet" else torch.rand(1, 4, 64, 64) + 1
     with torch.inference_mode():
         wanted = smaller(intensity, sensor=sensor)

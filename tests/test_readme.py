@@ -12,7 +12,7 @@ import pytest
 from simulated_stack import SimulatedStack
 
 from sarstack.cli.commands import cli, run
-from sarstack.networks.card import shipped_model
+from sarstack.networks.model_file import shipped_model
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 TYPED = [line for line in README.splitlines() if line.startswith("    sarstack ")]

@@ -23,7 +23,8 @@ from sarstack.benchmark.timing import (
 )
 from sarstack.cli.commands import run
 from sarstack.errors import SarstackError, UsageError
-from sarstack.networks.card import KNOWN_VARIANTS, load_model, read_card, shipped_model
+from sarstack.networks.card import KNOWN_VARIANTS
+from sarstack.networks.model_file import load_model, read_card, shipped_model
 from sarstack.networks.two_scale import TwoScaleShape
 from sarstack.readers import open_stack
 

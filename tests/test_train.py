@@ -10,7 +10,7 @@ from small_networks import save_small_network
 
 from sarstack.errors import ResumeMismatchError, StackError, UsageError
 from sarstack.labels.statistics import multilook
-from sarstack.networks.card import load_model, read_card
+from sarstack.networks.model_file import load_model, read_card
 from sarstack.readers import index_stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.training.stack_patches import Labels, StackPatches, split_cells

@@ -10,7 +10,7 @@ import pytest
 import torch
 from simulated_stack import write_tif
 
-from sarstack.networks.card import load_model, read_card, shipped_model
+from sarstack.networks.model_file import load_model, read_card, shipped_model
 
 RECIPE = Path(__file__).parents[1] / "recipes/train_despecknet"
 N_DATES, SIDE_PX, LOOKS = 14, 48, 8.0

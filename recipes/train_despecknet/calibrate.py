@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from sarstack.networks.bias import calibrate_card, flat_bias, simulate_flat
-from sarstack.networks.card import Calibration, load_model, model_sha256, save_model
+from sarstack.networks.bias import add_bias_tables, flat_bias, simulate_flat
+from sarstack.networks.card import BiasTable
 from sarstack.networks.inference import load_network
+from sarstack.networks.model_file import load_model, model_sha256, save_model
 
 # But for both ends none of these is in the table, nor is the seed.
 CHECKED_LOOKS = (1.0, 1.2, 1.8, 2.3, 2.75, 3.3, 4.5, 8.0, 12.0, 20.0)
@@ -13,10 +14,10 @@ CHECKED_CORRELATION = (0.0, 0.1, 0.35, 0.65, 0.75, 0.85)
 CHECKED_SEED = 5
 
 
-def print_table(table: Calibration) -> None:
+def print_table(table: BiasTable) -> None:
     """Show the bias in percent, looks down and correlation across."""
     print("bias on flat fields [%], correlation", *table.correlation)
-    for kind, bias in (("told", table.bias), ("untold", table.untold)):
+    for kind, bias in (("told", table.bias), ("untold", table.bias_without_sensor)):
         for looks, row in zip(table.looks, bias, strict=True):
             shown = " ".join(f"{100 * (b - 1):+6.2f}" for b in row)
             print(f"{looks:5.1f} looks, {kind:6s} {shown}")
@@ -25,7 +26,7 @@ def print_table(table: Calibration) -> None:
 def recalibrate(path: Path) -> None:
     """Measure the table anew and write the model with it."""
     network, card = load_model(path)
-    card = calibrate_card(network, card)
+    card = add_bias_tables(network, card)
     print_table(card.calibration)
     save_model(path, network, card)
 
@@ -36,11 +37,11 @@ def check(path: Path) -> float:
     worst = 0.0
     for looks in CHECKED_LOOKS:
         for sharp in (True, False):
-            flats = [simulate_flat(looks, c, sharp=sharp, seed=CHECKED_SEED)
+            flats = [simulate_flat(looks, c, band_limited=sharp, seed=CHECKED_SEED)
                      for c in CHECKED_CORRELATION]  # fmt: skip
             for told in (True, False):
                 row = [
-                    100 * (flat_bias(network, card, flat, looks, c, told=told) - 1)
+                    100 * (flat_bias(network, card, flat, looks, c, sensor_given=told) - 1)
                     for flat, c in zip(flats, CHECKED_CORRELATION, strict=True)
                 ]
                 worst = max(worst, *map(abs, row))

@@ -13,9 +13,10 @@ from references import FloatImage, load_references
 from sarstack.despecklers import make_despeckler
 from sarstack.evaluation.quality import bench_suite
 from sarstack.evaluation.suites import SUITES
-from sarstack.networks.bias import calibrate_card
-from sarstack.networks.card import load_model, make_card, read_card, save_model
+from sarstack.networks.bias import add_bias_tables
+from sarstack.networks.card import make_card
 from sarstack.networks.despecknet import build_network
+from sarstack.networks.model_file import load_model, read_card, save_model
 from sarstack.training.checkpoint import copy_weights
 from sarstack.training.learning_curve import plot_curve
 from sarstack.training.simulated_patches import LOOKS_POWER, SimulatedPatches
@@ -135,7 +136,7 @@ def main() -> None:
 
     network = build_network(options.variant)
     if options.start:
-        network.take_over(load_model(options.start)[0])
+        network.initialise_from(load_model(options.start)[0])
     elif options.keep:
         raise SystemExit("--keep needs --start")
     start = copy_weights(network.clean)
@@ -181,7 +182,7 @@ def main() -> None:
     )
     target = options.folder / f"{options.variant}.safetensors"
     save_model(target, network, card)  # a model at once, should the rest be interrupted
-    card = calibrate_card(network, card)
+    card = add_bias_tables(network, card)
     print_table(card.calibration)
     save_model(target, network, card)
     scores = score(target)

@@ -26,7 +26,7 @@ from sarstack.cluster.workers import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.networks.memory_pages import keep_pages
+from sarstack.networks.memory_pages import keep_freed_memory
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.progress import now_utc
 
@@ -128,7 +128,7 @@ def bench_speed(
     UsageError, NotEnoughSpaceError
         Before any work, if a stage is not known or the disk too full.
     """
-    keep_pages()  # as a run does, before torch allocates: what is measured here runs in its pages
+    keep_freed_memory()  # as a run does, before torch allocates
     chosen = {name: find_kind(name) for name in stages or KINDS}
     make_despeckler(method)
     make_folder(output)

@@ -24,8 +24,9 @@ from sarstack.cluster.workers import n_cores
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError
-from sarstack.networks.card import KNOWN_VARIANTS, read_card, shipped_model
+from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.networks.inference import choose_device, choose_precision
+from sarstack.networks.model_file import read_card, shipped_model
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape, Window
 from sarstack.workflows.settings import FinetuneConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 from sarstack.cluster.workers import n_cores
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
-from sarstack.networks.memory_pages import keep_pages
+from sarstack.networks.memory_pages import keep_freed_memory
 
 # `sarstack.readers.block_cache` keeps blocks to read again; this is for what is written.
 GDAL_CACHE_BYTES = 16 * 2**20
@@ -28,7 +28,7 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
     """
     import rasterio
 
-    keep_pages()  # Dask starts its workers so that they return every page at once
+    keep_freed_memory()  # Dask starts its workers so that they return every page at once
     if despeckler is not None:
         despeckler.warm_up()
     torch = sys.modules.get("torch")

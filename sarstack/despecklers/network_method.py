@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError
-from sarstack.networks.card import ModelCard, model_sha256, read_card, shipped_model
+from sarstack.networks.card import ModelCard
 from sarstack.networks.inference import (
     PRECISIONS,
     choose_device,
@@ -18,6 +18,7 @@ from sarstack.networks.inference import (
     despeckle_image,
     load_network,
 )
+from sarstack.networks.model_file import model_sha256, read_card, shipped_model
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
 
@@ -142,7 +143,7 @@ class NetworkMethod(Despeckler):
         """
         import torch
 
-        others = None if summary is None else self.take_away(summary, intensity)
+        others = None if summary is None else self.sum_other_dates(summary, intensity)
         rows, columns = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
         wanted = Window(rows.start, rows.stop, columns.start, columns.stop)
         while True:
@@ -180,7 +181,7 @@ class NetworkMethod(Despeckler):
             )
         return result
 
-    def take_away(
+    def sum_other_dates(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return what the other dates add up to."""

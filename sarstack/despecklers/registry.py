@@ -162,7 +162,7 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
         If a model file has no card or one that does not fit.
     """
     if name.endswith(".safetensors"):
-        from sarstack.networks.card import read_card
+        from sarstack.networks.model_file import read_card
 
         return make_despeckler(read_card(name).variant, model=name, **parameters)
     cls = find_class(name)

@@ -1,1 +1,1 @@
-"""Evaluation of methods: scores with exact truth and on real data, and the laws of a method."""
+"""Evaluation: what every method is worth, beside exact truth and on real images."""

@@ -1,7 +1,7 @@
 """What several dates add up to, for networks that see the other dates of a stack."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ Sums = NDArray[np.float32] | NDArray[np.float64]
 Count = TypeVar("Count", "Tensor", NDArray[np.float64])
 
 
-def weigh_count(count: Count) -> Count:
+def scale_date_count(count: Count) -> Count:
     """Return n / (n + 3) of a number of dates: the first tell most.
 
     Networks see a number of dates like this, and their bias is linear along it.
@@ -38,17 +38,27 @@ def sum_dates(dates: Iterable[NDArray[np.float32]], shape: tuple[int, int]) -> N
     """
     sums = np.zeros((N_SUMS, *shape), np.float32)
     for date in dates:
-        add_terms(sums, date, np.add)
+        add_date(sums, date)
     return sums
 
 
-def add_terms(sums: Sums, intensity: NDArray[np.float32], add: np.ufunc) -> None:
-    """Add 1, y, ln y and (ln y)^2 where there is a positive pixel, or take them away, in place.
+def add_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
+    """Add one date to the sums, in place; a pixel that is not positive adds nothing."""
+    for total, term in zip(sums, _terms(intensity), strict=True):
+        total += term
 
-    Terms are in float32 both times: what was added goes without a rest.
+
+def subtract_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
+    """Subtract one date from the sums, in place.
+
+    The terms are float32, as in :func:`add_date`, so they cancel.
     """
+    for total, term in zip(sums, _terms(intensity), strict=True):
+        total -= term
+
+
+def _terms(intensity: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    """Return 1, y, ln y and (ln y)^2 at positive pixels, 0 elsewhere."""
     positive = intensity > 0
     log = np.log(np.where(positive, intensity, np.float32(1)))
-    terms = (positive, np.where(positive, intensity, np.float32(0)), log, log * log)
-    for total, term in zip(sums, terms, strict=True):
-        add(total, term, out=total)
+    return positive, np.where(positive, intensity, np.float32(0)), log, log * log

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sarstack.networks.date_sums import weigh_count
+from sarstack.networks.date_sums import scale_date_count
 from sarstack.networks.despecknet_paper import LinearDeSpeckNet
-from sarstack.networks.fused import FoldedBranch
+from sarstack.networks.fused import FusedBranch
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
-from sarstack.networks.two_scale import N_SENSOR, TwoScaleBranch, TwoScaleShape
+from sarstack.networks.two_scale import N_SENSOR_FEATURES, TwoScaleBranch, TwoScaleShape
 from sarstack.tiles import ALIGNMENT_PX
 
 LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
-STEADY_NAT, SURELY_STEADY_NAT = 6.0, 8.0
+FADE_START_NAT, FADE_END_NAT = 6.0, 8.0
 """So far above the local mean no speckle comes: a strong scatterer alone, seen as it is."""
-LITTLE_SPREAD = 0.1  # A plain root would blow up what float32 rounds off large squares.
+SPREAD_OFFSET_NAT = 0.1  # A plain root would blow up what float32 rounds off large squares.
 
 
 class LogDeSpeckNet(DeSpeckNet):
@@ -62,17 +62,17 @@ class LogDeSpeckNet(DeSpeckNet):
     @property
     def halo(self) -> int:
         """Receptive radius, and the reach of the local mean."""
-        reach = TwoScaleShape(**self.architecture).reach_px
+        reach = TwoScaleShape(**self.architecture).radius_px
         return reach + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
 
-    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
+    def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
         """Return a copy for inference, the inner layers of both branches in `dtype`."""
-        folded = super().fold(dtype)
+        fused = super().fuse(dtype)
         for name in ("clean", "noise"):
-            branch = getattr(folded, name)
+            branch = getattr(fused, name)
             if isinstance(branch, TwoScaleBranch):
-                setattr(folded, name, FoldedBranch(branch, dtype))
-        return folded
+                setattr(fused, name, FusedBranch(branch, dtype))
+        return fused
 
     @property
     def channels(self) -> float:
@@ -102,11 +102,11 @@ class LogDeSpeckNet(DeSpeckNet):
         observed = (mean + u)[(..., *wanted)]
         seen = [u.clamp(max=BRIGHTEST_NAT) * known, known]
         if self.n_images > len(seen):
-            seen.append(self.see_others(None if others is None else _fill_cells(others),
+            seen.append(self.encode_other_dates(None if others is None else _fill_cells(others),
                                         mean, known))  # fmt: skip
         images = torch.cat([image[(..., *near)] for image in seen], dim=1)
         if sensor is None:
-            sensor = images.new_zeros((len(images), N_SENSOR))
+            sensor = images.new_zeros((len(images), N_SENSOR_FEATURES))
         height, width = observed.shape[-2:]
 
         def predict(branch: nn.Module) -> Tensor:
@@ -131,7 +131,7 @@ class LogDeSpeckNet(DeSpeckNet):
         margins : list of int
             What of `near` is reach only: top, bottom, left, right.
         """
-        reach, near, margins = TwoScaleShape(**self.architecture).reach_px, [], []
+        reach, near, margins = TwoScaleShape(**self.architecture).radius_px, [], []
         for wanted, size in zip(inside, block.shape[-2:], strict=True):
             first = wanted.start - wanted.start % ALIGNMENT_PX
             last = wanted.stop + -wanted.stop % ALIGNMENT_PX
@@ -140,12 +140,12 @@ class LogDeSpeckNet(DeSpeckNet):
             margins += [first - start, stop - last]
         return inside, (near[0], near[1]), margins
 
-    def see_others(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+    def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
         """Turn the sums over other dates into images; this variant sees none."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def take_over(self, trained: "LogDeSpeckNet") -> None:
+    def initialise_from(self, trained: "LogDeSpeckNet") -> None:
         """Start from a network that sees fewer images or has fewer blocks: it computes the same.
 
         The further images count nothing yet, the further blocks add nothing yet.
@@ -182,7 +182,7 @@ class StackDeSpeckNet(LogDeSpeckNet):
     variant = "despecknet-mt"
     n_images = 6
 
-    def see_others(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+    def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
         """Return four images, shape (batch, 4, y, x)."""
         if others is None:
             return known.new_zeros((len(known), 4, *known.shape[-2:]))
@@ -190,18 +190,18 @@ class StackDeSpeckNet(LogDeSpeckNet):
         n = count.clamp(min=1)
         average, log_average = others[:, 1:2] / n, others[:, 2:3] / n
         variance = (others[:, 3:4] / n - log_average**2).clamp(min=0)
-        spread = (variance + LITTLE_SPREAD**2).sqrt() - LITTLE_SPREAD
+        spread = (variance + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
         level = average.clamp(min=1e-30).log() - mean
-        seen = torch.cat([level, log_average - mean, spread, weigh_count(count)], dim=1)
+        seen = torch.cat([level, log_average - mean, spread, scale_date_count(count)], dim=1)
         there = (count > 0) & torch.isfinite(mean)
         return torch.where(there, seen.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 
 
 def _keep_steady(taken: Tensor, u: Tensor) -> Tensor:
     """Take nothing from pixels so bright that they are no speckle."""
-    if u.amax() <= STEADY_NAT:
+    if u.amax() <= FADE_START_NAT:
         return taken
-    return taken * ((SURELY_STEADY_NAT - u) / (SURELY_STEADY_NAT - STEADY_NAT)).clamp(0, 1)
+    return taken * ((FADE_END_NAT - u) / (FADE_END_NAT - FADE_START_NAT)).clamp(0, 1)
 
 
 def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:

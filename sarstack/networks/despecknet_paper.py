@@ -65,7 +65,7 @@ class Branch(nn.Module):
         return image
 
     @torch.no_grad()
-    def fold(self) -> None:
+    def fold_batch_norms(self) -> None:
         """Put the batch norms' running statistics into the convolutions, in place."""
         if not len(self.norms):
             return
@@ -93,24 +93,24 @@ class LinearDeSpeckNet(DeSpeckNet):
         super().__init__()
         self.architecture = {"depth": depth, "width": width}
         self.clean, self.noise = Branch(depth, width), Branch(depth, width)
-        self.reach_px = self.clean.radius_px
+        self.radius_px = self.clean.radius_px
 
     @property
     def halo(self) -> int:
         """Receptive radius."""
-        return self.reach_px
+        return self.radius_px
 
     @property
     def channels(self) -> float:
         """Width."""
         return float(self.architecture["width"])
 
-    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Return a copy for inference in float32, batch norms folded into the convolutions."""
-        folded = super().fold(dtype)
-        for branch in (folded.clean, folded.noise):
-            cast("Branch", branch).fold()
-        return folded
+    def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
+        """Return a copy for inference in float32, batch norms fused into the convolutions."""
+        fused = super().fuse(dtype)
+        for branch in (fused.clean, fused.noise):
+            cast("Branch", branch).fold_batch_norms()
+        return fused
 
     def forward(
         self,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sarstack.networks.two_scale import ResidualBlock, TwoScaleBranch, trim
+from sarstack.networks.two_scale import ResidualBlock, TwoScaleBranch, trim_margins
 from sarstack.tiles import ALIGNMENT_PX
 
 CHANNELS_LAST = torch.channels_last
@@ -22,7 +22,7 @@ STRIP_ROWS = 32
 """Converted and added at a time: they stay in the processor's cache."""
 
 
-class FoldedBranch(nn.Module):
+class FusedBranch(nn.Module):
     """A :class:`TwoScaleBranch` that cannot learn any more, made from its layers.
 
     Parameters
@@ -61,13 +61,13 @@ class FoldedBranch(nn.Module):
         shifts = self.sensor(sensor[:1])[0].chunk(len(self.body))
         for i, (block, shift) in enumerate(zip(self.body, shifts, strict=True), 1):
             coarse = _compute_block(block, coarse, shift)
-            need_px = self.shape.tail_px + self.shape.coarse_px(i)
-            coarse, have = trim(coarse, have, need_px, ALIGNMENT_PX)
-        fine, _ = trim(fine, margins, self.shape.tail_px, 2)
+            need_px = self.shape.tail_radius_px + self.shape.body_radius_px(i)
+            coarse, have = trim_margins(coarse, have, need_px, ALIGNMENT_PX)
+        fine, _ = trim_margins(fine, margins, self.shape.tail_radius_px, 2)
         fine = _add_coarse(fine, convolve(self.up, coarse))
         for block in self.tail:
             fine = _compute_block(block, fine)
-        clean, _ = trim(convolve(self.leave, fine.relu_().float()), have, 0, ALIGNMENT_PX)
+        clean, _ = trim_margins(convolve(self.leave, fine.relu_().float()), have, 0, ALIGNMENT_PX)
         # What pixel_shuffle does, without its way through another memory format.
         cells = clean.permute(0, 2, 3, 1).unflatten(3, (ALIGNMENT_PX, ALIGNMENT_PX))
         return cells.transpose(2, 3).flatten(3).flatten(1, 2)[:, None]

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import ModelCardError
-from sarstack.networks.card import ModelCard, load_model, model_sha256
-from sarstack.networks.date_sums import weigh_count
-from sarstack.networks.memory_pages import keep_pages
+from sarstack.networks.card import ModelCard
+from sarstack.networks.date_sums import scale_date_count
+from sarstack.networks.memory_pages import keep_freed_memory
+from sarstack.networks.model_file import load_model, model_sha256
 from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def load_network(
         If the file is not a model, or not the one expected.
     """
     with _LOADING:
-        keep_pages()
+        keep_freed_memory()
         return _load(path, sha256, device, choose_precision(device, precision))
 
 
@@ -71,9 +72,9 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
         )
     if device.startswith("cuda"):  # for good: threads that switch it to and fro would collide
         torch.backends.cudnn.allow_tf32 = False
-    folded = network.fold(getattr(torch, precision))
-    folded.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return folded
+    fused = network.fuse(getattr(torch, precision))
+    fused.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return fused
 
 
 def choose_device(wanted: str | None = None) -> str:
@@ -139,7 +140,7 @@ def run_network(
     """
     import torch
 
-    from sarstack.networks.two_scale import describe_sensor
+    from sarstack.networks.two_scale import encode_sensor
 
     device = next(network.parameters()).device
     finite = np.isfinite(intensity)
@@ -154,7 +155,7 @@ def run_network(
     told = None
     if sensor is not None:
         looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
-        told = describe_sensor(looks, correlation, torch.ones(1)).to(device)
+        told = encode_sensor(looks, correlation, torch.ones(1)).to(device)
     valid = None if whole else send(finite[None].astype(np.float32))
     seen = None if others is None else send(others)
     with torch.inference_mode():
@@ -201,7 +202,7 @@ def despeckle_image(
         return np.full(missing.shape, np.nan, np.float32)
     bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
-    linear, told = card.domain == "linear", statistics.sensor is not None
+    linear, sensor_given = card.domain == "linear", statistics.sensor is not None
     despeckled = run_network(
         network,
         intensity,
@@ -211,13 +212,16 @@ def despeckle_image(
         inside=inside,
     )
     tables = (card.calibration, *card.with_others)
-    bias = np.array([table.at(looks, correlation, told=told) for table in tables], np.float32)
+    bias = np.array(
+        [table.interpolate(looks, correlation, sensor_given=sensor_given) for table in tables],
+        np.float32,
+    )
     if others is None:
         despeckled /= bias[0]
     else:
         count = others[0][inside or ...].astype(np.intp)
-        known = weigh_count(np.array([float(table.n_others) for table in tables]))
-        of_count = np.interp(weigh_count(np.arange(count.max() + 1.0)), known, bias)
+        known = scale_date_count(np.array([float(table.n_others) for table in tables]))
+        of_count = np.interp(scale_date_count(np.arange(count.max() + 1.0)), known, bias)
         despeckled /= of_count.astype(np.float32)[count]
     # Linear networks may return nothing or less; windows without a positive pixel, NaN.
     floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))

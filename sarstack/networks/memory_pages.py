@@ -10,7 +10,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @cache
-def keep_pages() -> None:
+def keep_freed_memory() -> None:
     """Keep freed arrays in this process: fresh pages took a quarter of a network's time.
 
     Pages of 2 MiB where Linux has them, and with glibc no return of less than 256 MiB.

@@ -41,7 +41,7 @@ class DeSpeckNet(nn.Module):
         """Activations per pixel of the widest layer."""
         raise NotImplementedError
 
-    def fold(self, dtype: torch.dtype = torch.float32) -> Self:
+    def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
         """Return a copy for inference, its inner layers in `dtype` where that does no harm."""
         return copy.deepcopy(self).eval().requires_grad_(requires_grad=False)
 
@@ -64,7 +64,7 @@ class DeSpeckNet(nn.Module):
         valid : Tensor, optional
             1 where there is data, 0 elsewhere; None: everywhere.
         sensor : Tensor, shape (batch, 5), optional
-            See :func:`sarstack.networks.two_scale.describe_sensor`; None: unknown.
+            See :func:`sarstack.networks.two_scale.encode_sensor`; None: unknown.
         others : Tensor, shape (batch, 4, y, x), optional
             What other dates add up to, see :class:`StackDeSpeckNet`.
         noise : bool

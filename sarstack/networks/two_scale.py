@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sarstack.tiles import ALIGNMENT_PX
 
-N_SENSOR = 5
+N_SENSOR_FEATURES = 5
 
 
 class TwoScaleShape(NamedTuple):
@@ -45,18 +45,18 @@ class TwoScaleShape(NamedTuple):
         return [self.dilation if block % 2 else 1 for block in range(self.body)]
 
     @property
-    def reach_px(self) -> int:
+    def radius_px(self) -> int:
         """Farthest pixel that can matter, rounded up to whole 4x4 cells."""
         fine = 2 + 2 * (self.head + self.tail)
-        needed = 2 * fine + self.coarse_px(0) + ALIGNMENT_PX - 1
+        needed = 2 * fine + self.body_radius_px(0) + ALIGNMENT_PX - 1
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
 
-    def coarse_px(self, first: int) -> int:
+    def body_radius_px(self, first: int) -> int:
         """Reach of the blocks on the coarse grid, from the block number `first` on."""
         return sum(4 * (1 + dilation) for dilation in self.dilations[first:])
 
     @property
-    def tail_px(self) -> int:
+    def tail_radius_px(self) -> int:
         """Reach of the layers after the coarse grid, in whole cells."""
         needed = 2 * (1 + 2 * self.tail)
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
@@ -106,7 +106,7 @@ class TwoScaleBranch(nn.Module):
         self.head = nn.ModuleList(ResidualBlock(w) for _ in range(shape.head))
         self.down = nn.Conv2d(w, d, 2, stride=2)
         self.sensor = nn.Sequential(
-            nn.Linear(N_SENSOR, 32), nn.ReLU(), nn.Linear(32, shape.body * d)
+            nn.Linear(N_SENSOR_FEATURES, 32), nn.ReLU(), nn.Linear(32, shape.body * d)
         )
         self.body = nn.ModuleList(ResidualBlock(d, dilation) for dilation in shape.dilations)
         self.up = nn.Conv2d(d, 4 * w, 1)
@@ -125,7 +125,7 @@ class TwoScaleBranch(nn.Module):
         images : Tensor, shape (batch, n_images, y, x)
             y and x are multiples of 4.
         sensor : Tensor, shape (batch, 5)
-            See :func:`describe_sensor`.
+            See :func:`encode_sensor`.
         margins : sequence of int
             Pixels at the top, bottom, left and right that are there for the layers to reach
             only, 0 or the whole reach.
@@ -145,10 +145,10 @@ class TwoScaleBranch(nn.Module):
         for block in self.tail:
             fine = block(fine)
         clean = functional.pixel_shuffle(self.leave(functional.relu(fine)), 2)
-        return trim(clean, margins, 0, 1)[0]
+        return trim_margins(clean, margins, 0, 1)[0]
 
 
-def trim(
+def trim_margins(
     image: Tensor, have: Sequence[int], need_px: int, pixel_px: int
 ) -> tuple[Tensor, list[int]]:
     """Cut margins down to what is needed.
@@ -174,7 +174,7 @@ def trim(
     return cut, [min(h, need_px) for h in have]
 
 
-def describe_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
+def encode_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
     """Tell a network what is known of the speckle.
 
     Parameters

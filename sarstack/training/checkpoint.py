@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarstack.errors import ResumeMismatchError
-from sarstack.networks.card import read_header, write_safetensors
+from sarstack.networks.model_file import read_header, write_safetensors
 
 if TYPE_CHECKING:
     import torch

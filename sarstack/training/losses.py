@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sarstack.networks.network import DeSpeckNet, Inside, Prediction
-from sarstack.networks.two_scale import describe_sensor
+from sarstack.networks.two_scale import encode_sensor
 from sarstack.training.distributed import ALONE, Ranks
 
 SURROUNDINGS_PX = 7
@@ -88,7 +88,7 @@ def to_tensors(batch: Batch, device: str) -> TensorBatch:
     sensor = others = detail = None
     if batch.sensor is not None:
         told = torch.from_numpy(np.ascontiguousarray(batch.sensor)).to(device)
-        sensor = describe_sensor(told[:, 0], told[:, 1:3], told[:, 3])
+        sensor = encode_sensor(told[:, 0], told[:, 1:3], told[:, 3])
     if batch.others is not None:
         others = torch.from_numpy(np.ascontiguousarray(batch.others)).to(device)
     if batch.detail is not None:

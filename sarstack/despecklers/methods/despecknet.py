@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.network_method import NetworkMethod
-from sarstack.networks.date_sums import N_SUMS, add_terms
+from sarstack.networks.date_sums import N_SUMS, add_date, subtract_date
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX
 
@@ -63,15 +63,15 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     ) -> NDArray[np.float64]:
         """Return 1, y, ln y and (ln y)^2 where there is a positive pixel, 0 elsewhere."""
         sums = np.zeros((self.n_summary, *intensity.shape))
-        add_terms(sums, intensity, np.add)
+        add_date(sums, intensity)
         return sums
 
-    def take_away(
+    def sum_other_dates(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return the sums without this date; zero where it was the only one."""
         others = summary.copy()
-        add_terms(others, intensity, np.subtract)
+        subtract_date(others, intensity)
         np.copyto(others, 0, where=others[:1] < 0.5)  # rounding is no other date
         return others
 

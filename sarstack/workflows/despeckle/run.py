@@ -99,7 +99,8 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
 
     The model lies beside the results; a resumed run takes it as it is.
     """
-    from sarstack.networks.card import KNOWN_VARIANTS, shipped_model
+    from sarstack.networks.card import KNOWN_VARIANTS
+    from sarstack.networks.model_file import shipped_model
     from sarstack.workflows.learning.finetune import finetune_on_stack
     from sarstack.workflows.settings import FinetuneConfig
 

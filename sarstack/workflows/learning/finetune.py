@@ -10,7 +10,8 @@ import numpy as np
 
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import UsageError
-from sarstack.networks.card import ModelCard, load_model, read_card
+from sarstack.networks.card import ModelCard
+from sarstack.networks.model_file import load_model, read_card
 from sarstack.readers.cube import CubeStack
 from sarstack.readers.stack import ImageStack
 from sarstack.training.distributed import Ranks

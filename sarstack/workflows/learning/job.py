@@ -14,9 +14,10 @@ import numpy as np
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
-from sarstack.networks.bias import calibrate
-from sarstack.networks.card import ModelCard, make_card, read_card, save_model, shipped_model
+from sarstack.networks.bias import measure_bias
+from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
+from sarstack.networks.model_file import read_card, save_model, shipped_model
 from sarstack.readers.paths import absolute_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack, Stack
@@ -309,5 +310,5 @@ def describe(
     LOGGER.info("measuring the flat-field bias of the network")
     around = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
     shares = np.linspace(max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15), 2)
-    table = calibrate(network, card, tuple(around.tolist()), tuple(shares.tolist()))
+    table = measure_bias(network, card, tuple(around.tolist()), tuple(shares.tolist()))
     return replace(card, calibration=table)

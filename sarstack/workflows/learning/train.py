@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sarstack.cluster.workers import open_workers
-from sarstack.networks.card import ModelCard, load_model
+from sarstack.networks.card import ModelCard
+from sarstack.networks.model_file import load_model
 from sarstack.readers.paths import absolute_path
 from sarstack.training.distributed import Ranks
 from sarstack.training.stack_patches import Labels

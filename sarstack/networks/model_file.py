@@ -1,0 +1,206 @@
+"""Model files: weights and card of a network in one safetensors file.
+
+Pickle is never read or written.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from sarstack.errors import ModelCardError
+from sarstack.networks.card import CARD_KEY, KNOWN_VARIANTS, ModelCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sarstack.networks.network import DeSpeckNet
+
+
+def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path:
+    """Write network and card as safetensors; the file appears only when complete.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.safetensors``.
+    network : DeSpeckNet
+        Not fused. Weights of convolutions are written in float16, all others in float32.
+    card : ModelCard
+        Card of this network.
+
+    Raises
+    ------
+    ModelCardError
+        If the card is of another variant or another architecture.
+    """
+    if (card.variant, card.architecture) != (network.variant, network.architecture):
+        raise ModelCardError(
+            f"the card says {card.variant} {card.architecture}",
+            expected=f"{network.variant} {network.architecture}, as the network",
+            where=str(path),
+            do="make the card with make_card(network, ...)",
+        )
+    weights = {name: _to_stored_dtype(values) for name, values in network.state_dict().items()}
+    write_safetensors(path, weights, {CARD_KEY: card.to_json()})
+    return Path(path)
+
+
+def _to_stored_dtype(values: "Tensor") -> "Tensor":
+    """Round weights of convolutions to float16: the file is half as large.
+
+    The 11 bits of a float16 are more than the result shows.
+    """
+    stored = values.detach().cpu().contiguous()
+    return stored.half() if stored.ndim == 4 else stored
+
+
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors and metadata to a temporary file in the same folder, then rename it."""
+    from safetensors.torch import save_file
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        save_file(dict(tensors), str(part), metadata=dict(metadata))
+        part.chmod(0o644)  # safetensors lets only the owner read it
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Read the JSON header of a safetensors file and compare the file's length with it.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is missing, is not safetensors, or is truncated.
+    """
+    target = Path(path)
+    try:
+        size = target.stat().st_size
+        with target.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError("no safetensors header")  # noqa: TRY301
+            header: dict[str, Any] = json.loads(file.read(length))
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        end = max(ends, default=0)
+    except OSError as error:
+        raise ModelCardError(
+            f"the model file cannot be read: {error.strerror}",
+            expected="a .safetensors file made by sarstack",
+            where=str(path),
+            do="check the path",
+        ) from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ModelCardError(
+            f"this is not a model file ({error})",
+            expected="a .safetensors file made by `sarstack train` (pickled models are never read)",
+            where=str(path),
+            do="train a model with `sarstack train`, or leave out the path to use the shipped one",
+        ) from error
+    if 8 + length + end != size:
+        raise ModelCardError(
+            f"the model file has {size} bytes",
+            expected=f"{8 + length + end} bytes, as its header says: the file is truncated",
+            where=str(path),
+            do="copy the file again",
+        )
+    return header
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Read the card of a model file, without its weights and without torch.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is not a complete safetensors file, has no card, or a card with a field
+        that is missing or of another type.
+    """
+    metadata = read_header(path).get("__metadata__", {})
+    try:
+        card = ModelCard.from_json(metadata[CARD_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelCardError(
+            f"the model file has no usable card ({_describe(error)})",
+            expected=f"a JSON card under {CARD_KEY!r} in the safetensors metadata",
+            where=str(path),
+            do="use a file written by `sarstack train` or `sarstack finetune`",
+        ) from error
+    if card.variant not in KNOWN_VARIANTS:
+        raise ModelCardError(
+            f"the card is of variant {card.variant!r}",
+            expected=f"one of {', '.join(KNOWN_VARIANTS)}",
+            where=str(path),
+            do="update sarstack if the model was made by a later version",
+        )
+    return card
+
+
+def _describe(error: Exception) -> str:
+    """Return the error in one line, with each wrong field of a card."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    wrong = error.errors(include_url=False)
+    return "; ".join(": ".join([*(".".join(map(str, e["loc"])),), e["msg"]]) for e in wrong)
+
+
+def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
+    """Load a network and its card; the network is in evaluation mode, float32, on the CPU.
+
+    Raises
+    ------
+    ModelCardError
+        As :func:`read_card`, or if the weights do not fit the card.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from sarstack.networks.despecknet import build_network
+
+    card = read_card(path)
+    try:
+        network = build_network(card.variant, **card.architecture)
+        network.load_state_dict(load_file(str(path)))
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise ModelCardError(
+            f"the weights do not fit the card: {str(error).splitlines()[0]}",
+            expected=f"a {card.variant} of {card.architecture}",
+            where=str(path),
+            do="use the file as written; weights and card cannot be exchanged",
+        ) from error
+    if network.halo != card.halo:
+        raise ModelCardError(
+            f"the card says halo {card.halo}",
+            expected=f"{network.halo}, as the layers need",
+            where=str(path),
+            do="use the file as written",
+        )
+    return network.eval(), card
+
+
+def model_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a model file, as hexadecimal digits."""
+    status = Path(path).stat()
+    return _sha256(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _sha256(path: str, _size: int, _changed_ns: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def shipped_model(variant: str) -> Path:
+    """Return the path of the weights that are part of the package."""
+    return Path(__file__).parent / "weights" / f"{variant}.safetensors"
