@@ -11,9 +11,9 @@ from sarstack.conventions import AUXILIARY_NAME
 from sarstack.readers.names import (
     find_polarisation,
     find_times,
-    parents_of_product,
     parse_name,
     parse_time,
+    product_folder,
 )
 
 
@@ -119,5 +119,5 @@ def test_companions_of_images_are_known(stem):
 
 def test_the_folder_tells_the_date_of_a_planetary_computer_image():
     folder = "S1A_IW_GRDH_1SDV_20220102T053030_20220102T053055_041265_04E7A3_rtc"
-    assert parents_of_product(f"data/{folder}/measurement/iw-vv.rtc.tiff") == folder
-    assert parents_of_product("data/20220102/measurement/iw-vv.rtc.tiff") == ""
+    assert product_folder(f"data/{folder}/measurement/iw-vv.rtc.tiff") == folder
+    assert product_folder("data/20220102/measurement/iw-vv.rtc.tiff") == ""

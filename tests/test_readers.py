@@ -593,7 +593,7 @@ def test_a_box_keeps_exactly_the_pixels_it_touches(x, y, width, height, up):
     grid = Grid(Shape(96, 80), "", (10.0, 0.0, 500.0, 0.0, up * 10.0, 3000.0))
     xmin, ymin = 500 + x, min(3000, 3000 + up * 960) + y
     box = (xmin, ymin, xmin + width, ymin + height)
-    rows, columns = grid.coordinates()
+    rows, columns = grid.pixel_centres()
     touched = [
         np.flatnonzero((centres + 5 > low + 1e-4) & (centres - 5 < high - 1e-4))
         for centres, low, high in ((rows, box[1], box[3]), (columns, box[0], box[2]))
@@ -605,7 +605,7 @@ def test_a_box_keeps_exactly_the_pixels_it_touches(x, y, width, height, up):
     assert touched[0][-1] < window.y1 <= touched[0][-1] + 2
     assert window.x0 <= touched[1][0]
     assert touched[1][-1] < window.x1 <= touched[1][-1] + 2
-    cropped_rows, cropped_columns = grid.crop(window).coordinates()
+    cropped_rows, cropped_columns = grid.crop(window).pixel_centres()
     np.testing.assert_allclose(cropped_rows, rows[window.y0 : window.y1])
     np.testing.assert_allclose(cropped_columns, columns[window.x0 : window.x1])
 

@@ -1,4 +1,4 @@
-"""The door for what users have on disk: folders of images, single files, stores."""
+"""Stacks on disk: folders of images, single files, Zarr stores and netCDF files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +26,12 @@ def open_stack(
     path : str or Path
         A folder of images, one image, a pattern, a netCDF file or a Zarr store.
     scale : str, optional
-        ``linear``, ``amplitude`` or ``db``, when neither tags nor numbers tell.
+        ``linear``, ``amplitude`` or ``db``. Needed if tags, names and pixel values do not
+        show it.
     chunk_px : int, optional
-        Side of a chunk in pixels; a chunk holds one date.
+        Side of a chunk in pixels; each chunk holds one date.
     bands : sequence of str, optional
-        Names of bands that have none in the file, e.g. ``['VV', 'VH']``.
+        Names of bands without a description in the file, e.g. ``['VV', 'VH']``.
 
     Returns
     -------
@@ -41,11 +42,11 @@ def open_stack(
     Raises
     ------
     StackReadError, GridMismatchError, ScaleError, StackError
-        If the stack cannot be used; all problems are listed at once.
+        If the stack cannot be used. One error lists all problems.
 
     Notes
     -----
-    Lazy: headers and a few small windows are read, whatever the size of the stack.
+    Lazy: only headers and a few small windows of each image are read.
     """
     from sarstack.readers.cube import build_cube
 

@@ -1,8 +1,8 @@
-"""Decoded blocks of the images that are being read, kept for the tile next door.
+"""Cache of decoded blocks, for tiles that share blocks of a compressed image.
 
-A compressed block can only be decoded whole, and a tile with its halo touches blocks that its
-neighbours touch as well: at 1024 px four times its own number of them. Threads of a process
-share what is kept; of two that want the same block at once, one decodes it.
+A compressed block can only be decoded whole. A tile with its halo overlaps blocks of its
+neighbours: at 1024 px it overlaps four times as many blocks as its own area has. All threads of
+a process share the cache. If two threads need a block at once, one decodes it and the other waits.
 """
 
 import mmap
@@ -19,27 +19,27 @@ from numpy.typing import NDArray
 from sarstack.tiles import Shape, Window
 
 CACHE_BYTES = 64 * 2**20
-"""For each process: two tiles of 2048 px above each other, and what the next ones share."""
+"""Memory for each process: two tiles of 2048 px, one above the other, and blocks of their halos."""
 
 MIN_BLOCK_BYTES = 2**14
-"""Of smaller blocks little is decoded in vain, and each would take a page of its own."""
+"""Smaller blocks are not cached: they decode fast, and each would take whole memory pages."""
 
 Key = tuple[Any, ...]
 Block = NDArray[Any]
 
 
 class BlockCache:
-    """Blocks by name, the least recently used going first.
+    """Decoded blocks by key; the least recently used are dropped first.
 
     Parameters
     ----------
     max_bytes : int
-        Blocks kept; those that are being decoded are not counted.
+        Limit for the blocks kept. Blocks that are being decoded do not count.
 
     Attributes
     ----------
     n_bytes : int
-        Of the blocks kept.
+        Size of the blocks kept.
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
@@ -49,55 +49,57 @@ class BlockCache:
         self._lock = threading.Lock()
 
     def get(self, key: Key, decode: Callable[[], Block]) -> Block:
-        """Return a block, which cannot be written to; decode it if it is not kept.
+        """Return a block, read-only; decode it if it is not in the cache.
 
-        An error of `decode` is raised wherever the block was waited for, and not kept.
+        An error of `decode` is raised in all threads that wait for the block. It is not cached:
+        the next call tries again.
         """
-        mine: Future[Block] = Future()
+        new: Future[Block] = Future()
         with self._lock:
-            kept = self._blocks.setdefault(key, mine)
+            kept = self._blocks.setdefault(key, new)
             self._blocks.move_to_end(key)
-        if kept is not mine:
+        if kept is not new:
             return kept.result()
         try:
             block = decode()
         except BaseException as failure:
             with self._lock:
                 self._blocks.pop(key, None)
-            mine.set_exception(failure)
+            new.set_exception(failure)
             raise
         block.flags.writeable = False
         with self._lock:
-            mine.set_result(block)
-            if self._blocks.get(key) is mine:  # nobody cleared it meanwhile
+            new.set_result(block)
+            if self._blocks.get(key) is new:  # not if clear() was called meanwhile
                 self.n_bytes += block.nbytes
-                self._make_room()
+                self._drop_oldest()
         return block
 
-    def _make_room(self) -> None:
+    def _drop_oldest(self) -> None:
         for key in [key for key, kept in self._blocks.items() if kept.done()]:
             if self.n_bytes <= self.max_bytes:
                 return
             self.n_bytes -= self._blocks.pop(key).result().nbytes
 
     def clear(self) -> None:
-        """Forget all blocks."""
+        """Drop all blocks."""
         with self._lock:
             self._blocks.clear()
             self.n_bytes = 0
 
 
 CACHE = BlockCache()
+"""The cache of this process."""
 
 
 def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
-    """Read a window of an open raster by whole blocks, which are kept in this process.
+    """Read a window of an open raster by whole blocks, which are cached.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
     path : str
-        Of the file; with its time and size it is the name of what is kept.
+        Path of the file. Together with its time and size it identifies the blocks.
     band : int
         From 1.
     place : Window
@@ -109,18 +111,18 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
 
     Notes
     -----
-    What need not be decoded (no compression) or is not cut into tiles is read as it is: so are
-    tiny blocks, and files that cannot be told from what they were before (URLs).
+    Some files are read without the cache: uncompressed files, files without tiles or with tiny
+    blocks, and URLs, where a change of the file cannot be seen.
     """
     identity = _identify(path)
     within = place.y1 <= dataset.height and place.x1 <= dataset.width
-    if not (identity and within and _is_worth_keeping(dataset, band)):
+    if not (identity and within and _is_worth_caching(dataset, band)):
         return np.asarray(dataset.read(band, window=_bounds(place)))
     values = np.empty(place.shape, dataset.dtypes[band - 1])
-    for block in _blocks_of(dataset, band, place):
+    for block in _list_blocks(dataset, band, place):
 
         def decode(block: Window = block) -> Block:
-            pixels = _empty_pages(block.shape, values.dtype)
+            pixels = _empty_array(block.shape, values.dtype)
             return np.asarray(dataset.read(band, out=pixels, window=_bounds(block)))
 
         common = block.overlap(place)
@@ -130,19 +132,23 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
     return values
 
 
-def _is_worth_keeping(dataset: Any, band: int) -> bool:
+def _is_worth_caching(dataset: Any, band: int) -> bool:
     height, width = dataset.block_shapes[band - 1]
     n_bytes = height * width * np.dtype(dataset.dtypes[band - 1]).itemsize
     return bool(dataset.compression) and width < dataset.width and n_bytes >= MIN_BLOCK_BYTES
 
 
-def _empty_pages(shape: Shape, dtype: np.dtype[Any]) -> Block:
-    """Make an array with pages of its own: on the heap, what stays would lie between tiles."""
+def _empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:
+    """Make an array in memory pages of its own.
+
+    Cached blocks stay longer than tiles. On the heap they would lie between freed tiles, and
+    that memory could not be returned to the system.
+    """
     pages = mmap.mmap(-1, max(shape.y * shape.x, 1) * dtype.itemsize)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def _blocks_of(dataset: Any, band: int, place: Window) -> Iterator[Window]:
+def _list_blocks(dataset: Any, band: int, place: Window) -> Iterator[Window]:
     height, width = dataset.block_shapes[band - 1]
     for y0 in range(place.y0 - place.y0 % height, place.y1, height):
         for x0 in range(place.x0 - place.x0 % width, place.x1, width):
@@ -154,6 +160,7 @@ def _bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _identify(path: str) -> Key:
+    """Return a key that changes with the file; empty if there is no local file."""
     try:
         status = Path(path).stat()
     except OSError:

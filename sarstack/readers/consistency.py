@@ -1,4 +1,7 @@
-"""Whether the images of a stack fit together: grids, dates, polarisations, orbits."""
+"""Checks that the images of a stack fit together: grids, dates, polarisations, orbits.
+
+Problems are collected, see :class:`sarstack.readers.problems.Problems`: no function raises.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,14 +16,14 @@ from sarstack.readers.image import Image
 from sarstack.readers.problems import Problems
 from sarstack.readers.stack import Date
 
-# Rounding of coordinates written as text moves a corner by less; anything more is another grid.
+# Tolerance for coordinates that were rounded when written as text.
 _SAME_GRID_PX = 1e-4
 _DAY = np.timedelta64(1, "D")
 _SAME_PASS = np.timedelta64(60, "s")
 
 
-def check_same_grid(images: Sequence[Image], problems: Problems) -> Grid:
-    """Compare all grids with the most frequent one and return that one."""
+def check_grids(images: Sequence[Image], problems: Problems) -> Grid:
+    """Compare all grids with the most frequent one, and return that one."""
     grids = Counter(image.grid for image in images)
     reference = grids.most_common(1)[0][0]
     differing = {
@@ -32,13 +35,13 @@ def check_same_grid(images: Sequence[Image], problems: Problems) -> Grid:
         return reference
     count = len(images) - len(differing)
     bursts = {image.facts.burst for image in images if image.facts.burst}
-    hint = f" (the names hold {len(bursts)} bursts)" if len(bursts) > 1 else ""
+    hint = f" (their names are of {len(bursts)} bursts)" if len(bursts) > 1 else ""
     problems.add(
         GridMismatchError(
-            f"{len(differing)} of {len(images)} images lie on another grid than the rest{hint}",
+            f"{len(differing)} of {len(images)} images are on another grid than the rest{hint}",
             expected=f"the grid of the other {count}: {_describe_grid(reference)}",
             where=[f"{name} ({reason})" for name, reason in differing.items()],
-            do="keep one scene in a folder, or bring them onto the common grid: "
+            do="keep one scene in a folder, or resample them to the common grid: "
             + _warp_command(reference),
         )
     )
@@ -46,12 +49,12 @@ def check_same_grid(images: Sequence[Image], problems: Problems) -> Grid:
 
 
 def describe_difference(grid: Grid, reference: Grid) -> str:
-    """Say in numbers how a grid differs from another; empty when they are the same."""
+    """Describe in numbers how a grid differs from another; empty if they are the same."""
     parts = []
     if grid.shape != reference.shape:
         parts.append(f"{grid.shape.y} x {grid.shape.x} pixels")
     if grid.crs_wkt != reference.crs_wkt and grid.crs != reference.crs:
-        # Origins in different systems cannot be compared.
+        # Origins in different CRS cannot be compared.
         return ", ".join([*parts, f"CRS {grid.crs_name}"])
     if bool(grid.gcps) != bool(reference.gcps):
         parts.append("ground control points in one, an affine in the other")
@@ -68,9 +71,9 @@ def _transform_differences(grid: Grid, reference: Grid) -> list[str]:
         shift = own[i] - common[i]
         if abs(shift) > _SAME_GRID_PX * size:
             parts.append(f"origin {name} off by {shift:.6g} = {shift / size:.3g} px")
-    # A tiny error of the pixel size adds up over the scene, so compare the far corner.
-    reach = (width / max(reference.shape.x, 1), height / max(reference.shape.y, 1))
-    for name, indices, limit in (("x", (0, 3), reach[0]), ("y", (4, 1), reach[1])):
+    # The error of the pixel size is largest at the far corner: compare it there.
+    limits = (width / max(reference.shape.x, 1), height / max(reference.shape.y, 1))
+    for name, indices, limit in (("x", (0, 3), limits[0]), ("y", (4, 1), limits[1])):
         if any(abs(own[i] - common[i]) > _SAME_GRID_PX * limit for i in indices):
             parts.append(
                 f"pixel {name} {own[indices[0]]:.10g} instead of {common[indices[0]]:.10g}"
@@ -87,22 +90,26 @@ def _describe_grid(grid: Grid) -> str:
 
 def _warp_command(grid: Grid) -> str:
     if grid.gcps or not grid.crs_wkt:
-        return "resample them (co-registration) before sarstack"
+        return "co-register them first"
     height, width = grid.pixel_size
     bounds = " ".join(f"{v:.10g}" for v in grid.bounds)
     return (
         f"gdalwarp -t_srs {grid.crs_name} -te {bounds} -tr {width:.10g} {height:.10g} "
-        "-r bilinear IN OUT (linear numbers, never decibel)"
+        "-r bilinear IN OUT (with linear values, not decibel)"
     )
 
 
-def settle_times(images: Sequence[Image], problems: Problems) -> list[Image]:
-    """Give undated images of a series a day each, in order; refuse what cannot be ordered."""
+def complete_times(images: Sequence[Image], problems: Problems) -> list[Image]:
+    """Give each undated image of one numbered series a day, in the order of the numbers.
+
+    A single undated image stays undated. Undated images without an order, or among dated ones,
+    are an error.
+    """
     undated = [image for image in images if np.isnat(image.facts.time)]
-    most = max(Counter(i.facts.polarisation for i in undated).values(), default=0)
-    if not undated or (len(undated) == len(images) and most == 1):
+    most_per_polarisation = max(Counter(i.facts.polarisation for i in undated).values(), default=0)
+    if not undated or (len(undated) == len(images) and most_per_polarisation == 1):
         return list(images)
-    remedy = "name them with YYYYMMDD or YYYYMMDDTHHMMSS"
+    do = "name them with YYYYMMDD or YYYYMMDDTHHMMSS"
     series: dict[str, list[str]] = defaultdict(list)
     for image in undated:
         series[image.series].append(image.name)
@@ -110,21 +117,21 @@ def settle_times(images: Sequence[Image], problems: Problems) -> list[Image]:
         what = f"{len(undated)} of {len(images)} images have no date in name or tags"
     elif len(series) > 1 or any(i.order is None for i in undated):
         what = f"{len(undated)} images have no date, and their names are of {len(series)} series"
-        remedy += ", or open one series with a pattern such as 'folder/site1_*.npy'"
+        do += ", or open one series with a pattern such as 'folder/site1_*.npy'"
     else:
         return _number_days(images, problems)
     names = [f"{own[0]} ({len(own)} images)" for own in series.values()]
     expected = "a date in every name or tag, or one numbered series"
-    problems.add(StackError(what, expected=expected, where=names, do=remedy))
+    problems.add(StackError(what, expected=expected, where=names, do=do))
     return [image for image in images if not np.isnat(image.facts.time)]
 
 
 def _number_days(images: Sequence[Image], problems: Problems) -> list[Image]:
     problems.warn(
-        f"{len(images)} images have no date: they are taken for a time series in the order of "
+        f"{len(images)} images have no date: they are used as a time series in the order of "
         "their numbers, one day apart from 1970-01-01",
         where=[image.name for image in images],
-        do="name them with YYYYMMDD to keep their true times",
+        do="name them with YYYYMMDD if their times are known",
     )
     start = np.datetime64("1970-01-01", "ns")
     return [
@@ -137,51 +144,60 @@ def _number_days(images: Sequence[Image], problems: Problems) -> list[Image]:
     ]
 
 
-def settle_polarisations(images: Sequence[Image], problems: Problems) -> list[Image]:
-    """Take images that name no polarisation for vv, and say so."""
-    silent = [image for image in images if not image.facts.polarisation]
-    if not silent:
+def complete_polarisations(images: Sequence[Image], problems: Problems) -> list[Image]:
+    """Call all images vv, with a warning, if none names a polarisation.
+
+    If only some name none, that is an error.
+    """
+    unnamed = [image for image in images if not image.facts.polarisation]
+    if not unnamed:
         return list(images)
-    if len(silent) < len(images):
+    if len(unnamed) < len(images):
         problems.add(
             StackError(
-                f"{len(silent)} of {len(images)} images name no polarisation",
+                f"{len(unnamed)} of {len(images)} images name no polarisation",
                 expected="vv, vh, hh or hv as a word in every file name, band name or tag",
-                where=[image.name for image in silent],
+                where=[image.name for image in unnamed],
                 do="rename these files, or move them out of the folder",
             )
         )
         return [image for image in images if image.facts.polarisation]
     problems.warn(
         "no polarisation in names or tags: the images are called vv",
-        where=[image.name for image in silent],
-        do="rename the files (..._vh.tif), or say it: --bands vh, in Python bands=['vh']",
+        where=[image.name for image in unnamed],
+        do="rename the files (..._vh.tif), or use --bands vh, in Python bands=['vh']",
     )
     return [replace(i, facts=replace(i.facts, polarisation="vv")) for i in images]
 
 
-def settle_duplicates(
+def choose_latest(
     images: Sequence[Image], problems: Problems
 ) -> dict[str, dict[np.datetime64, Image]]:
-    """Keep one image for each polarisation and time: the one processed last, if that is known."""
+    """Keep one image for each polarisation and time: the one that was processed last.
+
+    Returns
+    -------
+    dict of str to dict of datetime64 to Image
+        By polarisation, then by time. Duplicates without distinct processing times are an error.
+    """
     found: dict[tuple[str, np.datetime64], list[Image]] = defaultdict(list)
     for image in images:
         found[image.facts.polarisation, image.facts.time].append(image)
-    settled: dict[str, dict[np.datetime64, Image]] = defaultdict(dict)
+    latest: dict[str, dict[np.datetime64, Image]] = defaultdict(dict)
     repeated: list[str] = []
     for (polarisation, time), same in found.items():
         stamps = [image.facts.processed for image in same]
         if len(same) > 1 and (np.isnat(stamps).any() or len(set(stamps)) < len(same)):
             names = ", ".join(image.name for image in same)
-            repeated.append(f"{_show(time)} {polarisation.upper()}: {names}")
+            repeated.append(f"{_format_time(time)} {polarisation.upper()}: {names}")
         elif len(same) > 1:
             same = sorted(same, key=lambda image: image.facts.processed, reverse=True)
             problems.warn(
-                f"{_show(time)} {polarisation.upper()} was processed {len(same)} times: "
+                f"{_format_time(time)} {polarisation.upper()} was processed {len(same)} times: "
                 f"{same[0].name}, processed last, is used",
                 where=[f"left out: {image.name}" for image in same[1:]],
             )
-        settled[polarisation][time] = same[0]
+        latest[polarisation][time] = same[0]
     if repeated:
         problems.add(
             StackError(
@@ -191,35 +207,39 @@ def settle_duplicates(
                 do="keep one of each in the folder, or write the time of day into the names",
             )
         )
-    return dict(settled)
+    return dict(latest)
 
 
-def settle_dates(
+def list_dates(
     images: dict[str, dict[np.datetime64, Image]], problems: Problems
 ) -> tuple[Date, ...]:
-    """List the dates in order, and warn of mixed polarisations, orbits, and split passes."""
+    """List the dates in order of time.
+
+    Warns of dates that lack a polarisation, of mixed orbits, of passes split into slices, and
+    of images that were already filtered.
+    """
     times = sorted({time for own in images.values() for time in own})
     for polarisation, own in images.items():
-        if missing := [_show(t) for t in times if t not in own]:
+        if missing := [_format_time(t) for t in times if t not in own]:
             problems.warn(
                 f"{len(missing)} of {len(times)} dates lack {polarisation.upper()}: "
-                "they are nodata in it",
+                f"{polarisation.upper()} is nodata there",
                 where=missing,
-                do="complete the stack, or choose what all dates have (--pol)",
+                do="add the missing images, or choose a polarisation that all dates have (--pol)",
             )
     dates = tuple(_make_date(t, [own[t] for own in images.values() if t in own]) for t in times)
     _warn_of_orbits(dates, problems)
-    close = [_show(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
+    close = [_format_time(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
     if close:
         problems.warn(
-            f"{len(close)} dates follow another within a minute: slices of one pass",
+            f"{len(close)} dates are less than a minute before the next: slices of one pass",
             where=close,
             do="mosaic the slices of one pass into one image",
         )
     filtered = [i.name for own in images.values() for i in own.values() if i.facts.filtered]
     if filtered:
         problems.warn(
-            f"{len(filtered)} images were already speckle filtered, says their name",
+            f"{len(filtered)} images were already speckle filtered, according to their names",
             where=filtered,
             do="order or process them without a speckle filter",
         )
@@ -241,23 +261,23 @@ def _warn_of_orbits(dates: Sequence[Date], problems: Problems) -> None:
     groups: dict[str, list[str]] = defaultdict(list)
     for date in dates:
         if date.relative_orbit is not None:
-            groups[f"orbit {date.relative_orbit}"].append(_show(date.time))
+            groups[f"orbit {date.relative_orbit}"].append(_format_time(date.time))
     if len(groups) < 2:
-        # Names that tell no orbit may still tell that both directions are mixed.
+        # Names without an orbit number may have a direction.
         groups.clear()
         for date in dates:
             if date.orbit_direction:
-                groups[date.orbit_direction].append(_show(date.time))
+                groups[date.orbit_direction].append(_format_time(date.time))
     if len(groups) > 1:
         problems.warn(
-            f"the dates are of {len(groups)} orbits: the same field looks different from each, "
-            "and averages over time mix them",
+            f"the dates are of {len(groups)} orbits: backscatter depends on the viewing direction, "
+            "and means over time mix the orbits",
             where=[f"{label}: {len(own)} dates from {own[0]}" for label, own in groups.items()],
             do="make one stack for each relative orbit",
         )
 
 
-def _show(time: np.datetime64) -> str:
+def _format_time(time: np.datetime64) -> str:
     if np.isnat(time):
         return "undated"
     text = str(time.astype("datetime64[s]"))

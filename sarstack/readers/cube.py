@@ -40,12 +40,12 @@ def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
 
     Notes
     -----
-    Lazy: no pixel is read here. Memory: one chunk for each thread that computes.
+    Lazy: no pixel is read here. Computing needs one chunk of memory for each thread.
     """
     variables = {
         p: xr.Variable(
             ("time", "y", "x"),
-            _lazy_blocks(stack.rasters[p], stack.grid.shape, chunk_px),
+            _lazy_array(stack.rasters[p], stack.grid.shape, chunk_px),
             intensity_attributes(p, stack.calibration),
         )
         for p in stack.polarisations
@@ -59,8 +59,8 @@ def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
     return xr.Dataset(variables, _coordinates(stack), attributes)
 
 
-def describe_grid(grid: Grid) -> xr.Variable:
-    """Return the ``spatial_ref`` variable: CRS, GeoTransform or ground control points.
+def make_spatial_ref(grid: Grid) -> xr.Variable:
+    """Make the ``spatial_ref`` variable: CRS, with GeoTransform or ground control points.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def describe_grid(grid: Grid) -> xr.Variable:
     Returns
     -------
     xarray.Variable
-        Scalar; the attributes follow CF and GDAL, ground control points are GeoJSON as
+        Scalar. The attributes follow CF and GDAL; ground control points are GeoJSON, as
         rioxarray writes them.
     """
     attributes: dict[str, Any] = {}
@@ -79,14 +79,14 @@ def describe_grid(grid: Grid) -> xr.Variable:
         attributes |= CRS.from_wkt(grid.crs_wkt).to_cf()
         attributes |= {"crs_wkt": grid.crs_wkt, "spatial_ref": grid.crs_wkt}
     if grid.gcps:
-        attributes["gcps"] = json.dumps(_points_as_geojson(grid))
+        attributes["gcps"] = json.dumps(_gcps_as_geojson(grid))
     else:
         a, b, c, d, e, f = grid.transform
         attributes["GeoTransform"] = " ".join(repr(float(v)) for v in (c, a, b, f, d, e))
     return xr.Variable((), np.int64(0), attributes)
 
 
-def _points_as_geojson(grid: Grid) -> dict[str, Any]:
+def _gcps_as_geojson(grid: Grid) -> dict[str, Any]:
     features = [
         {
             "type": "Feature",
@@ -99,31 +99,33 @@ def _points_as_geojson(grid: Grid) -> dict[str, Any]:
 
 
 def _coordinates(stack: Stack) -> dict[Hashable, Any]:
-    y, x = stack.grid.coordinates()
+    y, x = stack.grid.pixel_centres()
     y_attributes, x_attributes = _axis_attributes(stack.grid)
     times = np.array([date.time for date in stack.dates], "datetime64[ns]")
     coordinates: dict[Hashable, Any] = {
         "time": ("time", times, {"standard_name": "time", "long_name": "acquisition time, UTC"}),
         "y": ("y", y, y_attributes),
         "x": ("x", x, x_attributes),
-        "spatial_ref": describe_grid(stack.grid),
-        "source_file": _texts([_first_file(stack, i) for i in range(stack.n_dates)]),
+        "spatial_ref": make_spatial_ref(stack.grid),
+        "source_file": _text_coordinate([_first_file(stack, i) for i in range(stack.n_dates)]),
     }
-    if any(date.platform for date in stack.dates):
-        coordinates["platform"] = _texts([date.platform for date in stack.dates])
-    if any(date.orbit_direction for date in stack.dates):
-        coordinates["orbit_direction"] = _texts([date.orbit_direction for date in stack.dates])
+    platforms = [date.platform for date in stack.dates]
+    if any(platforms):
+        coordinates["platform"] = _text_coordinate(platforms)
+    directions = [date.orbit_direction for date in stack.dates]
+    if any(directions):
+        coordinates["orbit_direction"] = _text_coordinate(directions)
     orbits = [date.relative_orbit for date in stack.dates]
     if any(o is not None for o in orbits):
-        # An integer coordinate has no way to say "unknown".
+        # Integers have no NaN: with an unknown orbit, all are float.
         known = all(o is not None for o in orbits)
         values = np.array([np.nan if o is None else o for o in orbits])
         coordinates["relative_orbit"] = ("time", values.astype(np.int16) if known else values)
     return coordinates
 
 
-def _texts(values: list[str]) -> tuple[str, NDArray[np.object_]]:
-    # Objects, because Zarr has no settled form for texts of fixed width.
+def _text_coordinate(values: list[str]) -> tuple[str, NDArray[np.object_]]:
+    # Objects, because Zarr format 3 specifies no type for text of fixed width.
     return "time", np.array(values, object)
 
 
@@ -147,33 +149,37 @@ def _first_file(stack: Stack, index: int) -> str:
     return Path(own[0].path).name if own else ""
 
 
-def _lazy_blocks(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:
-    """Make one task for each date and chunk: four times fewer than opening and concatenating."""
-    ys, xs = (_split(length, chunk_px) for length in shape)
-    # The modification time is part of the name, or a worker could keep stale blocks.
-    name = f"read-{tokenize(rasters, chunk_px, [_modified(r) for r in rasters])}"
+def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:
+    """Make one task for each date and chunk.
+
+    Opening each file as an array and concatenating them would make four times as many tasks.
+    """
+    ys, xs = (_split_axis(length, chunk_px) for length in shape)
+    # With the modification time in its name, a changed file gives a new array: Dask could
+    # otherwise use chunks that it computed from the old file.
+    name = f"read-{tokenize(rasters, chunk_px, [_modification_time(r) for r in rasters])}"
     graph: dict[tuple[str, int, int, int], tuple[Any, ...]] = {}
     for t, raster in enumerate(rasters):
         for i, (y0, y1) in enumerate(ys):
             for j, (x0, x1) in enumerate(xs):
-                graph[name, t, i, j] = (_read_block, raster, y0, y1, x0, x1)
+                graph[name, t, i, j] = (_read_chunk, raster, y0, y1, x0, x1)
     chunks = ((1,) * len(rasters), tuple(b - a for a, b in ys), tuple(b - a for a, b in xs))
     layers = HighLevelGraph.from_collections(name, graph, dependencies=())
     return da.Array(layers, name, chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
 
 
-def _split(length: int, chunk_px: int) -> list[tuple[int, int]]:
+def _split_axis(length: int, chunk_px: int) -> list[tuple[int, int]]:
     return [(start, min(start + chunk_px, length)) for start in range(0, length, chunk_px)]
 
 
-def _modified(raster: Raster | None) -> float:
+def _modification_time(raster: Raster | None) -> float:
     try:
         return Path(raster.path).stat().st_mtime if raster else 0.0
     except OSError:  # a URL
         return 0.0
 
 
-def _read_block(raster: Raster | None, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
+def _read_chunk(raster: Raster | None, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:
     if raster is None:
         return np.full((1, y1 - y0, x1 - x0), np.nan, np.float32)
     return raster.read(Window(y0, y1, x0, x1), cache_blocks=False)[np.newaxis]

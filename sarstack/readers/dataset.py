@@ -22,6 +22,7 @@ from sarstack.tiles import Shape
 if TYPE_CHECKING:
     import xarray as xr
 
+# Coordinates over time that describe each date.
 _DATE_COORDS = ("platform", "relative_orbit", "orbit_direction")
 
 
@@ -67,7 +68,7 @@ def list_dataset_images(
         raise StackError(
             f"{path} has several variables of one polarisation",
             where=[str(name) for name in chosen],
-            do="keep one variable for each polarisation; complex parts i_ and q_ must be detected",
+            do="keep one variable for each polarisation; detect complex parts (i_ and q_) first",
         )
     grid = _read_grid(path, dataset, dataset[next(iter(chosen))])
     return [
@@ -101,26 +102,26 @@ def _list_dates(
         offset=float(variable.attrs.get("add_offset", 0.0)),
     )
     images = []
-    for index, when in enumerate(_read_times(dataset, variable, time)):
-        raster, own = whole, {**tags, **_read_date_coords(dataset, time, index)}
-        stamp = "" if np.isnat(when) else str(when.astype("datetime64[s]"))
+    for index, moment in enumerate(_read_times(dataset, variable, time)):
+        raster, date_tags = whole, {**tags, **_read_date_coords(dataset, time, index)}
+        stamp = "" if np.isnat(moment) else str(moment.astype("datetime64[s]"))
         if stamp:
-            own["ACQUISITION_DATETIME"] = stamp
+            date_tags["ACQUISITION_DATETIME"] = stamp
         if time is not None:
             label = stamp.replace("-", "").replace(":", "") or str(index + 1)
             raster = replace(whole, index=index, stem=f"{stem}_{label}_{polarisation}")
-        image = describe_image(raster, grid, [str(name)], own)
+        image = describe_image(raster, grid, [str(name)], date_tags)
         images.append(replace(image, order=index, series=path))
     return images
 
 
 def _read_date_coords(dataset: "xr.Dataset", time: Hashable | None, index: int) -> dict[str, str]:
-    known = {}
+    found = {}
     for key in _DATE_COORDS:
         if key in dataset.coords and set(dataset[key].dims) <= {time}:
             values = dataset[key].values
-            known[key] = str(values[index] if values.ndim else values)
-    return known
+            found[key] = str(values[index] if values.ndim else values)
+    return found
 
 
 def _read_times(
@@ -165,15 +166,15 @@ def _read_nodata(tags: dict[Any, Any]) -> tuple[float, ...]:
 def _read_grid(path: str, dataset: "xr.Dataset", variable: "xr.DataArray") -> Grid:
     y, x, _ = _find_dims(path, variable)
     shape = Shape(variable.sizes[y], variable.sizes[x])
-    name = _mapping_name(dataset, variable)
+    name = _grid_mapping_name(dataset, variable)
     mapping = dataset[name].attrs if name else {}
     crs = _read_crs(dataset, mapping)
     if "gcps" in mapping:
-        return Grid(shape, crs, gcps=_read_points(json.loads(mapping["gcps"])))
+        return Grid(shape, crs, gcps=_read_gcps(json.loads(mapping["gcps"])))
     return Grid(shape, crs, _read_transform(path, dataset, y, x, mapping))
 
 
-def _read_points(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
+def _read_gcps(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
     points = []
     for feature in geojson["features"]:
         place = [float(v) for v in feature["geometry"]["coordinates"]]
@@ -182,21 +183,21 @@ def _read_points(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
     return tuple(points)
 
 
-def _mapping_name(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
-    told = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
-    names = [str(told)] if told else []
+def _grid_mapping_name(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
+    given = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
+    names = [str(given)] if given else []
     return next((n for n in [*names, "spatial_ref", "crs"] if n in dataset.variables), "")
 
 
 def _read_crs(dataset: "xr.Dataset", mapping: dict[str, Any]) -> str:
     from rasterio.crs import CRS
 
-    told = mapping.get("crs_wkt") or mapping.get("spatial_ref") or dataset.attrs.get("crs")
-    if not told and mapping:
+    wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref") or dataset.attrs.get("crs")
+    if not wkt and mapping:
         from pyproj import CRS as AnyCRS  # noqa: N811 (rasterio cannot read CF attributes)
 
-        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_mapping_name" in mapping else ""
-    return str(CRS.from_user_input(told).to_wkt()) if told else ""
+        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_grid_mapping_name" in mapping else ""
+    return str(CRS.from_user_input(wkt).to_wkt()) if wkt else ""
 
 
 def _read_transform(
@@ -206,16 +207,17 @@ def _read_transform(
     step_x, first_x = _read_axis(path, dataset, x)
     if "GeoTransform" in mapping:
         c, a, b, f, d, e = (float(v) for v in str(mapping["GeoTransform"]).split())
-        # The written transform has more digits than the coordinates, but coordinates rule:
-        # a subset taken in xarray moves them and leaves the transform behind.
-        near = abs(a / 2 + c - first_x) < 1e-3 * abs(a) and abs(e / 2 + f - first_y) < 1e-3 * abs(e)
-        if b or d or near:
+        # The attribute has more digits than the coordinates. It is not used if it differs from
+        # them: a subset taken in xarray has new coordinates and the old attribute.
+        x_agrees = abs(a / 2 + c - first_x) < 1e-3 * abs(a)
+        y_agrees = abs(e / 2 + f - first_y) < 1e-3 * abs(e)
+        if b or d or (x_agrees and y_agrees):
             return (a, b, c, d, e, f)
     return (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
 
 
 def _read_axis(path: str, dataset: "xr.Dataset", dim: Hashable) -> tuple[float, float]:
-    """Return step and first pixel centre of an axis; pixel numbers where there is no coordinate."""
+    """Return step and first pixel centre of an axis, in pixels if it has no coordinate."""
     size = dataset.sizes[dim]
     if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
         return 1.0, 0.5

@@ -15,6 +15,13 @@ _ACCEPTED = "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file,
 def find_files(path: str) -> list[str]:
     """List the image files of a stack in the order of their names.
 
+    Parameters
+    ----------
+    path : str
+        A file, a folder, a pattern, a store or a URL. In a folder, files with the suffix of an
+        image count, except masks, incidence angles and other auxiliary files; sub-folders are
+        not searched.
+
     Raises
     ------
     StackReadError
@@ -24,13 +31,13 @@ def find_files(path: str) -> list[str]:
     if is_remote(path) or _is_store(place):
         return [path]
     if place.is_file():
-        return [_image_of_header(place)]
+        return [_pixel_file(place)]
     if place.is_dir():
         if path.rstrip("/\\").upper().endswith(".SAFE"):
-            raise _refuse_safe(path)
+            raise _safe_error(path)
         candidates = [p for p in place.iterdir() if p.is_file()]
     elif any(c in path for c in "*?["):
-        suffixes += (".vrt",)  # in a folder it is a view of other files; here it was asked for
+        suffixes += (".vrt",)  # skipped in a folder, but a pattern may ask for it
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
     else:
         raise StackReadError(f"{path} does not exist", expected=_ACCEPTED, do="check the path")
@@ -42,14 +49,15 @@ def find_files(path: str) -> list[str]:
             expected=f"files ending in {', '.join(image_suffixes())}",
             where=[f"sub-folder {name}" for name in sorted(folders)]
             or [f"only {p.name}" for p in sorted(candidates)],
-            do=f"give one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
+            do=f"use one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
             if folders
-            else "check the path; unpack archives",
+            else "check the path, and extract archives first",
         )
     return sorted(str(p) for p in images)
 
 
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
+    """Return whether a path is a store, or has the name of an image that is not auxiliary."""
     return _is_store(path) or (
         path.suffix.lower() in suffixes
         and not path.name.startswith(".")
@@ -62,15 +70,15 @@ def _is_store(path: Path) -> bool:
     return path.is_dir() and find_format(str(path)) is not None
 
 
-def _image_of_header(path: Path) -> str:
-    """Return the pixels' file when the user gave the ENVI header."""
+def _pixel_file(path: Path) -> str:
+    """Return the file of the pixels if the path is an ENVI header."""
     if path.suffix.lower() != ".hdr":
         return str(path)
     beside = [path.with_suffix(s) for s in (".img", ".dat", ".bin", "")]
     return str(next((p for p in beside if p.is_file()), path))
 
 
-def _refuse_safe(path: str) -> StackReadError:
+def _safe_error(path: str) -> StackReadError:
     return StackReadError(
         f"{path} is a SAFE product, which is neither calibrated nor on a map grid",
         expected=_ACCEPTED,

@@ -1,4 +1,4 @@
-"""Where the pixels of a stack lie on the ground."""
+"""The grid of a stack: the places of its pixels on the ground."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,10 @@ IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class GroundControlPoint:
-    """A pixel whose position on the ground is known (swath data without an affine)."""
+    """A pixel with a known position on the ground (swath data without an affine transform).
+
+    Row and column in pixels; x, y, z in units of the CRS.
+    """
 
     row: float
     column: float
@@ -26,18 +29,19 @@ class GroundControlPoint:
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a stack lie.
+    """The places of the pixels of a stack.
 
     Attributes
     ----------
     shape : Shape
         Rows and columns.
     crs_wkt : str
-        Coordinate reference system as WKT, empty when there is none.
+        Coordinate reference system as WKT, empty if there is none.
     transform : tuple of 6 float
-        Affine coefficients a, b, c, d, e, f (identity when not georeferenced).
+        Affine coefficients a, b, c, d, e, f, from pixel corner to ground: ``x = a * column +
+        b * row + c``, ``y = d * column + e * row + f``. Identity without a georeference.
     gcps : tuple of GroundControlPoint
-        Present instead of an affine for radar-geometry products.
+        Instead of an affine transform in products in radar geometry.
     """
 
     shape: Shape
@@ -54,14 +58,14 @@ class Grid:
 
     @property
     def crs(self) -> Any:
-        """The CRS as ``rasterio.crs.CRS``, None when there is none."""
+        """The CRS as ``rasterio.crs.CRS``, None if there is none."""
         from rasterio.crs import CRS
 
         return CRS.from_wkt(self.crs_wkt) if self.crs_wkt else None
 
     @property
     def crs_name(self) -> str:
-        """Short name of the CRS, ``EPSG:32632`` where there is a code."""
+        """Short name of the CRS, ``EPSG:32632`` if it has a code."""
         if not self.crs_wkt:
             return "none"
         code, name = self.crs.to_epsg(), self.crs_wkt.split('"')[1]
@@ -69,7 +73,7 @@ class Grid:
 
     @property
     def is_georeferenced(self) -> bool:
-        """Whether pixels have a place on the ground, by affine or by ground control points."""
+        """Whether an affine transform or ground control points give pixels a place."""
         return bool(self.gcps) or bool(self.crs_wkt) or self.transform != IDENTITY
 
     @property
@@ -80,18 +84,18 @@ class Grid:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """``(xmin, ymin, xmax, ymax)`` of the corners, in units of the CRS."""
+        """``(xmin, ymin, xmax, ymax)`` of the whole grid, in units of the CRS."""
         a, b, c, d, e, f = self.transform
         corners = [(y, x) for y in (0, self.shape.y) for x in (0, self.shape.x)]
         xs = [a * x + b * y + c for y, x in corners]
         ys = [d * x + e * y + f for y, x in corners]
         return min(xs), min(ys), max(xs), max(ys)
 
-    def coordinates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return pixel centres along y and along x, in units of the CRS.
+    def pixel_centres(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the pixel centres along y and along x, in units of the CRS.
 
-        Row and column centres in pixels when the grid is rotated or has only ground
-        control points: no single number per row exists then.
+        In pixels if the grid is rotated or has only ground control points: then the pixels of
+        a row have no common coordinate.
         """
         a, b, c, d, e, f = self.transform
         if b or d:
@@ -100,7 +104,7 @@ class Grid:
         return np.asarray(rows * e + f), np.asarray(columns * a + c)
 
     def find_window(self, bbox: tuple[float, float, float, float]) -> Window:
-        """Return the window of pixels that a rectangle touches, clipped to the grid.
+        """Return the window of all pixels that a rectangle touches, clipped to the grid.
 
         Parameters
         ----------
@@ -110,7 +114,7 @@ class Grid:
         Raises
         ------
         UsageError
-            If the rectangle is empty, lies outside, or the grid has only ground control points.
+            If the rectangle is empty or outside, or the grid has only ground control points.
         """
         xmin, ymin, xmax, ymax = (float(v) for v in bbox)
         if self.gcps:
@@ -122,7 +126,7 @@ class Grid:
         corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
         columns = [a * x + b * y + c for x, y in corners]
         rows = [d * x + e * y + f for x, y in corners]
-        # A millionth of a pixel forgives the rounding of coordinates written as decimals.
+        # A tolerance of a millionth of a pixel, for coordinates that were rounded as decimals.
         window = Window(
             max(int(np.floor(min(rows) + 1e-6)), 0),
             min(int(np.ceil(max(rows) - 1e-6)), self.shape.y),
@@ -138,7 +142,7 @@ class Grid:
         return window
 
     def crop(self, window: Window) -> "Grid":
-        """Return the grid of a window of this grid; pixels stay where they are."""
+        """Return the grid of a window of this grid. The pixels keep their places."""
         a, b, c, d, e, f = self.transform
         y0, x0 = window.y0, window.x0
         gcps = tuple(

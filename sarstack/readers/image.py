@@ -1,4 +1,4 @@
-"""What the header of one file says: the images in it, before they are put into a stack."""
+"""The images found in the headers of files, before they are put into a stack."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 
 from sarstack.conventions import Scale
-from sarstack.errors import StackError, StackReadError
+from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
     NOT_A_TIME,
     NameFacts,
     find_scale_word,
-    parents_of_product,
     parse_name,
     parse_time,
+    product_folder,
 )
+from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.raster import Raster
 
-# Tags that name the acquisition time; TIFFTAG_DATETIME is left out, it is processing time.
+# Tags that hold the acquisition time. TIFFTAG_DATETIME is not one: it is the processing time.
 _TIME_TAGS = (
     "ACQUISITION_DATETIME",
     "ZERO_DOPPLER_START_TIME",
@@ -30,30 +31,32 @@ _TIME_TAGS = (
     "TIME_COVERAGE_START",
     "START_TIME",
 )
-_WHOLE_NUMBER = re.compile(r"\s*(\d+)(\.0*)?\s*$")
 _SCALE_TAGS = ("BACKSCATTER_SCALE", "SCALE", "UNITS", "UNIT", "UNITTYPE")
+_WHOLE_NUMBER = re.compile(r"\s*(\d+)(\.0*)?\s*$")
+# A file with more bands than polarisations exist can only hold dates.
+_MAX_POLARISATIONS = 4
 
 
 @dataclass(frozen=True)
 class Image:
-    """One date and polarisation found in a header; its place in the stack is not settled yet.
+    """One date and polarisation, as its header describes it.
 
     Attributes
     ----------
     raster : Raster
-        Where its pixels lie; its scale is not settled yet.
+        Reads its pixels. The scale is not decided yet.
     grid : Grid
-        Where they lie on the ground.
+        Place of the pixels on the ground.
     facts : NameFacts
-        Time, polarisation, platform and so on; tags beat names.
+        Time, polarisation, platform and so on. A tag counts more than a name.
     declared : tuple of (Scale, str)
-        What each tag, unit or name says about the scale, and which one says it.
+        Scales declared by tags, units and names, each with its source.
     order : int or None
-        Place in an undated series: a running number in the name, or the band.
+        Position in an undated series: a running number in the name, or the band.
     series : str
         Name without running number and polarisation: equal within one series.
     is_numbered : bool
-        The time in `facts` was made from `order`.
+        Whether the time in `facts` was made from `order`.
     """
 
     raster: Raster
@@ -78,7 +81,7 @@ class Image:
 def describe_image(
     raster: Raster, grid: Grid, names: Sequence[str], tags: Mapping[str, Any]
 ) -> Image:
-    """Put together what names and tags tell of one image.
+    """Describe one image from its tags and names.
 
     Parameters
     ----------
@@ -87,19 +90,21 @@ def describe_image(
     names : sequence of str
         From the most specific (band description, variable) to the least (file name).
     tags : mapping of str
-        Of the band and the file, the band's taking precedence; keys in any case.
+        Tags of the band and of the file, in any case. Where both have a tag, pass the band's.
 
     Returns
     -------
     Image
+        The first source that knows a fact decides: tags, then `names` in their order, then
+        the folder of a product.
     """
     upper = {str(key).upper(): str(value) for key, value in tags.items()}
-    product = parents_of_product(raster.path)
-    named = [parse_name(n) for n in [*names, product] if n]
-    tagged = _facts_from_tags(upper)
+    sources = [name for name in [*names, product_folder(raster.path)] if name]
+    parsed = [parse_name(name) for name in sources]
+    from_tags = _parse_tags(upper)
     facts = NameFacts(
         **{
-            field: _first([getattr(f, field) for f in [tagged, *named]])
+            field: _first_known([getattr(f, field) for f in [from_tags, *parsed]])
             for field in NameFacts.__dataclass_fields__
         }
     )
@@ -110,14 +115,15 @@ def describe_image(
     ]
     declared += [
         (fact.scale, "its name, " + (fact.product or f"the word in {name}"))
-        for name, fact in zip([n for n in [*names, product] if n], named, strict=True)
+        for name, fact in zip(sources, parsed, strict=True)
         if fact.scale
     ]
     order, series = _split_number(Path(raster.path).stem, facts.polarisation)
     return Image(raster, grid, facts, tuple(declared), order, series)
 
 
-def _facts_from_tags(tags: Mapping[str, str]) -> NameFacts:
+def _parse_tags(tags: Mapping[str, str]) -> NameFacts:
+    """Parse tags, keys in upper case. Scales are left out: their source is reported too."""
     times = [parse_time(tags[key]) for key in _TIME_TAGS if key in tags]
     polarisation = tags.get("POLARIZATION", tags.get("POLARISATION", "")).strip()
     direction = tags.get("ORBIT_DIRECTION", tags.get("ORBIT_PASS_DIRECTION", "")).upper()[:3]
@@ -125,7 +131,7 @@ def _facts_from_tags(tags: Mapping[str, str]) -> NameFacts:
     words = parse_name(" ".join(tags.get(k, "") for k in ("CALIBRATION", "SHORT_NAME")))
     return replace(
         parse_name(f"{tags.get('PLATFORM', '')} {polarisation}"),
-        time=_first([*times, NOT_A_TIME]),
+        time=_first_known([*times, NOT_A_TIME]),
         orbit_direction={"ASC": "ascending", "DES": "descending"}.get(direction, ""),
         relative_orbit=int(match[1]) if (match := _WHOLE_NUMBER.match(orbit or "")) else None,
         calibration=words.calibration,
@@ -133,17 +139,17 @@ def _facts_from_tags(tags: Mapping[str, str]) -> NameFacts:
     )
 
 
-def _first(values: Sequence[Any]) -> Any:
-    """Return the first value that says something, else the last."""
+def _first_known(values: Sequence[Any]) -> Any:
+    """Return the first value that is not empty, None or NaT; the last one if all are."""
 
-    def says(value: Any) -> bool:
+    def is_known(value: Any) -> bool:
         return not np.isnat(value) if isinstance(value, np.datetime64) else bool(value)
 
-    return next((v for v in values if says(v)), values[-1])
+    return next((v for v in values if is_known(v)), values[-1])
 
 
 def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
-    """Split a name into its last running number and what stays the same in the series."""
+    """Split a name into its last running number and the rest, without the polarisation."""
     words = [w for w in re.split(r"(\d+)", stem) if w]
     numbers = [i for i, w in enumerate(words) if w.isdigit()]
     order = int(words.pop(numbers[-1])) if numbers else None
@@ -151,26 +157,8 @@ def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
     return order, series.replace(polarisation, "") if polarisation else series
 
 
-def unreadable_error(path: str, reason: str) -> StackReadError:
-    """Return the error of a file that is missing, truncated or not an image."""
-    return StackReadError(
-        f"{path} cannot be read: {reason}",
-        expected="a GeoTIFF, COG, ENVI, netCDF, Zarr or npy image",
-        do="copy or download the file again, or remove it",
-    )
-
-
-def complex_numbers_error(path: str) -> StackError:
-    """Return the error of a file of single look complex data."""
-    return StackError(
-        f"{path} holds complex numbers (single look complex)",
-        expected="intensity, amplitude or decibel",
-        do="detect it first: write abs(value)**2 as a float32 GeoTIFF (deburst TOPS data before)",
-    )
-
-
 def name_bands(path: str, names: Sequence[str], bands: Sequence[str] | None) -> list[str]:
-    """Decide what the bands of one raster are called.
+    """Choose the names of the bands of one file.
 
     Parameters
     ----------
@@ -183,30 +171,47 @@ def name_bands(path: str, names: Sequence[str], bands: Sequence[str] | None) -> 
     Returns
     -------
     list of str
-        Two to four bands must tell their polarisations apart; five or more bands without
-        a name can only be dates.
+        One name a band. Empty for five or more bands without a name: they are dates.
 
     Raises
     ------
     StackError
-        If it cannot be decided which band is what.
+        If two to four bands have no names that distinguish them.
     """
     if bands is not None:
         if len(bands) not in (1, len(names)):
             raise StackError(
                 f"{path} has {len(names)} bands, but bands = {list(bands)} names {len(bands)}",
-                do="give one name for each band, for example VV,VH",
+                expected="one name for each band, or a single name for all",
+                do="name each band, for example --bands VV,VH (in Python bands=['VV', 'VH'])",
             )
         return list(bands) if len(bands) == len(names) else list(bands) * len(names)
-    told = [parse_name(n) for n in names]
-    keys = {(t.polarisation, str(t.time)) for t in told}
+    facts = [parse_name(n) for n in names]
+    keys = {(f.polarisation, str(f.time)) for f in facts}
     if len(names) == 1 or len(keys) == len(names):
         return list(names)
-    if len(names) > 4 and not any(t.polarisation or not np.isnat(t.time) for t in told):
+    unnamed = not any(f.polarisation or not np.isnat(f.time) for f in facts)
+    if len(names) > _MAX_POLARISATIONS and unnamed:
         return [""] * len(names)
     raise StackError(
-        f"{path} has {len(names)} bands, and their names do not tell what they are",
+        f"{path} has {len(names)} bands, and their names do not distinguish them",
         expected="band descriptions such as VV and VH, or 'VV 2021-03-04'",
-        where=[f"band {i} is called {n!r}" for i, n in enumerate(names, 1)],
+        where=[f"band {i} has the name {n!r}" for i, n in enumerate(names, 1)],
         do="name them: --bands VV,VH (in Python bands=['VV', 'VH']), or set the band descriptions",
+    )
+
+
+def unreadable_error(path: str, reason: str) -> UnreadableFileError:
+    """Return the error of a file whose header cannot be read."""
+    return UnreadableFileError.of(
+        path, reason, expected="a GeoTIFF, COG, ENVI, netCDF, Zarr or npy image"
+    )
+
+
+def complex_numbers_error(path: str) -> StackError:
+    """Return the error of a file of complex numbers."""
+    return StackError(
+        f"{path} holds complex numbers (single look complex)",
+        expected="intensity, amplitude or decibel",
+        do="detect it first: write abs(value)**2 as a float32 GeoTIFF (deburst TOPS data before)",
     )

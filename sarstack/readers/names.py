@@ -1,4 +1,4 @@
-"""What a file name or a band description tells: time, polarisation, platform, orbit, scale."""
+"""Facts in a file name or band description: time, polarisation, platform, orbit, scale."""
 
 import re
 from dataclasses import dataclass
@@ -38,28 +38,28 @@ _ABSOLUTE_ORBIT = re.compile(r"\d{8}T\d{6}_\d{8}T\d{6}_(\d{6})_[0-9A-F]{6}")
 
 @dataclass(frozen=True)
 class NameFacts:
-    """What a name tells; empty, None or NaT where it is silent.
+    """Facts found in a name; empty, None or NaT where the name does not contain them.
 
     Attributes
     ----------
     time : numpy.datetime64
-        Acquisition: the first timestamp of the name.
+        Acquisition, UTC: the first timestamp of the name.
     processed : numpy.datetime64
-        Second timestamp of an OPERA name: when the product was made.
+        Processing, UTC: the second timestamp of an OPERA name.
     polarisation : str
         ``vv``, ``vh``, ``hh``, ``hv``.
     platform, orbit_direction, relative_orbit
         As in :class:`~sarstack.readers.stack.Date`.
     scale : {"linear", "amplitude", "db"} or None
-        Written in the name, or fixed by the product.
+        A word of the name, or the only scale of the product.
     calibration : str
         ``gamma0``, ``sigma0``, ``beta0``.
     product : str
-        Title of the product whose naming convention is followed.
+        Title of the product whose naming convention matches.
     burst : str
         Burst identifier of an OPERA name.
     filtered : bool
-        The name says that a speckle filter was already applied.
+        Whether the name says that a speckle filter was applied.
     """
 
     time: np.datetime64 = NOT_A_TIME
@@ -76,14 +76,14 @@ class NameFacts:
 
 
 def parse_name(name: str) -> NameFacts:
-    """Read everything a file name or band description tells.
+    """Parse a file name or band description.
 
     Parameters
     ----------
     name : str
-        Name without folder; an extension does no harm. Conventions: OPERA RTC-S1, ASF
-        HyP3, Planetary Computer, S1Tiling, pyroSAR/SNAP, ESA SAFE, and anything that
-        holds ``YYYYMMDD[THHMMSS]`` or ``YYYY-MM-DD`` and a polarisation as a word.
+        Name without folder, with or without extension. Known conventions: OPERA RTC-S1,
+        ASF HyP3, Planetary Computer, S1Tiling, pyroSAR/SNAP, ESA SAFE. Of any other name,
+        ``YYYYMMDD[THHMMSS]`` or ``YYYY-MM-DD`` and a polarisation that is a whole word.
 
     Returns
     -------
@@ -115,13 +115,17 @@ def parse_name(name: str) -> NameFacts:
 
 
 def parse_time(text: str) -> np.datetime64:
-    """Return the first time in a text, NaT if there is none (ISO, compact, S1Tiling's colons)."""
+    """Return the first UTC time in a text, NaT if there is none."""
     times = find_times(text)
     return times[0] if times else NOT_A_TIME
 
 
 def find_times(text: str) -> list[np.datetime64]:
-    """Return every valid UTC time written in a text, in order of appearance."""
+    """Return every valid UTC time in a text, in order of appearance.
+
+    Forms: ``20210304T053412``, ``20210304``, ``2021-03-04T05:34:12``, the colons of S1Tiling
+    (``2021:03:04``) and SNAP's ``04Mar2021``.
+    """
     found: list[tuple[int, np.datetime64]] = []
     for match in _COMPACT.finditer(text):
         found += _valid_time(match.start(), match[1] + (match[2] or ""))
@@ -136,29 +140,29 @@ def find_times(text: str) -> list[np.datetime64]:
 def _valid_time(position: int, text: str, layout: str = "") -> list[tuple[int, np.datetime64]]:
     layout = layout or ("%Y%m%d%H%M%S" if len(text) == 14 else "%Y%m%d")
     try:
-        time = datetime.strptime(text, layout)  # UTC everywhere, kept naive
+        time = datetime.strptime(text, layout)  # UTC, without a time zone
     except ValueError:
         return []
     return [(position, np.datetime64(time, "ns"))]
 
 
 def find_polarisation(name: str) -> str:
-    """Return the only polarisation that stands in a name as a word, else an empty string."""
+    """Return the polarisation in a name, empty if no whole word or more than one is one."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     found = [p for p in POLARISATIONS if p in words]
     return found[0] if len(found) == 1 else ""
 
 
 def find_scale_word(text: str) -> Scale | None:
-    """Return the scale that a unit or tag value names, None if it names none."""
+    """Return the scale that a unit or a tag means, None if it is not a scale."""
     return SCALE_WORDS.get(text.strip().lower())
 
 
-def parents_of_product(path: str) -> str:
-    """Return the nearest folder name that follows a product's convention, else ``""``.
+def product_folder(path: str) -> str:
+    """Return the nearest folder name that follows a convention of a product, else ``""``.
 
-    The Planetary Computer keeps every scene in a folder of its own and calls all images
-    ``iw-vv.rtc.tiff``; the time is only in the folder.
+    The Planetary Computer has a folder for each scene, and gives the same name
+    ``iw-vv.rtc.tiff`` to the images of all scenes. Only the folder name has the time.
     """
     for folder in list(PurePath(path).parts)[-2:-4:-1]:
         if any(p.name.search(folder) for p in PRODUCTS):
@@ -194,7 +198,7 @@ def _find_relative_orbit(name: str, platform: str) -> int | None:
 def _find_scale(name: str, default: Scale | None) -> Scale | None:
     words = re.split(r"[^a-z0-9]+", name.lower())
     found = {SCALE_WORDS[w] for w in words if w in SCALE_WORDS_IN_NAMES}
-    # "intensity_db" is decibel: the unit beats the quantity.
+    # "intensity_db" is decibel: the unit counts more than the quantity.
     if "db" in found:
         return "db"
     return found.pop() if len(found) == 1 else default

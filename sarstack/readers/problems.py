@@ -1,4 +1,4 @@
-"""All problems of a stack, collected first and told at once."""
+"""The problems of a stack, collected while it is indexed and reported together."""
 
 import warnings
 from collections import defaultdict
@@ -13,8 +13,38 @@ from sarstack.errors import (
     StackReadError,
 )
 
-# Most fundamental first: what cannot be read cannot be compared.
+# A report of several errors has the first of these classes that occurs. Unreadable files come
+# first: their grids and scales cannot be compared.
 _ORDER = (StackReadError, GridMismatchError, ScaleError, StackError)
+
+
+class UnreadableFileError(StackReadError):
+    """A file is missing, truncated, damaged or not an image.
+
+    Attributes
+    ----------
+    path : str
+        Of the file.
+    reason : str
+        What is wrong with it. Both are empty after pickling; the message is kept.
+    """
+
+    path: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(
+        cls, path: str, reason: str, *, expected: str = "", where: str = ""
+    ) -> "UnreadableFileError":
+        """Make the error of one file."""
+        error = cls(
+            f"{path} cannot be read ({reason})",
+            expected=expected,
+            where=where,
+            do="copy or download the file again, or remove it from the stack",
+        )
+        error.path, error.reason = path, reason
+        return error
 
 
 class Problems:
@@ -23,7 +53,12 @@ class Problems:
     Parameters
     ----------
     path : str
-        The stack, for the headline of the message.
+        The stack, for the first line of the report.
+
+    Attributes
+    ----------
+    errors : list of SarstackError
+    warnings : list of str
     """
 
     def __init__(self, path: str) -> None:
@@ -33,12 +68,12 @@ class Problems:
         self._files: dict[int, str] = {}
 
     def add(self, error: SarstackError, file: str = "") -> None:
-        """Remember an error, and the file that it names when it is about one file."""
+        """Add an error, with the file if it is about one file."""
         self.errors.append(error)
         self._files[id(error)] = file
 
     def warn(self, what: str, *, where: Iterable[str] = (), do: str = "") -> None:
-        """Remember something surprising that does not stop the work."""
+        """Add a warning: something surprising that does not stop the work."""
         self.warnings.append(SarstackError(what, where=list(where), do=do).message())
 
     def report(self) -> None:
@@ -47,24 +82,24 @@ class Problems:
         Raises
         ------
         StackReadError, GridMismatchError, ScaleError or StackError
-            The kind of the most fundamental problem, which also fixes the exit code.
+            The class of the most fundamental problem; it also sets the exit code.
         """
         for text in self.warnings:
             warnings.warn(text, SarstackWarning, stacklevel=4)
         self.warnings.clear()
-        told = self._group()
-        if len(told) == 1:
-            raise told[0]
-        if told:
-            raise self._join(told)
+        errors = self._merge_repeated()
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise self._join(errors)
 
-    def _group(self) -> list[SarstackError]:
-        """Make one error of those that differ only in the file they name."""
+    def _merge_repeated(self) -> list[SarstackError]:
+        """Make one error of all errors that differ only in the file they name."""
         groups: dict[tuple[object, ...], list[SarstackError]] = defaultdict(list)
         for error in self.errors:
             file = self._files.get(id(error), "")
-            alike = error.what.replace(file, "") if file else id(error)
-            groups[type(error), alike].append(error)
+            text = error.what.replace(file, "") if file else id(error)
+            groups[type(error), text].append(error)
         return [self._merge(same) if len(same) > 1 else same[0] for same in groups.values()]
 
     def _merge(self, same: list[SarstackError]) -> SarstackError:
@@ -73,12 +108,12 @@ class Problems:
         what = f"{len(same)} files have the same problem: {first.what}"
         return type(first)(what, expected=first.expected, where=files, do=first.do)
 
-    def _join(self, told: list[SarstackError]) -> SarstackError:
-        kind = next(k for k in _ORDER if any(isinstance(e, k) for e in told))
+    def _join(self, errors: list[SarstackError]) -> SarstackError:
+        kind = next(k for k in _ORDER if any(isinstance(e, k) for e in errors))
         lines = [
-            f"  {i}. " + error.message().replace("\n", "\n   ") for i, error in enumerate(told, 1)
+            f"  {i}. " + error.message().replace("\n", "\n   ") for i, error in enumerate(errors, 1)
         ]
         return kind(
-            "\n".join([f"{self.path} has {len(told)} problems:", *lines]),
-            do="mend all of them, then look again with `sarstack info`",
+            "\n".join([f"{self.path} has {len(errors)} problems:", *lines]),
+            do="correct all of them, then check again with `sarstack info`",
         )

@@ -1,4 +1,4 @@
-"""Linear intensity, amplitude and decibel: conversion, and telling them apart by the numbers."""
+"""Linear intensity, amplitude and decibel: conversion, and tests of which one numbers are."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import Scale
 
-# Below this share of valid samples the data say nothing about their scale.
+# With fewer valid samples, no scale is guessed.
 _MIN_SAMPLES = 16
 
 
@@ -22,16 +22,16 @@ def to_db(intensity: NDArray[Any]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray, same shape, float32
-        ``10 log10(intensity)``; NaN where the intensity is NaN, zero or negative (below
-        the noise floor), never an infinity.
+        ``10 log10(intensity)``. NaN where the intensity is NaN, zero or negative (below
+        the noise floor); never infinite.
 
     Notes
     -----
-    For showing only: a mean taken over decibel is too low by 2.5 dB at one look.
+    For display only: the mean of decibel values is 2.5 dB too low at one look.
     """
-    known = np.asarray(intensity)
-    values_db = np.full(known.shape, np.nan, np.float32)
-    np.log10(known, out=values_db, where=known > 0, casting="same_kind")
+    numbers = np.asarray(intensity)
+    values_db = np.full(numbers.shape, np.nan, np.float32)
+    np.log10(numbers, out=values_db, where=numbers > 0, casting="same_kind")
     return values_db * np.float32(10)
 
 
@@ -57,15 +57,15 @@ def to_intensity(values: NDArray[Any], scale: Scale) -> NDArray[np.float32]:
     Parameters
     ----------
     values : ndarray, any shape, real
-        Stored numbers, nodata already NaN where it has a number of its own.
+        Stored numbers; nodata numbers such as -9999 must be NaN already.
     scale : {"linear", "amplitude", "db"}
-        What the numbers are. Amplitude is squared.
+        Scale of the numbers. Amplitude is squared.
 
     Returns
     -------
     ndarray, same shape, float32
-        Linear power. NaN where the input is NaN, infinite, or zero in linear and
-        amplitude data (the nodata of a sensor that always hears its own noise). Negative
+        Linear power. NaN where the input is NaN or infinite, and where linear or amplitude
+        data are zero: a sensor measures its own noise at least, so zero is nodata. Negative
         linear values stay: thermal noise was subtracted. Never zero, never infinite.
     """
     number = np.asarray(values)
@@ -82,7 +82,7 @@ def to_intensity(values: NDArray[Any], scale: Scale) -> NDArray[np.float32]:
 
 
 def guess_scale(sample: NDArray[Any]) -> tuple[Scale | None, str]:
-    """Guess from the numbers alone what they are, or say why that is impossible.
+    """Guess the scale of numbers from their values, or return why that is impossible.
 
     Parameters
     ----------
@@ -92,28 +92,28 @@ def guess_scale(sample: NDArray[Any]) -> tuple[Scale | None, str]:
     Returns
     -------
     scale : {"linear", "db"} or None
-        None when unsure. Amplitude is never guessed: calibrated amplitude lies in the
-        same range as intensity.
+        None if unsure. Amplitude is never guessed: calibrated amplitude is in the range
+        of intensity.
     reason : str
-        What the numbers look like, for a message.
+        Description of the numbers, for a message.
 
     Notes
     -----
-    Medians of calibrated Sentinel-1 intensity lie between 0.005 (water) and 2.8 (the
-    brightest town), of decibel between -23 and -2.6. A negative value is no sign of decibel:
-    noise-subtracted intensities fall below zero too, so only the median decides.
+    Medians of calibrated Sentinel-1 scenes are between 0.005 (water) and 2.8 (the brightest
+    town) in intensity, and between -23 and -2.6 in decibel. Single negative values do not show
+    decibel, because noise-subtracted intensity can be negative too: the median decides.
     """
-    known = np.asarray(sample)
-    known = known[np.isfinite(known)]
-    if known.size < _MIN_SAMPLES:
-        return None, "the sample holds almost no valid numbers"
-    median = float(np.median(known))
+    valid = np.asarray(sample)
+    valid = valid[np.isfinite(valid)]
+    if valid.size < _MIN_SAMPLES:
+        return None, "the sample has almost no valid numbers"
+    median = float(np.median(valid))
     seen = f"the median is {median:.4g}"
-    if np.array_equal(known, np.rint(known)):
+    if np.array_equal(valid, np.rint(valid)):
         return None, f"the numbers are whole ({seen}): digital numbers, amplitude or intensity"
-    if median < -1 and np.percentile(known, 1) > -100:
+    if median < -1 and np.percentile(valid, 1) > -100:
         return "db", seen
-    if 0 < median <= 1 and np.percentile(known, 1) > -1:
+    if 0 < median <= 1 and np.percentile(valid, 1) > -1:
         return "linear", seen
     if median > 1:
         return None, f"{seen}: digital numbers, amplitude or uncalibrated intensity"
@@ -121,52 +121,52 @@ def guess_scale(sample: NDArray[Any]) -> tuple[Scale | None, str]:
 
 
 def scale_conflict(sample: NDArray[Any], scale: Scale) -> str:
-    """Say why the numbers cannot be of the scale that a tag or the user declares.
+    """Describe why numbers cannot be of the scale that a tag or the user declares.
 
     Parameters
     ----------
     sample : ndarray, any shape, real
         Valid numbers; NaN is ignored.
     scale : {"linear", "amplitude", "db"}
-        What is declared.
+        Declared scale.
 
     Returns
     -------
     str
-        Empty when nothing speaks against the declared scale.
+        Empty if the numbers fit the declared scale.
     """
-    known = np.asarray(sample)
-    known = known[np.isfinite(known)]
-    if known.size < _MIN_SAMPLES:
+    valid = np.asarray(sample)
+    valid = valid[np.isfinite(valid)]
+    if valid.size < _MIN_SAMPLES:
         return ""
-    lowest, median, highest = (float(q) for q in np.percentile(known, [1, 50, 99]))
-    seen = f"1 % of the values lie below {lowest:.4g}, the median is {median:.4g}"
+    lowest, median, highest = (float(q) for q in np.percentile(valid, [1, 50, 99]))
+    seen = f"1 % of the values are below {lowest:.4g}, the median is {median:.4g}"
     if scale == "linear" and median < -1:
         return f"{seen}: this looks like decibel"
     if scale == "amplitude" and lowest < 0:
         return f"{seen}: amplitude is never negative"
     if scale == "db" and highest > 100:
-        return f"{seen}, 1 % lie above {highest:.4g}: this is more than 100 dB"
+        return f"{seen}, 1 % are above {highest:.4g}: this is more than 100 dB"
     if scale == "db" and lowest >= 0 and median <= 2:
         return f"{seen}: this looks like linear intensity or amplitude"
     return ""
 
 
 def median_local_looks(sample: NDArray[Any], size_px: int = 8) -> float:
-    """Estimate the usual looks of small squares, ``mean**2 / variance``, as if it were intensity.
+    """Estimate the median looks of small squares, ``mean**2 / variance``.
 
     Parameters
     ----------
     sample : ndarray, shape (..., y, x), float
-        Windows of numbers; NaN = nodata.
+        Windows of linear intensity; NaN = nodata.
     size_px : int, optional
         Side of a square.
 
     Returns
     -------
     float
-        Median over all squares without nodata; NaN when there is none. Calibrated
-        amplitude taken for intensity shows about four times the true looks.
+        Median over all squares without nodata; NaN if there is none. Of amplitude instead
+        of intensity, the result is about four times the true looks.
     """
     windows = np.asarray(sample, np.float64)
     y, x = (n - n % size_px for n in windows.shape[-2:])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.conventions import NODATA_NUMBERS, Scale
-from sarstack.errors import StackReadError
+from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.radiometry import to_intensity
 from sarstack.tiles import Shape, Window, strips
 
@@ -165,16 +165,13 @@ class Raster(ABC):
             try:
                 stored = next(decoded)
             except Exception as err:  # each library has its own errors for a damaged file
-                raise StackReadError(
-                    f"{self.path} cannot be read ({_root_cause(err)})",
-                    where=f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}",
-                    do="copy or download the file again, or remove it from the stack",
-                ) from err
+                where = f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}"
+                raise UnreadableFileError.of(self.path, _root_cause(err), where=where) from err
             if stored.shape != place.shape:
-                raise StackReadError(
-                    f"{self.path} cannot be read (it has fewer pixels than its header says)",
+                raise UnreadableFileError.of(
+                    self.path,
+                    "it has fewer pixels than its header says",
                     expected=f"{tuple(place.shape)} pixels, got {stored.shape}",
-                    do="copy or download the file again, or remove it from the stack",
                 )
             yield stored
 

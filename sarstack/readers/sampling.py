@@ -1,4 +1,4 @@
-"""The sample windows of a cube's dates, measured as tasks of the same graph."""
+"""Lazy measurement of the speckle of a cube's dates, on its sample windows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def sample_dates(array: da.Array, dates: Sequence[int] | None = None) -> list[De
     array : dask array, shape (time, y, x), float32
         Linear power, NaN = nodata.
     dates : sequence of int, optional
-        Positions of the dates to measure; all by default.
+        Indices of the dates to measure; all by default.
 
     Returns
     -------
@@ -30,8 +30,8 @@ def sample_dates(array: da.Array, dates: Sequence[int] | None = None) -> list[De
 
     Notes
     -----
-    The chunks are loaded by tasks of their own. Were they shared with what waits for the
-    statistics of all dates, the whole cube would have to stay in memory.
+    The chunks are loaded by separate tasks. Despeckling waits for the statistics of all
+    dates: if both used the same tasks, the whole cube would have to stay in memory.
     """
     windows = sample_windows(Shape(*array.shape[1:]))
     sample = dask.delayed(sample_speckle, pure=True)
@@ -41,11 +41,10 @@ def sample_dates(array: da.Array, dates: Sequence[int] | None = None) -> list[De
 
 
 def copy_tasks(array: da.Array) -> da.Array:
-    """Return the same array computed by tasks of its own, under other names.
+    """Return the same array, computed by a copy of its tasks under other names.
 
-    ``dask.graph_manipulation.clone`` is meant for this, but breaks the graph of any array
-    that was sliced or rechunked (dask issue 12455): it renames keys, not the tasks that
-    carry them.
+    ``dask.graph_manipulation.clone`` does not work for an array that was sliced or
+    rechunked (dask issue 12455): it renames the keys of the graph, but not in the tasks.
     """
     tasks = convert_legacy_graph(dict(array.__dask_graph__()))
     names = {key: _rename(key) for key in tasks}

@@ -1,4 +1,4 @@
-"""Which scale the numbers of a stack have: what is declared, checked against what is stored."""
+"""The scale of a stack: declared by user, tags or names, checked against the stored numbers."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,20 @@ from sarstack.tiles import Shape, Window
 
 _SAMPLE_PX = 64
 _ENOUGH_PIXELS = 512
-_ASK = "say what they are: --scale linear, --scale amplitude or --scale db"
-# Calibrated amplitude taken for intensity shows four times its looks (4.4 becomes 17).
+_MIN_ZERO_SHARE = 0.01
+_N_THREADS = 8
+_GIVE_SCALE = "give the scale: --scale linear, --scale amplitude or --scale db"
+# The looks of amplitude, computed as if it were intensity, are four times too many (17 for 4.4).
 _SUSPICIOUS_LOOKS = 12.0
+# Sample windows as fractions of height and width: the centre first, the corners last.
+_PLACES = (
+    (0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25),
+    (0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0),
+)  # fmt: skip
 
 
 def parse_scale(word: str | None) -> Scale | None:
-    """Return the scale that a user's word means (``power``, ``dB``, ``amplitude``, ...).
+    """Return the scale that the user's word means (``power``, ``dB``, ``amplitude``, ...).
 
     Raises
     ------
@@ -36,118 +43,114 @@ def parse_scale(word: str | None) -> Scale | None:
         raise UsageError(
             f"scale = {word!r} is not known",
             expected=f"one of {', '.join(SCALES)} (or power, intensity, decibel)",
-            do="choose the scale of the stored numbers",
+            do="give the scale of the numbers in the files",
         )
     return scale
 
 
-def settle_scale(
+def decide_scale(
     images: Sequence[Image], scale: Scale | None, problems: Problems
 ) -> tuple[Scale, tuple[float, ...]]:
-    """Decide the scale of a stack, the same for all dates.
+    """Decide the scale of the stored numbers, which all images of a stack share.
 
     Parameters
     ----------
     images : sequence of Image
         All images of the stack.
     scale : {"linear", "amplitude", "db"} or None
-        What the user says; beats tags and names, but not the numbers.
+        Given by the user. Used instead of tags and names; must fit the numbers too.
     problems : Problems
-        Gets a ScaleError when unsure, or when tags, numbers and dates disagree.
+        Gets a ScaleError if the scale is unknown, or if tags, numbers or dates disagree.
 
     Returns
     -------
     scale : {"linear", "amplitude", "db"}
-        Meaningless when an error was found.
+        Undefined if an error was added.
     nodata : tuple of float
-        Stored numbers found to be nodata: zero in decibel that fills whole borders.
+        Stored numbers found to be nodata: zero in decibel, if 1 % of the samples are zero.
 
     Notes
     -----
-    Reads a few small windows of the first, middle and last date and one of every other.
+    Reads nine windows of 64 x 64 pixels of the first, middle and last date of each
+    polarisation. Of all other dates, it reads windows until 512 pixels are valid.
     """
-    told = scale or _settle_declared(images, problems)
+    declared = scale or _find_declared(images, problems)
     samples = _read_samples(images, problems)
-    if problems.errors and told is None and any(i.declared for i in images):
+    if problems.errors and declared is None and any(i.declared for i in images):
         return "linear", ()
-    settled = told or _guess(images, samples, problems)
-    if settled is None:
+    decided = declared or _guess(images, samples, problems)
+    if decided is None:
         return "linear", ()
-    _check_samples(images, samples, settled, problems, "--scale" if scale else "the tag or name")
-    return settled, _find_zero_borders(samples, settled, problems)
+    _check_samples(images, samples, decided, problems, "--scale" if scale else "the tag or name")
+    return decided, _find_zero_borders(samples, decided, problems)
 
 
-def _settle_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
-    said: dict[Scale, list[str]] = {}
+def _find_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
+    """Return the scale that all images declare, None if some do not or they disagree."""
+    sources: dict[Scale, list[str]] = {}
     for image in images:
         for scale, source in image.declared:
-            said.setdefault(scale, []).append(f"{image.name} ({source})")
-    if len(said) > 1:
+            sources.setdefault(scale, []).append(f"{image.name} ({source})")
+    if len(sources) > 1:
         problems.add(
             ScaleError(
                 "tags and names disagree on the scale of the numbers",
                 expected="all images of a stack on one scale",
-                where=[f"{scale}: {names[0]}" for scale, names in said.items()],
-                do="separate them into one folder for each scale, or " + _ASK,
+                where=[f"{scale}: {names[0]}" for scale, names in sources.items()],
+                do="move the images of each scale into a folder of their own, or " + _GIVE_SCALE,
             )
         )
         return None
-    silent = [i.name for i in images if not i.declared]
-    if said and silent:
-        # A tag on some images only is a hint, not a declaration for all: the numbers decide.
+    if not all(image.declared for image in images):
+        # A tag on some images does not hold for the others: the numbers decide.
         return None
-    return next(iter(said), None)
+    return next(iter(sources), None)
 
 
 def _read_samples(images: Sequence[Image], problems: Problems) -> list[NDArray[np.float64]]:
-    full = {0, len(images) // 2, len(images) - 1}
+    """Read samples of all images; windows that cannot be read are NaN, with an error."""
+    all_windows = {0, len(images) // 2, len(images) - 1}
     for polarisation in {i.facts.polarisation for i in images}:
         own = [k for k, i in enumerate(images) if i.facts.polarisation == polarisation]
-        full |= {own[0], own[len(own) // 2], own[-1]}
+        all_windows |= {own[0], own[len(own) // 2], own[-1]}
 
     def read(k: int) -> NDArray[np.float64] | StackReadError:
         try:
-            return _read_sample(images[k], whole=k in full)
+            return _read_sample(images[k], all_windows=k in all_windows)
         except StackReadError as err:
             return err
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(_N_THREADS) as pool:
         results = list(pool.map(read, range(len(images))))
     for result in results:
         if isinstance(result, StackReadError):
             problems.add(result)
-    nothing = np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
-    return [nothing if isinstance(r, StackReadError) else r for r in results]
+    empty = np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
+    return [empty if isinstance(r, StackReadError) else r for r in results]
 
 
-def _read_sample(image: Image, *, whole: bool) -> NDArray[np.float64]:
-    """Read windows from the centre outwards, until there is enough or all nine were read."""
+def _read_sample(image: Image, *, all_windows: bool) -> NDArray[np.float64]:
+    """Read windows from the centre outwards, until enough pixels are valid or all nine are read."""
     shape = image.grid.shape
     size = Shape(min(_SAMPLE_PX, shape.y), min(_SAMPLE_PX, shape.x))
     places, found, valid = [], [], 0
     for fy, fx in _PLACES:
-        # At multiples of 64: four blocks of a tiled file often meet in the middle.
+        # Begin at multiples of 64: a window that crosses blocks of the file decodes all of them.
         y0, x0 = (round(f * (n - s)) // _SAMPLE_PX * _SAMPLE_PX
                   for f, n, s in ((fy, shape.y, size.y), (fx, shape.x, size.x)))  # fmt: skip
         places.append(Window(y0, y0 + size.y, x0, x0 + size.x))
     for numbers in image.raster.read_numbers(places):
         found.append(numbers.astype(np.float64))
         valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
-        if (not whole and valid >= _ENOUGH_PIXELS) or size == shape:
+        if (not all_windows and valid >= _ENOUGH_PIXELS) or size == shape:
             break
     return np.stack(found)
-
-
-_PLACES = (
-    (0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25),
-    (0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0),
-)  # fmt: skip
 
 
 def _guess(
     images: Sequence[Image], samples: Sequence[NDArray[np.float64]], problems: Problems
 ) -> Scale | None:
-    guesses = [guess_scale(_known(sample)) for sample in samples]
+    guesses = [guess_scale(_valid(sample)) for sample in samples]
     names: dict[Scale, list[str]] = {}
     for image, (scale, _) in zip(images, guesses, strict=True):
         if scale:
@@ -160,12 +163,12 @@ def _guess(
     if names:
         what = "the images are not all on one scale"
         where = [f"{len(own)} look {scale}: {own[0]}" for scale, own in names.items()]
-        do = "separate them into one folder for each scale"
+        do = "move the images of each scale into a folder of their own"
     else:
         what = "it is not clear whether the numbers are linear intensity, amplitude or decibel"
         where = [f"{i.name}: {why}" for i, (_, why) in zip(images, guesses, strict=True)]
-        do = _ASK
-    expected = "a unit or tag that says it, or numbers that leave no doubt"
+        do = _GIVE_SCALE
+    expected = "a unit or tag with the scale, or numbers that can only be of one scale"
     problems.add(ScaleError(what, expected=expected, where=sorted(where), do=do))
     return None
 
@@ -177,10 +180,10 @@ def _warn_if_amplitude(
     known = [v for v in looks if np.isfinite(v)]
     if known and np.median(known) > _SUSPICIOUS_LOOKS:
         problems.warn(
-            f"the numbers are taken for linear intensity, but are unusually smooth (about "
-            f"{np.median(known):.0f} looks): amplitude looks like this, and so do filtered images",
+            f"the numbers are used as linear intensity, but have about {np.median(known):.0f} "
+            "looks: this is usual for amplitude and for filtered images",
             where=[images[0].name],
-            do="if they are amplitude, say so: --scale amplitude",
+            do="if they are amplitude, use --scale amplitude",
         )
 
 
@@ -193,7 +196,7 @@ def _check_samples(
 ) -> None:
     conflicts: dict[str, str] = {}
     for image, sample in zip(images, samples, strict=True):
-        conflict = scale_conflict(_known(sample), scale)
+        conflict = scale_conflict(_valid(sample), scale)
         if conflict:
             conflicts[image.name] = conflict
     if not conflicts:
@@ -202,13 +205,15 @@ def _check_samples(
     if len(conflicts) == len(images):
         what = f"{source} says the numbers are {scale}, but {first}"
     else:
-        what = f"{len(conflicts)} of {len(images)} images are not {scale} as the others; {first}"
+        what = (
+            f"{len(conflicts)} of {len(images)} images are not {scale}, unlike the others; {first}"
+        )
     problems.add(
         ScaleError(
             what,
             expected=f"{scale} numbers in all images",
             where=list(conflicts),
-            do="correct the tag, keep images of one scale together, or " + _ASK,
+            do="correct the tag, keep images of one scale together, or " + _GIVE_SCALE,
         )
     )
 
@@ -219,14 +224,15 @@ def _find_zero_borders(
     if scale != "db":
         return ()
     share = np.mean(np.concatenate([s.ravel() for s in samples]) == 0)
-    if share < 0.01:
+    if share < _MIN_ZERO_SHARE:
         return ()
     problems.warn(
-        f"{share:.0%} of the decibel values are exactly 0: they are taken for nodata",
-        do="declare the nodata value of the files to make this sure (gdal_edit.py -a_nodata 0)",
+        f"{share:.0%} of the decibel values are exactly 0: they are used as nodata",
+        do="write the nodata value into the files, for example gdal_edit.py -a_nodata 0",
     )
     return (0.0,)
 
 
-def _known(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+def _valid(sample: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the numbers that are finite and not zero."""
     return np.asarray(sample[np.isfinite(sample) & (sample != 0)])

@@ -1,4 +1,4 @@
-"""A part of a stack: some dates, polarisations, or a rectangle on the ground."""
+"""Selection of a part of a stack: dates, polarisations, or a rectangle on the ground."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,20 +19,20 @@ def select_part(
     max_dates: int | None = None,
     relative_orbit: int | None = None,
 ) -> Stack:
-    """Return a stack with fewer dates, polarisations or pixels; pixels stay where they are.
+    """Return a stack with fewer dates, polarisations or pixels. Pixels are not resampled.
 
     Parameters
     ----------
     stack : Stack
     dates : tuple of (first, last), or list, optional
-        A tuple is a period, both ends included, either may be None; a list names dates.
-        A day (``'2021-03-04'``) means all of it, UTC.
+        A tuple is a period: both ends are included, and either may be None. A list names
+        dates. A day (``'2021-03-04'``) or a month means all of it, UTC.
     bbox : tuple of 4 float, optional
-        ``(xmin, ymin, xmax, ymax)`` in the CRS of the stack; every pixel touched is kept.
+        ``(xmin, ymin, xmax, ymax)`` in the CRS of the stack; every pixel that it touches is kept.
     polarisations : sequence of str, optional
-        In any case.
+        Names in upper or lower case.
     max_dates : int, optional
-        Keep the first dates only, at least one: try small first.
+        Keep only the first dates, for a trial on a small part.
     relative_orbit : int, optional
         Keep the dates of this orbit.
 
@@ -43,7 +43,7 @@ def select_part(
     Raises
     ------
     UsageError
-        If nothing is left; the message says what there is.
+        If nothing is left, or an argument has no meaning.
     """
     if polarisations is not None:
         stack = _keep_polarisations(stack, [p.lower() for p in polarisations])
@@ -54,7 +54,9 @@ def select_part(
         stack = _keep_dates(stack, lambda d: d.relative_orbit == relative_orbit, wanted)
     if max_dates is not None:
         if max_dates < 1:
-            raise UsageError(f"max_dates = {max_dates}", expected="at least 1")
+            raise UsageError(
+                f"max_dates = {max_dates}", expected="at least 1", do="leave it out for all dates"
+            )
         first = stack.dates[:max_dates]
         stack = _keep_dates(stack, lambda d: d in first, f"max_dates = {max_dates}")
     return stack if bbox is None else _crop(stack, bbox)
@@ -66,7 +68,7 @@ def _keep_polarisations(stack: Stack, wanted: Sequence[str]) -> Stack:
         raise UsageError(
             f"polarisations = {list(wanted)} are not all in the stack",
             expected=f"some of {', '.join(stack.polarisations)}",
-            do="leave out the option to use all of them",
+            do="leave it out to use all of them",
         )
     return _drop_empty_dates(replace(stack, rasters={p: stack.rasters[p] for p in wanted}))
 
@@ -84,8 +86,8 @@ def _keep_dates(stack: Stack, test: Callable[[Date], bool], wanted: str) -> Stac
         where = f", orbits {', '.join(map(str, orbits))}" if orbits else ""
         raise UsageError(
             f"{wanted} leaves no date of the stack",
-            expected=f"something within its {len(times)} dates, {times[0]} to {times[-1]}{where}",
-            do="widen the choice; `sarstack info` lists the dates",
+            expected=f"some of its {len(times)} dates, {times[0]} to {times[-1]}{where}",
+            do="select more; `sarstack info` lists the dates",
         )
     return _take_dates(stack, kept)
 
@@ -108,7 +110,7 @@ def _date_test(dates: tuple[Any, Any] | Sequence[Any]) -> Callable[[Date], bool]
 
 
 def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
-    """Return first and last moment that a date, month or time written by a user means."""
+    """Return the first and last moment of a date, month or time as a user writes it."""
     text = value.strip().removesuffix("Z") if isinstance(value, str) else value
     if isinstance(text, str) and text[:8].isdigit() and len(text) in (8, 15):
         text = f"{text[:4]}-{text[4:6]}-{text[6:8]}" + (
@@ -117,11 +119,12 @@ def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
     try:
         start = np.datetime64(text)
         if np.isnat(start):
-            raise ValueError("not a time")  # noqa: TRY301 (same remedy as an unreadable text)
+            raise ValueError("not a time")  # noqa: TRY301 (handled as a text that is no time)
     except ValueError as err:
         raise UsageError(
             f"{value!r} is not a date",
             expected="for example 2021-03-04, 2021-03, 20210304 or 2021-03-04T05:34:12",
+            do="write it in one of these forms, UTC",
         ) from err
     end = (start + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")
     return start.astype("datetime64[ns]"), end

@@ -1,7 +1,7 @@
-"""A stack on disk, as an index: which file holds which date and polarisation, on which grid.
+"""The index of a stack: which file holds which date and polarisation, on which grid.
 
-All classes are small, frozen and picklable: this is what travels to the workers of a
-cluster, never an open file.
+All classes are small, frozen and picklable. They are sent to the workers of a cluster, which
+open the files themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,19 @@ from sarstack.readers.raster import IntensityReader, Raster
 
 @dataclass(frozen=True)
 class Date:
-    """One acquisition: its full UTC timestamp (NaT if unknown) and where it came from.
+    """One acquisition.
 
-    `is_numbered` tells that the time only keeps an undated series in order.
+    Attributes
+    ----------
+    time : numpy.datetime64
+        UTC with time of day, NaT if unknown.
+    platform : str
+        ``sentinel-1a`` and so on, empty if unknown.
+    orbit_direction : str
+        ``ascending``, ``descending`` or empty.
+    relative_orbit : int or None
+    is_numbered : bool
+        Whether the time was made up to keep the order of an undated series.
     """
 
     time: np.datetime64
@@ -30,7 +40,7 @@ class Date:
 
     @property
     def timestamp(self) -> str:
-        """The acquisition time as ISO 8601 in UTC, empty when it is not known."""
+        """The acquisition time as ISO 8601 in UTC, empty if it is unknown."""
         if self.is_numbered or np.isnat(self.time):
             return ""
         return f"{self.time.astype('datetime64[s]')}Z"
@@ -38,12 +48,12 @@ class Date:
 
 @dataclass(frozen=True)
 class Stack:
-    """Everything known of a stack without reading its pixels.
+    """A stack of files, indexed without reading all pixels.
 
     Attributes
     ----------
     path : str
-        What the user gave.
+        As given by the user.
     grid : Grid
         Common to all images.
     dates : tuple of Date
@@ -52,9 +62,9 @@ class Stack:
         For each polarisation (``vv``, ``vh``, ``hh``, ``hv``), one entry per date;
         None where the date lacks the polarisation.
     calibration : str
-        ``gamma0``, ``sigma0``, ``beta0`` or empty when unknown.
+        ``gamma0``, ``sigma0``, ``beta0`` or empty if unknown or mixed.
     skipped : tuple of (str, str)
-        Files that could not be read and were left out on request, each with the reason.
+        Files that cannot be read and were left out on request, each with the reason.
     """
 
     path: str

@@ -35,16 +35,16 @@ def matches(path: str) -> bool:
 def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     """List the images of a raster, see :class:`sarstack.readers.registry.Format`."""
     if not is_remote(path):
-        _refuse_missing(path)
+        _check_exists(path)
     with open_gdal(path) as dataset:
         if any(dtype.startswith("complex") for dtype in dataset.dtypes):
             raise complex_numbers_error(path)
         if not is_remote(path):
-            _refuse_truncated(path, dataset)
+            _check_complete(path, dataset)
         grid = _read_grid(dataset)
         described = [_describe_band(dataset, band) for band in range(1, dataset.count + 1)]
         names = name_bands(path, described, bands)
-        return [_read_band(path, dataset, grid, i, name) for i, name in enumerate(names)]
+        return [_make_image(path, dataset, grid, i, name) for i, name in enumerate(names)]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def open_gdal(path: str) -> Any:
     return rasterio.open(path, sharing=False)
 
 
-def _read_band(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:
+def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:
     band = index + 1
     stem, nodata = Path(path).stem, dataset.nodatavals[index]
     raster = GdalRaster(
@@ -95,6 +95,7 @@ def _read_band(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Im
 
 
 def _describe_band(dataset: Any, band: int) -> str:
+    """Return description and polarisation of a band, empty if it has neither."""
     tags = {k.upper(): v for k, v in dataset.tags(band).items()}
     words = [dataset.descriptions[band - 1] or "", tags.get("POLARIZATION", "")]
     return " ".join(w for w in words if w)
@@ -110,21 +111,21 @@ def _read_grid(dataset: Any) -> Grid:
     return Grid(shape, dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f))
 
 
-def _refuse_missing(path: str) -> None:
+def _check_exists(path: str) -> None:
     if not Path(path).is_file():
         raise unreadable_error(path, "there is no such file")
     if Path(path).stat().st_size == 0:
         raise unreadable_error(path, "the file is empty")
 
 
-def _refuse_truncated(path: str, dataset: Any) -> None:
-    """Compare the size of the file with where its last block should end.
+def _check_complete(path: str, dataset: Any) -> None:
+    """Raise an error if the file ends before its last block.
 
-    A file cut off during a copy still opens, because its header comes first; without this
-    the error would come hours later, in the middle of the run.
+    A file that was cut off during a copy still opens, because its header comes first. Without
+    this check the error would come in the middle of the run.
     """
     size = Path(path).stat().st_size
-    needed = 0
+    needed = 0  # bytes
     if dataset.driver == "GTiff":
         needed = max((_last_byte(dataset, band) for band in _separate_bands(dataset)), default=0)
     elif dataset.driver == "ENVI" and not dataset.compression:
@@ -132,23 +133,23 @@ def _refuse_truncated(path: str, dataset: Any) -> None:
         sizes = [np.dtype(d).itemsize for d in dataset.dtypes]
         needed = header + sum(sizes) * dataset.height * dataset.width
     if size < needed:
-        raise unreadable_error(
-            path, f"it is truncated, {size} of at least {needed} bytes are there"
-        )
+        raise unreadable_error(path, f"it is truncated: it has {size} of at least {needed} bytes")
 
 
 def _separate_bands(dataset: Any) -> range:
+    """Return the bands with blocks of their own: the first only, if blocks hold all bands."""
     interleaved = dataset.interleaving is not None and dataset.interleaving.value == "PIXEL"
     return range(1, 2 if interleaved else dataset.count + 1)
 
 
 def _last_byte(dataset: Any, band: int) -> int:
+    """Return where the last block of a band ends in a TIFF file."""
     height, width = dataset.block_shapes[band - 1]
     last = 0
     for row in range(-(-dataset.height // height)):
         for column in range(-(-dataset.width // width)):
             offset = dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band)
-            if offset:  # a sparse block has none
+            if offset:  # a block that was never written has none
                 size = dataset.get_tag_item(f"BLOCK_SIZE_{column}_{row}", "TIFF", bidx=band)
                 last = max(last, int(offset) + int(size or 0))
     return last
