@@ -1,4 +1,4 @@
-"""Ranks: what they do together is what one process does alone, and none outlives a failure."""
+"""Several processes train like one, and all end if one fails."""
 
 import copy
 import csv
@@ -23,9 +23,9 @@ from sarstack.cluster.workers import open_workers
 from sarstack.errors import ClusterError, UsageError
 from sarstack.networks.model_file import load_model
 from sarstack.networks.network import DeSpeckNet
-from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
-from sarstack.training.distributed import ALONE, Ranks
-from sarstack.training.losses import Batch
+from sarstack.training.batch import Batch
+from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
+from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.ratio import despeckle_batches
 from sarstack.training.supervised import TrainingSettings, train
 from sarstack.workflows.build_labels import build_labels
@@ -50,16 +50,16 @@ def one_thread() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class UnevenPatches:
-    """Patches of which some have hardly any weight: an average of averages would be wrong."""
+    """Patches of very different weight, for which a mean of the processes' means would be wrong."""
 
-    share: slice
+    shard: slice
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng([step, 9])
         clean = np.exp(rng.normal(0, 0.5, (6, 1, 1, 1))) * np.ones((6, 1, 16, 16))
         noisy = clean * rng.gamma(4, 1 / 4, clean.shape)
         weight = rng.random(clean.shape) < np.array([1, 0.01, 0.9, 0.1, 0.5, 0])[:, *[None] * 3]
-        parts = (part.astype(np.float32)[self.share] for part in (noisy, clean, weight))
+        parts = (part.astype(np.float32)[self.shard] for part in (noisy, clean, weight))
         return Batch(*parts)
 
 
@@ -67,19 +67,19 @@ START = small_network()
 VALIDATION = [UnevenPatches(slice(None)).batch(1000 + i) for i in range(3)]
 
 
-def together(n: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """Run threads as ranks."""
-    barrier, given = threading.Barrier(n, timeout=60), [torch.empty(0)] * n
+def run_together(n: int, function: Callable[[ProcessGroup], Any]) -> list[Any]:
+    """Run a function in threads, as the processes of a group."""
+    barrier, tensors = threading.Barrier(n, timeout=60), [torch.empty(0)] * n
 
     def run(rank: int) -> Any:
         def all_reduce(flat: torch.Tensor) -> None:
-            given[rank] = flat.clone()
+            tensors[rank] = flat.clone()
             barrier.wait()
-            flat.copy_(torch.stack(given).sum(dim=0))
+            flat.copy_(torch.stack(tensors).sum(dim=0))
             barrier.wait()
 
         try:
-            return work(Ranks(rank, n, all_reduce))
+            return function(ProcessGroup(rank, n, all_reduce))
         except BaseException:
             barrier.abort()
             raise
@@ -88,7 +88,7 @@ def together(n: int, work: Callable[[Ranks], Any]) -> list[Any]:
         return list(threads.map(run, range(n)))
 
 
-def train_small(ranks: Ranks, folder: Path, stop_at: int = 0) -> tuple[DeSpeckNet, Any]:
+def train_small(group: ProcessGroup, folder: Path, stop_at: int = 0) -> tuple[DeSpeckNet, Any]:
     network = copy.deepcopy(START)
 
     def stop(progress: Any) -> None:
@@ -97,15 +97,15 @@ def train_small(ranks: Ranks, folder: Path, stop_at: int = 0) -> tuple[DeSpeckNe
 
     try:
         result = train(
-            network, UnevenPatches(ranks.share), VALIDATION[ranks.share], SETTINGS, folder,
-            ranks=ranks, progress=stop,
+            network, UnevenPatches(group.shard), VALIDATION[group.shard], SETTINGS, folder,
+            group=group, progress=stop,
         )  # fmt: skip
     except InterruptedError:
         return network, None
     return network, result
 
 
-def assert_alike(found: tuple[DeSpeckNet, Any], expected: tuple[DeSpeckNet, Any]) -> None:
+def assert_same_training(found: tuple[DeSpeckNet, Any], expected: tuple[DeSpeckNet, Any]) -> None:
     for mine, other in zip(found[1].history, expected[1].history, strict=True):
         for key in ("step", "validation_loss", "rmse_db"):
             assert mine[key] == pytest.approx(other[key], rel=1e-4)
@@ -115,39 +115,41 @@ def assert_alike(found: tuple[DeSpeckNet, Any], expected: tuple[DeSpeckNet, Any]
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_ranks_learn_what_one_process_learns(tmp_path: Path, n: int) -> None:
-    alone = train_small(ALONE, tmp_path / "alone")
-    ranks = together(n, lambda ranks: train_small(ranks, tmp_path / "ranks"))
+def test_several_processes_train_like_one(tmp_path: Path, n: int) -> None:
+    alone = train_small(SINGLE_PROCESS, tmp_path / "alone")
+    ranks = run_together(n, lambda group: train_small(group, tmp_path / "ranks"))
     for found in ranks:
-        assert_alike(found, alone)
+        assert_same_training(found, alone)
         for key, value in found[0].state_dict().items():
             assert torch.equal(value, ranks[0][0].state_dict()[key]), key
 
 
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_either_goes_on_with_the_training_of_the_other(
+def test_a_training_resumes_with_another_number_of_processes(
     tmp_path: Path, first: int, then: int
 ) -> None:
-    whole = train_small(ALONE, tmp_path / "whole")
-    together(first, lambda ranks: train_small(ranks, tmp_path / "halted", stop_at=14))
+    whole = train_small(SINGLE_PROCESS, tmp_path / "whole")
+    run_together(first, lambda group: train_small(group, tmp_path / "halted", stop_at=14))
     assert last_step(tmp_path / "halted") == 12
-    resumed = together(then, lambda ranks: train_small(ranks, tmp_path / "halted"))
-    assert_alike(resumed[0], whole)
+    resumed = run_together(then, lambda group: train_small(group, tmp_path / "halted"))
+    assert_same_training(resumed[0], whole)
 
 
-def test_judging_is_shared_and_verdicts_are_of_rank_0() -> None:
+def test_validation_is_sharded_and_decisions_are_those_of_rank_0() -> None:
     network = small_network()
     alone = despeckle_batches(network, VALIDATION, "cpu")
-    for shared in together(2, lambda ranks: despeckle_batches(network, VALIDATION, "cpu", ranks)):
-        for mine, other in zip(shared, alone, strict=True):
+    for found in run_together(
+        2, lambda group: despeckle_batches(network, VALIDATION, "cpu", group)
+    ):
+        for mine, other in zip(found, alone, strict=True):
             np.testing.assert_array_equal(mine, other)
-    assert together(3, lambda ranks: ranks.agree(ranks.rank == 0)) == [True] * 3
-    assert together(3, lambda ranks: ranks.agree(ranks.rank > 0)) == [False] * 3
+    assert run_together(3, lambda group: group.broadcast(group.rank == 0)) == [True] * 3
+    assert run_together(3, lambda group: group.broadcast(group.rank > 0)) == [False] * 3
 
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """Two worker processes, and the address by which a run finds them."""
+    """The address of a scheduler with two worker processes."""
     with open_workers("local", 2) as workers:
         workers.client.wait_for_workers(2)
         yield workers.client.scheduler.address
@@ -171,7 +173,7 @@ def assert_same_curve(first: Path, second: Path, tolerance: float = 1e-5) -> Non
         assert mine == pytest.approx(other, rel=tolerance, nan_ok=True)
 
 
-# The gradients of two shares are rounded to bfloat16 before they are added up.
+# With bfloat16, the gradients of both shards are rounded before they are summed.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "precision", "tolerance"),
@@ -181,7 +183,7 @@ def assert_same_curve(first: Path, second: Path, tolerance: float = 1e-5) -> Non
         ("noise2noise", "bfloat16", 5e-3),
     ],
 )
-def test_tuning_on_two_workers_is_tuning_in_one_process(
+def test_tuning_on_two_workers_equals_tuning_in_one_process(
     make_stack: MakeStack,
     tmp_path: Path,
     scheduler: str,
@@ -202,7 +204,7 @@ def test_tuning_on_two_workers_is_tuning_in_one_process(
 
 
 @pytest.mark.slow
-def test_training_on_two_workers_is_training_in_one_process(
+def test_training_on_two_workers_equals_training_in_one_process(
     make_stack: MakeStack, tmp_path: Path, scheduler: str
 ) -> None:
     stack = make_stack(shape=(96, 96), n_dates=4)
@@ -230,7 +232,7 @@ def kill_a_worker(checkpoint: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dead_worker_is_named_and_the_checkpoint_goes_on_in_one_process(
+def test_a_lost_worker_is_named_and_the_checkpoint_resumes_in_one_process(
     make_stack: MakeStack, tmp_path: Path, scheduler: str
 ) -> None:
     stack = make_stack(shape=(128, 128), n_dates=4)
@@ -245,31 +247,31 @@ def test_a_dead_worker_is_named_and_the_checkpoint_goes_on_in_one_process(
     step = last_step(folder)
     assert step >= 10
     assert str(folder / CHECKPOINT) in caught.value.where
-    assert f"goes on from step {step}" in caught.value.do
-    assert best_weights(folder)
+    assert f"continues from step {step}" in caught.value.do
+    assert load_best_weights(folder)
     entries = {"cluster": None, "steps": step + 10}
     adapted = finetune_on_stack(config.model_copy(update=entries))
     assert [row["step"] for row in adapted.history] == [*range(0, step + 1, 10), step + 10]
-    # The other worker lives, and the dead one was replaced.
+    # The other worker still runs, and Dask has replaced the killed one.
     again = tuning(stack, tmp_path, "again.safetensors", cluster=scheduler)
     assert finetune_on_stack(again).model.exists()
 
 
-def fail_on_one(ranks: Ranks, _device: str, _tell: object, rank: int) -> None:
-    if ranks.rank == rank:
+def fail_on_one(group: ProcessGroup, _device: str, _report: object, rank: int) -> None:
+    if group.rank == rank:
         raise UsageError("this rank cannot", do="try another")
-    ranks.add([torch.zeros(3)])
+    group.sum_in_place([torch.zeros(3)])
 
 
-def count(ranks: Ranks, _device: str, tell: Callable[[dict[str, int]], None]) -> int:
-    total = torch.tensor([float(ranks.rank + 1)])
-    ranks.add([total])
-    tell({"total": int(total)})
+def count(group: ProcessGroup, _device: str, report: Callable[[dict[str, int]], None]) -> int:
+    total = torch.tensor([float(group.rank + 1)])
+    group.sum_in_place([total])
+    report({"total": int(total)})
     return int(total)
 
 
 @pytest.mark.slow
-def test_the_error_of_one_rank_is_told_and_not_its_echo(scheduler: str) -> None:
+def test_the_error_of_one_rank_is_raised_and_not_those_it_causes(scheduler: str) -> None:
     with open_workers(scheduler) as workers:
         workers.client.wait_for_workers(2)
         for rank in (0, 1, 0, 0, 1):
@@ -280,7 +282,7 @@ def test_the_error_of_one_rank_is_told_and_not_its_echo(scheduler: str) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_left_to_the_process_that_asked_for_the_work(scheduler: str) -> None:
+def test_workers_ignore_ctrl_c(scheduler: str) -> None:
     with open_workers(scheduler) as workers:
         handlers = workers.client.run(signal.getsignal, signal.SIGINT)
     assert set(handlers.values()) == {signal.SIG_IGN}

@@ -1,4 +1,4 @@
-"""Tuning between dates: no date is in its own target, change is not learnt, truth comes nearer."""
+"""Noise2noise tuning: targets without input date and changed land, results closer to the truth."""
 
 import dataclasses
 import math
@@ -17,10 +17,15 @@ from sarstack.networks.inference import run_network
 from sarstack.readers.cube import index_cube
 from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.training.losses import Batch, TensorBatch
-from sarstack.training.noise_to_noise import CHANGE_PX, DateProbe, NoiseToNoise, mean_of_other_dates
-from sarstack.training.ratio import RatioProbe
-from sarstack.training.stack_patches import StackPatches, split_cells
+from sarstack.training.batch import Batch, TensorBatch
+from sarstack.training.noise_to_noise import (
+    CHANGE_PX,
+    NoiseToNoise,
+    OtherDatesValidation,
+    mean_of_other_dates,
+)
+from sarstack.training.ratio import RatioValidation
+from sarstack.training.stack_patches import StackPatches, split_places
 from sarstack.training.tuning import FinetuneSettings, finetune
 
 LOOKS, CORRELATION = 4.5, (0.6, 0.6)
@@ -30,7 +35,7 @@ SMALL = {"width": 8, "deep_width": 8, "head": 0, "body": 1, "tail": 0}
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors gain nothing from threads."""
+    """Small tensors are not faster with several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,7 +56,7 @@ def dates(*values, side=24):
     return np.stack([np.full((side, side), value, float) for value in values])
 
 
-def test_the_target_is_the_mean_of_the_other_dates_alone():
+def test_the_target_is_the_mean_of_the_other_dates():
     target, weight = others_of(dates(1, 2, 3, 6), dates(0, 0, 0, 0))
     assert_allclose(target[:, 5, 5], [11 / 3, 10 / 3, 3, 2], rtol=1e-6)
     assert_array_equal(weight, 3)
@@ -66,7 +71,7 @@ def test_missing_dates_are_not_counted():
     assert_array_equal(weight[3, :4], 0)
 
 
-def test_a_whole_date_that_is_brighter_is_made_alike_and_one_far_brighter_left_out():
+def test_a_brighter_date_is_scaled_and_one_far_brighter_left_out():
     intensity, expected = dates(1, 2, 3, 60), np.log(dates(1, 2, 2, 32))
     target, weight = others_of(intensity, expected)
     assert_allclose(target[0, 8, 8], (2 / 2 + 3 / 2) / 2, rtol=1e-5)
@@ -74,7 +79,7 @@ def test_a_whole_date_that_is_brighter_is_made_alike_and_one_far_brighter_left_o
     assert_array_equal(weight[3], 0)
 
 
-def test_what_stands_on_one_date_only_is_not_in_the_target_of_the_others():
+def test_an_object_on_a_single_date_is_not_in_the_target_of_the_others():
     rng = np.random.default_rng(0)
     expected = rng.normal(0, 0.1, (4, 40, 40))
     intensity = np.exp(expected) * rng.gamma(LOOKS, 1 / LOOKS, expected.shape)
@@ -87,7 +92,7 @@ def test_what_stands_on_one_date_only_is_not_in_the_target_of_the_others():
     assert weight.mean() > 2.8
 
 
-def test_a_change_is_averaged_so_that_speckle_left_by_the_start_is_no_target():
+def test_residual_speckle_of_the_initial_network_is_not_in_the_target():
     rng = np.random.default_rng(0)
     residual = rng.normal(0, 0.4, (2, 64, 64))
     intensity = rng.gamma(LOOKS, 1 / LOOKS, (2, 64, 64))
@@ -98,7 +103,7 @@ def test_a_change_is_averaged_so_that_speckle_left_by_the_start_is_no_target():
     assert abs(carried[0, 1]) < 0.1
 
 
-def test_speckle_that_all_dates_share_is_left_out():
+def test_pixels_with_the_same_speckle_on_all_dates_are_left_out():
     once = np.random.default_rng(0).gamma(LOOKS, 1 / LOOKS, (20, 20))
     _, weight = others_of([once] * 4, dates(0, 0, 0, 0, side=20))
     assert_array_equal(weight, 0)
@@ -106,30 +111,34 @@ def test_speckle_that_all_dates_share_is_left_out():
 
 @pytest.fixture(scope="module")
 def untuned():
-    """Weights of a network that has not learnt anything: it hardly changes its input."""
+    """Weights of an untrained network, which hardly changes its input."""
     torch.manual_seed(0)
     return build_network("despecknet", **SMALL).state_dict()
 
 
 def tune(weights, intensity, **settings):
-    """Tune on a stack; return the network and what happened."""
+    """Tune on a stack; return the network and the result."""
     network = build_network("despecknet", **SMALL)
     network.load_state_dict(weights)
     cube = xr.Dataset({"vv": (("time", "y", "x"), intensity)},
                       {"time": np.arange(len(intensity)).astype("datetime64[D]")})  # fmt: skip
     stack = index_cube(cube)
     known = {"vv": dict.fromkeys(range(len(intensity)), SceneStatistics(LOOKS, CORRELATION))}
-    training, held_out = (
-        StackPatches(stack, None, cells, 8, 0, known, n_dates=4)
-        for cells in split_cells(stack, None, 32, held_out=0.4)
+    training, validation = (
+        StackPatches(stack, None, places, 8, 0, known, n_dates=4)
+        for places in split_places(stack, None, 32, validation_fraction=0.4)
     )
-    everyone = list(range(len(intensity)))
-    batches = tuple(held_out.read_with_others(*c, everyone, everyone) for c in held_out.cells)
+    all_dates = list(range(len(intensity)))
+    batches = tuple(
+        validation.read_with_others(*p, all_dates, all_dates) for p in validation.places
+    )
     empty = tuple(np.zeros(b.intensity.shape, bool) for b in batches)
-    probe = DateProbe(batches, (everyone,) * len(batches), RatioProbe(batches, empty, LOOKS))
-    signal = NoiseToNoise.of(network, probe, 4, LOOKS)
+    other_dates = OtherDatesValidation(
+        batches, (all_dates,) * len(batches), RatioValidation(batches, empty, LOOKS)
+    )
+    objective = NoiseToNoise.from_network(network, other_dates, 4, LOOKS)
     with TemporaryDirectory() as folder:
-        return network, finetune(network, training, signal, FinetuneSettings(**settings), folder)
+        return network, finetune(network, training, objective, FinetuneSettings(**settings), folder)
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +148,8 @@ def simulated():
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_tuning_between_dates_brings_the_truth_nearer(untuned, simulated, bfloat16):
-    settings = {"steps": 80, "learning_rate": 5e-3, "probe_every": 20, "bfloat16": bfloat16}
+def test_tuning_between_dates_reduces_the_error(untuned, simulated, bfloat16):
+    settings = {"steps": 80, "learning_rate": 5e-3, "validate_every": 20, "bfloat16": bfloat16}
     tuned, result = tune(untuned, simulated.intensity, **settings)
     start = build_network("despecknet", **SMALL)
     start.load_state_dict(untuned)
@@ -159,23 +168,25 @@ def test_tuning_between_dates_brings_the_truth_nearer(untuned, simulated, bfloat
 
 
 @pytest.mark.parametrize("rate", [0.3, 1e-9])
-def test_what_is_worse_or_no_better_than_chance_leaves_the_weights_alone(untuned, simulated, rate):
-    tuned, result = tune(untuned, simulated.intensity, steps=6, learning_rate=rate, probe_every=3)
+def test_weights_without_significant_improvement_are_not_kept(untuned, simulated, rate):
+    tuned, result = tune(
+        untuned, simulated.intensity, steps=6, learning_rate=rate, validate_every=3
+    )
     assert not result.improved
     assert "unchanged" in result.message
     for key, value in tuned.state_dict().items():
         assert torch.equal(value, untuned[key]), key
 
 
-def test_the_judge_is_the_leave_one_date_out_score(untuned, simulated):
+def test_the_validation_score_is_the_leave_one_date_out_score(untuned, simulated):
     batch = Batch(
         simulated.intensity[:, None], mean_of_others(simulated.intensity)[:, None],
         np.ones_like(simulated.intensity)[:, None],
     )  # fmt: skip
     network = build_network("despecknet", **SMALL)
     network.load_state_dict(untuned)
-    ratio = RatioProbe((batch,), (np.zeros(batch.intensity.shape, bool),), LOOKS)
-    score = DateProbe((batch,), (range(N_DATES),), ratio).measure(network)
+    ratio = RatioValidation((batch,), (np.zeros(batch.intensity.shape, bool),), LOOKS)
+    score = OtherDatesValidation((batch,), (range(N_DATES),), ratio).score_network(network)
     spreads = [
         log_spread(run_network(network, date), others)
         for date, others in zip(simulated.intensity, batch.target[:, 0], strict=True)
@@ -183,5 +194,5 @@ def test_the_judge_is_the_leave_one_date_out_score(untuned, simulated):
     assert score.spread == pytest.approx(np.sqrt(np.mean(np.square(spreads))), rel=1e-4)
     assert score.n_pixels == simulated.intensity.size
     assert len(score.squares) == (SIDE // 16) ** 2
-    assert not score.beats(score)
-    assert dataclasses.replace(score, squares=0.8 * score.squares).beats(score)
+    assert not score.is_significantly_better(score)
+    assert dataclasses.replace(score, squares=0.8 * score.squares).is_significantly_better(score)

@@ -25,13 +25,13 @@ from sarstack.speckle.sensor import (
     transfer_function,
 )
 from sarstack.speckle.statistics import SceneStatistics
+from sarstack.training.pixel_weights import weigh_scene
 from sarstack.training.simulated_patches import (
-    LOOKS_SPREAD,
-    REFERENCE_SHARE,
+    LOOKS_ERROR,
+    REFERENCE_FRACTION,
     SimulatedPatches,
-    draw_hole,
     draw_simulator,
-    weigh_scene,
+    draw_swath_edge,
 )
 from sarstack.training.simulated_stack_patches import SimulatedStackPatches
 
@@ -262,7 +262,7 @@ def test_patches_are_told_their_sensor_turned_as_they_are(monkeypatch):
     assert set(known) == {0.0, 1.0}
     assert 0.1 < (known == 0).mean() < 0.3
     assert np.log(looks).mean() == pytest.approx(np.log(2), abs=0.03)
-    assert np.log(looks).std() == pytest.approx(LOOKS_SPREAD, rel=0.2)
+    assert np.log(looks).std() == pytest.approx(LOOKS_ERROR, rel=0.2)
     assert told.min() >= 0
     assert told.max() <= 0.95
     turned = told[:, 1] > told[:, 0]
@@ -288,7 +288,7 @@ def test_a_tenth_of_the_patches_ends_at_the_edge_of_a_swath(monkeypatch):
 
 def test_edges_of_swaths_have_any_direction():
     rng = np.random.default_rng(7)
-    holes = np.stack([draw_hole(40, rng) for _ in range(300)])
+    holes = np.stack([draw_swath_edge(40, rng) for _ in range(300)])
     assert 0.4 < holes.mean() < 0.6
     along_rows = (holes == holes[:, :, :1]).all(axis=(1, 2))
     along_columns = (holes == holes[:, :1, :]).all(axis=(1, 2))
@@ -310,7 +310,7 @@ def test_a_quarter_of_the_scenes_is_cut_from_references(monkeypatch):
         alternating = rises[:, :, 1:] != rises[:, :, :-1]
         return float((alternating.mean(axis=(1, 2)) > 0.95).mean())
 
-    assert share_of_boards([board_db]) == pytest.approx(REFERENCE_SHARE, abs=0.12)
+    assert share_of_boards([board_db]) == pytest.approx(REFERENCE_FRACTION, abs=0.12)
     assert share_of_boards([]) == 0
 
 

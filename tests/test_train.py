@@ -1,4 +1,4 @@
-"""Adapting a network to a stack: targets without the input, never for the worse."""
+"""Training and tuning on a stack: targets without the input date, no model worse than before."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from sarstack.labels.statistics import multilook
 from sarstack.networks.model_file import load_model, read_card
 from sarstack.readers import index_stack
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.training.stack_patches import Labels, StackPatches, split_cells
+from sarstack.training.stack_patches import Labels, StackPatches, split_places
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.learning.finetune import finetune_on_stack
 from sarstack.workflows.learning.train import train_on_stack
@@ -40,7 +40,7 @@ def test_the_target_is_the_mean_of_the_other_dates(
     path = labels_for(simulated, tmp_path, multilook_px=multilook_px)
     stack = index_stack(str(simulated.folder))
     labels = Labels.open(path, stack)
-    training, _ = split_cells(stack, labels, 16)
+    training, _ = split_places(stack, labels, 16)
     patches = StackPatches(stack, labels, training, 1, 0, speckle_of(simulated))
     cube = np.stack([multilook(read_tif(f), multilook_px) for f in simulated.files])
     polarisation, window = training[0]
@@ -56,16 +56,16 @@ def test_the_target_is_the_mean_of_the_other_dates(
         np.testing.assert_array_equal(intensity, read_tif(simulated.files[date])[window.slices])
 
 
-def test_batches_repeat_and_held_out_places_are_never_trained_on(
+def test_batches_repeat_and_validation_places_are_not_trained_on(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     simulated = make_stack(shape=(128, 128), n_dates=4)
     stack = index_stack(str(simulated.folder))
     labels = Labels.open(labels_for(simulated, tmp_path), stack)
-    training, held_out = split_cells(stack, labels, 32)
+    training, validation = split_places(stack, labels, 32)
     assert training
-    assert held_out
-    assert not {window for _, window in training} & {window for _, window in held_out}
+    assert validation
+    assert not {window for _, window in training} & {window for _, window in validation}
     patches = StackPatches(stack, labels, training, 3, 7, speckle_of(simulated))
     first, again = patches.batch(11), patches.batch(11)
     for name in ("intensity", "target", "weight", "sensor"):
@@ -75,11 +75,11 @@ def test_batches_repeat_and_held_out_places_are_never_trained_on(
     assert not np.array_equal(first.intensity, patches.batch(12).intensity)
 
 
-def test_changing_pixels_are_out_of_the_loss(make_stack: MakeStack, tmp_path: Path) -> None:
+def test_changing_pixels_have_no_weight(make_stack: MakeStack, tmp_path: Path) -> None:
     simulated = make_stack(shape=(64, 64), n_dates=6, polarisations=("vv",))
     stack = index_stack(str(simulated.folder))
     labels = Labels.open(labels_for(simulated, tmp_path), stack)
-    training, _ = split_cells(stack, labels, 16)
+    training, _ = split_places(stack, labels, 16)
     batch = StackPatches(stack, labels, training, 8, 0, speckle_of(simulated)).batch(0)
     assert 0.8 < batch.weight.mean() <= 1
     assert np.isfinite(batch.target[batch.weight > 0]).all()
@@ -109,7 +109,7 @@ def test_training_writes_a_model_with_a_card_and_a_curve(
         train_on_stack(config)
 
 
-def test_a_checkpoint_of_another_stack_is_never_continued(
+def test_a_checkpoint_of_another_stack_is_not_resumed(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (make_stack(shape=(96, 96), n_dates=4, name=name) for name in ("one", "two"))
@@ -140,7 +140,7 @@ def _same_weights(first: Path, second: Path) -> None:
 
 
 @pytest.mark.parametrize(("n_dates", "mode"), [(3, "auto"), (4, "auto"), (4, "paper")])
-def test_tuning_never_returns_something_worse(
+def test_tuning_keeps_the_initial_weights_unless_a_score_improves(
     make_stack: MakeStack, tmp_path: Path, n_dates: int, mode: str
 ) -> None:
     simulated = make_stack(shape=(128, 128), n_dates=n_dates)
@@ -150,22 +150,22 @@ def test_tuning_never_returns_something_worse(
         steps=20, batch_size=4, learning_rate=1e-3, mode=mode,
     )  # fmt: skip
     adapted = finetune_on_stack(config)
-    between = (n_dates, mode) == (4, "auto")
-    assert ("other dates" in adapted.message) == between
-    judged = "spread" if between else "distance"
-    assert judged in adapted.history[0]
+    noise2noise = (n_dates, mode) == (4, "auto")
+    assert ("other dates" in adapted.message) == noise2noise
+    score = "spread" if noise2noise else "distance"
+    assert score in adapted.history[0]
     if adapted.improved:
-        assert adapted.history[0][judged] > min(row[judged] for row in adapted.history)
-        chosen = "noise2noise" if between else "paper"
+        assert adapted.history[0][score] > min(row[score] for row in adapted.history)
+        chosen = "noise2noise" if noise2noise else "paper"
         assert read_card(adapted.model).data.startswith(f"tuned ({chosen}) on {n_dates} dates of")
     else:
         _same_weights(adapted.model, start)
 
 
-def test_places_are_drawn_with_dates_far_apart(make_stack: MakeStack) -> None:
+def test_dates_of_a_place_are_far_apart(make_stack: MakeStack) -> None:
     simulated = make_stack(shape=(64, 64), n_dates=8, polarisations=("vv",))
     stack = index_stack(str(simulated.folder))
-    training, _ = split_cells(stack, None, 32)
+    training, _ = split_places(stack, None, 32)
     patches = StackPatches(stack, None, training, 8, 0, speckle_of(simulated), n_dates=4)
     drawn: list[list[int]] = []
     read = StackPatches.read
@@ -183,7 +183,7 @@ def test_places_are_drawn_with_dates_far_apart(make_stack: MakeStack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "n_dates", "mode", "says"),
+    ("variant", "n_dates", "mode", "message"),
     [
         ("despecknet", 3, "noise2noise", "3 dates"),
         ("despecknet-paper", 4, "noise2noise", "log intensity"),
@@ -191,19 +191,19 @@ def test_places_are_drawn_with_dates_far_apart(make_stack: MakeStack) -> None:
     ],
 )
 def test_modes_that_do_not_fit_are_refused(
-    make_stack: MakeStack, tmp_path: Path, variant: str, n_dates: int, mode: str, says: str
+    make_stack: MakeStack, tmp_path: Path, variant: str, n_dates: int, mode: str, message: str
 ) -> None:
     simulated = make_stack(shape=(64, 64), n_dates=n_dates, polarisations=("vv",))
     config = FinetuneConfig.make(
         stack=str(simulated.folder), output=str(tmp_path / "t.safetensors"), mode=mode,
         model=str(save_small_network(tmp_path, variant)),
     )  # fmt: skip
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=message):
         finetune_on_stack(config)
     assert not (tmp_path / "t.safetensors").exists()
 
 
-def test_a_network_that_sees_other_dates_is_not_trained_on_them(
+def test_a_network_with_other_dates_as_input_is_not_trained_on_a_stack(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     simulated = make_stack(shape=(64, 64), n_dates=4, polarisations=("vv",))
@@ -212,7 +212,7 @@ def test_a_network_that_sees_other_dates_is_not_trained_on_them(
         output=str(tmp_path / "m.safetensors"),
         start=str(save_small_network(tmp_path, "despecknet-mt")),
     )  # fmt: skip
-    with pytest.raises(UsageError, match="seen the other dates") as refused:
+    with pytest.raises(UsageError, match="input contains the other dates") as refused:
         train_on_stack(config)
     assert refused.value.where == [config.start]
     assert not (tmp_path / "m.training").exists()
@@ -227,4 +227,4 @@ def test_labels_of_another_stack_are_refused(make_stack: MakeStack, tmp_path: Pa
         Labels.open(tmp_path / "none.zarr", other)
     few = index_stack(str(make_stack(shape=(64, 64), n_dates=2, name="few").folder))
     with pytest.raises(UsageError, match="2 dates"):
-        split_cells(few, Labels.open(labels, few), 16)
+        split_places(few, Labels.open(labels, few), 16)

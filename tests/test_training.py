@@ -1,4 +1,4 @@
-"""Training learns, resumes to the same bits, masks, stops; tuning never makes worse."""
+"""Training removes speckle, resumes to the same bits, masks, stops; tuning never does harm."""
 
 import csv
 import dataclasses
@@ -15,18 +15,18 @@ from scipy.optimize import minimize_scalar
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
 from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.speckle.sensor import SpeckleSimulator
-from sarstack.training.checkpoint import CHECKPOINT
-from sarstack.training.learning_curve import plot_curve
-from sarstack.training.losses import add_means, clean_loss, noisy_loss, to_tensors, variation_loss
-from sarstack.training.ratio import RatioProbe, find_homogeneous
+from sarstack.training.batch import Batch, prefetch_batches, to_tensors
+from sarstack.training.checkpoint import CHECKPOINT, CURVE, plot_curve
+from sarstack.training.losses import clean_loss, noisy_loss, sum_means, variation_loss
+from sarstack.training.ratio import RatioValidation
 from sarstack.training.simulated_patches import SimulatedPatches
-from sarstack.training.supervised import CURVE, Batch, TrainingSettings, draw_ahead, train
-from sarstack.training.tuning import FinetuneSettings, PaperSignal, finetune
+from sarstack.training.supervised import TrainingSettings, train
+from sarstack.training.tuning import FinetuneSettings, PaperObjective, finetune
 
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors gain nothing from threads, and wait for each other on busy machines."""
+    """Small tensors are not faster with several threads, and slower on busy machines."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,7 +34,7 @@ def one_thread():
 
 
 class FlatPatches:
-    """Fields of different brightness under white speckle: easy to learn quickly."""
+    """Flat fields of different brightness with white speckle: easy to learn."""
 
     def __init__(self, looks=4, side=20, batch_size=6):
         self.looks, self.shape = looks, (batch_size, 1, side, side)
@@ -76,11 +76,11 @@ def assert_same_weights(found, expected):
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_training_takes_speckle_away(variant, tmp_path):
+def test_training_removes_speckle(variant, tmp_path):
     network = new_network(variant)
     settings = dataclasses.replace(QUICK, steps=90, validate_every=30)
     result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
-    # 4 looks are 2.4 dB of speckle; halving it takes more than a constant.
+    # Speckle of 4 looks is 2.4 dB; a constant estimate does not halve it.
     noisy_db = 10 * np.log10(VALIDATION[0].intensity / VALIDATION[0].target)
     assert result.history[-1]["rmse_db"] < 0.6 * np.sqrt(np.mean(noisy_db**2))
     assert result.best_loss == min(row["validation_loss"] for row in result.history)
@@ -126,23 +126,23 @@ def test_resumed_training_ends_in_the_same_bits(xi, tmp_path):
 
 
 @pytest.mark.parametrize("n_threads", [1, 8])
-def test_batches_come_in_order_however_many_threads_make_them(monkeypatch, n_threads):
+def test_batches_are_in_order_for_any_number_of_threads(monkeypatch, n_threads):
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
 
     class Uneven:
-        """Every other batch takes longer than the next."""
+        """A source in which every other batch takes longer than the next."""
 
         def batch(self, step):
             time.sleep(0.02 * (step % 2 == 0))
             return step, threading.get_ident()
 
-    made = list(draw_ahead(Uneven(), range(3, 15)))
-    assert [step for step, _ in made] == list(range(3, 15))
-    threads = {thread for _, thread in made}
+    batches = list(prefetch_batches(Uneven(), range(3, 15)))
+    assert [step for step, _ in batches] == list(range(3, 15))
+    threads = {thread for _, thread in batches}
     assert len(threads) == 1 if n_threads == 1 else len(threads) > 1
 
 
-def test_finished_training_is_not_done_again(tmp_path):
+def test_a_finished_training_takes_no_more_steps(tmp_path):
     first, second, source = new_network(), new_network(seed=3), FlatPatches()
     train(first, FlatPatches(), VALIDATION, QUICK, tmp_path)
     result = train(second, source, VALIDATION, QUICK, tmp_path)
@@ -165,35 +165,35 @@ def test_damaged_checkpoint_is_refused(tmp_path):
         train(new_network(), FlatPatches(), VALIDATION, QUICK, tmp_path)
 
 
-def test_training_stops_when_nothing_gets_better(tmp_path):
+def test_training_stops_without_improvement(tmp_path):
     settings = dataclasses.replace(QUICK, steps=200, learning_rate=0.0, patience=2)
     network = new_network()
     for norm in network.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
-            norm.momentum = 0.0  # else the running statistics still get better
+            norm.momentum = 0.0  # otherwise, running statistics would still improve
     result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
     assert result.stopped_early
     assert result.steps == 3 * QUICK.validate_every
 
 
-def test_without_xi_the_noise_branch_stays_as_it_was(tmp_path):
+def test_without_xi_the_noise_branch_is_unchanged(tmp_path):
     network = new_network()
     before = weights_of(network.noise)
     train(network, FlatPatches(), VALIDATION, dataclasses.replace(QUICK, xi=0.0), tmp_path)
     assert_same_weights(weights_of(network.noise), before)
 
 
-def test_bfloat16_training_learns_too(tmp_path):
+def test_bfloat16_training_reduces_the_error(tmp_path):
     network = new_network()
     settings = dataclasses.replace(QUICK, bfloat16=True)
     result = train(network, FlatPatches(), VALIDATION, settings, tmp_path)
     assert all(p.dtype == torch.float32 for p in network.parameters())
-    # The last layer starts near zero: the first steps learn little.
+    # The last layer starts near zero, so the first steps change little.
     assert result.history[-1]["rmse_db"] < 0.95 * result.history[0]["rmse_db"]
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_gradients_in_bfloat16_are_those_of_float32(variant):
+def test_gradients_in_bfloat16_agree_with_float32(variant):
     network = new_network(variant).eval()
     tensors = to_tensors(VALIDATION[0], "cpu")
     losses, gradients = [], []
@@ -201,7 +201,7 @@ def test_gradients_in_bfloat16_are_those_of_float32(variant):
         network.zero_grad()
         prediction = tensors.predict(network, noise=True, bfloat16=bfloat16)
         means = [clean_loss(network, prediction, tensors), noisy_loss(prediction, tensors)]
-        loss = add_means(means)
+        loss = sum_means(means)
         loss.backward()
         assert loss.dtype == torch.float32
         losses.append(loss.item())
@@ -215,7 +215,7 @@ def test_gradients_in_bfloat16_are_those_of_float32(variant):
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_masked_pixels_do_not_matter(variant):
+def test_masked_pixels_do_not_change_the_loss(variant):
     batch = VALIDATION[0]
     weight = batch.weight.copy()
     weight[:, :, 8:] = 0
@@ -241,13 +241,13 @@ def test_nodata_in_a_patch_gives_finite_losses_and_gradients(variant):
     tensors = to_tensors(Batch(noisy, batch.target, batch.weight), "cpu")
     network = new_network(variant)
     prediction = network(tensors.intensity, tensors.valid)
-    loss = add_means([clean_loss(network, prediction, tensors), noisy_loss(prediction, tensors)])
+    loss = sum_means([clean_loss(network, prediction, tensors), noisy_loss(prediction, tensors)])
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_log_loss_is_smallest_at_the_truth_and_for_noisy_labels_near_their_mean():
+def test_log_loss_has_its_minimum_at_the_truth_and_near_the_mean_of_noisy_labels():
     network = new_network()
     rng = np.random.default_rng(0)
     labels = rng.gamma(20, 1 / 20, (1, 1, 150, 150)).astype(np.float32)
@@ -263,7 +263,7 @@ def test_log_loss_is_smallest_at_the_truth_and_for_noisy_labels_near_their_mean(
 
 
 def best_constant(batch: Batch) -> float:
-    """Level in nepers of the constant prediction with the smallest loss."""
+    """Return the constant prediction (ln intensity) with the smallest loss."""
     network, tensors = new_network(), to_tensors(batch, "cpu")
     any_prediction = network(tensors.intensity, noise=False)
 
@@ -274,8 +274,8 @@ def best_constant(batch: Batch) -> float:
     return minimize_scalar(loss, bounds=(-1, 2), method="bounded").x
 
 
-def test_weights_of_the_truth_make_too_bright_what_may_be_a_detail():
-    """Pixels that look alike, a fifth of them points: the likelihood finds their mean."""
+def test_weights_that_follow_the_target_bias_the_estimate_unless_in_the_square_alone():
+    """A fifth of the pixels are points; the prediction is the same for all pixels."""
     points = np.random.default_rng(1).random((1, 1, 60, 60)) < 0.2
     target = np.where(points, 4, 1).astype(np.float32)
     ones, weight = np.ones_like(target), np.where(points, 3, 1).astype(np.float32)
@@ -291,10 +291,10 @@ def test_variation_loss_is_the_mean_absolute_gradient():
     prediction = network(torch.ones(1, 1, 4, 5), noise=False)
     slope = torch.arange(5.0)[None, None, None].expand(1, 1, 4, 5)
     found = variation_loss(prediction._replace(clean=3 * slope))
-    assert float(add_means(found)) == pytest.approx(3)
+    assert float(sum_means(found)) == pytest.approx(3)
 
 
-# Phase 2
+# Tuning (phase 2)
 
 
 def held_out(looks=4.0, seed=3):
@@ -304,10 +304,10 @@ def held_out(looks=4.0, seed=3):
     return [Batch(flat, flat, np.ones_like(flat))]
 
 
-def test_homogeneous_windows_are_found_and_textured_ones_left_out():
-    probe = find_homogeneous(held_out(), looks=4.0, share=0.5)
-    assert probe.n_windows == 18
-    mask = probe.masks[0]
+def test_windows_with_texture_are_not_used():
+    validation = RatioValidation.from_patches(held_out(), looks=4.0, fraction=0.5)
+    assert validation.n_windows == 18
+    mask = validation.masks[0]
     assert not mask[..., 30:].any()
     assert mask[..., :30].any()
 
@@ -315,14 +315,14 @@ def test_homogeneous_windows_are_found_and_textured_ones_left_out():
 def test_windows_with_nodata_are_not_used():
     batches = held_out()
     batches[0].intensity[:2] = np.nan
-    probe = find_homogeneous(batches, looks=4.0, share=0.9)
-    assert not probe.masks[0][:2].any()
+    validation = RatioValidation.from_patches(batches, looks=4.0, fraction=0.9)
+    assert not validation.masks[0][:2].any()
     batches[0].intensity[:] = np.nan
     with pytest.raises(UsageError, match="free of nodata"):
-        find_homogeneous(batches, looks=4.0)
+        RatioValidation.from_patches(batches, looks=4.0)
 
 
-def test_ratio_of_a_perfect_and_of_a_copying_network():
+def test_ratio_score_of_a_perfect_network_and_of_one_that_copies_noise():
     class Perfect:
         def __init__(self, clean):
             self.clean = clean
@@ -337,9 +337,9 @@ def test_ratio_of_a_perfect_and_of_a_copying_network():
             return clean
 
     flat = Batch(*(image[..., :30] for image in held_out()[0][:3]))
-    probe = RatioProbe((flat,), (np.ones((4, 1, 45, 30), bool),), 4.0)
-    ideal = probe.measure(Perfect(torch.ones_like))
-    copying = probe.measure(Perfect(lambda y: y))
+    validation = RatioValidation((flat,), (np.ones((4, 1, 45, 30), bool),), 4.0)
+    ideal = validation.score_network(Perfect(torch.ones_like))
+    copying = validation.score_network(Perfect(lambda y: y))
     assert ideal.mean == pytest.approx(1, abs=0.03)
     assert ideal.variance == pytest.approx(0.25, rel=0.08)
     assert ideal.distance < 0.15
@@ -349,52 +349,56 @@ def test_ratio_of_a_perfect_and_of_a_copying_network():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A small network that despeckles flat fields, and its weights."""
+    """A small network that despeckles flat fields."""
     network = new_network()
     settings = dataclasses.replace(QUICK, steps=120, validate_every=30)
     train(network, FlatPatches(), VALIDATION, settings, tmp_path_factory.mktemp("trained"))
     return network
 
 
-def test_tuning_that_only_copies_noise_is_undone(trained, tmp_path):
+def test_tuning_that_copies_noise_leaves_the_network_unchanged(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
-    # The paper's loss pushed hard towards X = Y.
-    signal = PaperSignal(find_homogeneous(held_out(), looks=4.0), mu2=1.0, xi=0.01)
-    settings = FinetuneSettings(steps=40, learning_rate=1e-2, probe_every=5)
-    result = finetune(network, FlatPatches(), signal, settings, tmp_path)
+    # The paper's loss, with a large weight on X = Y.
+    objective = PaperObjective(
+        RatioValidation.from_patches(held_out(), looks=4.0), mu2=1.0, xi=0.01
+    )
+    settings = FinetuneSettings(steps=40, learning_rate=1e-2, validate_every=5)
+    result = finetune(network, FlatPatches(), objective, settings, tmp_path)
     assert result.history[-1]["ratio_variance"] < result.before.variance
     assert result.after.distance <= result.before.distance
     if not result.improved:
         assert_same_weights(weights_of(network), before)
         assert "unchanged" in result.message
-    assert result.steps < 40  # it stopped by itself
+    assert result.steps < 40  # stopped early
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_tuning_repairs_a_network_that_removes_too_much(trained, tmp_path, bfloat16):
+def test_tuning_corrects_a_biased_network(trained, tmp_path, bfloat16):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     with torch.no_grad():
         network.clean.leave.bias.add_(0.3)  # 26 % too dark
-    probe = find_homogeneous(held_out(), looks=4.0)
-    settings = FinetuneSettings(steps=60, learning_rate=3e-3, probe_every=2, bfloat16=bfloat16)
-    signal = PaperSignal(probe, mu2=1.0, xi=0.01)
-    result = finetune(network, FlatPatches(), signal, settings, tmp_path)
+    validation = RatioValidation.from_patches(held_out(), looks=4.0)
+    settings = FinetuneSettings(steps=60, learning_rate=3e-3, validate_every=2, bfloat16=bfloat16)
+    objective = PaperObjective(validation, mu2=1.0, xi=0.01)
+    result = finetune(network, FlatPatches(), objective, settings, tmp_path)
     assert result.improved
     assert result.after.distance < result.before.distance
-    assert probe.measure(network).distance == pytest.approx(result.after.distance, abs=1e-6)
+    assert validation.score_network(network).distance == pytest.approx(
+        result.after.distance, abs=1e-6
+    )
     assert result.best_step in [row["step"] for row in result.history]
     assert str(result.best_step) in result.message
 
 
 @pytest.mark.parametrize("at", [4, 12])
 def test_resumed_tuning_ends_in_the_same_bits(trained, tmp_path, at):
-    """Also where the best step lies before the interruption."""
-    probe = find_homogeneous(held_out(), looks=4.0)
-    signal = PaperSignal(probe, mu2=1.0, xi=0.01)
-    settings = FinetuneSettings(steps=16, learning_rate=1e-3, probe_every=2)
+    """The best step lies before the interruption in one case."""
+    validation = RatioValidation.from_patches(held_out(), looks=4.0)
+    objective = PaperObjective(validation, mu2=1.0, xi=0.01)
+    settings = FinetuneSettings(steps=16, learning_rate=1e-3, validate_every=2, checkpoint_every=2)
 
     def darker():
         network = new_network()
@@ -403,16 +407,16 @@ def test_resumed_tuning_ends_in_the_same_bits(trained, tmp_path, at):
             network.clean.leave.bias.add_(0.3)
         return network
 
-    def kill(step, _score):
-        if step == at:
+    def kill(progress):
+        if progress.step == at:
             raise InterruptedError
 
     whole, halted, resumed = darker(), darker(), darker()
-    expected = finetune(whole, FlatPatches(), signal, settings, tmp_path / "whole")
+    expected = finetune(whole, FlatPatches(), objective, settings, tmp_path / "whole")
     with pytest.raises(InterruptedError):
-        finetune(halted, FlatPatches(), signal, settings, tmp_path / "halted", progress=kill)
-    for _ in range(2):  # the second time there is nothing left to do
-        found = finetune(resumed, FlatPatches(), signal, settings, tmp_path / "halted")
+        finetune(halted, FlatPatches(), objective, settings, tmp_path / "halted", progress=kill)
+    for _ in range(2):  # the second time, no steps are left
+        found = finetune(resumed, FlatPatches(), objective, settings, tmp_path / "halted")
         assert found.message == expected.message
         assert found.history[1:] == expected.history[1:]
         assert_same_weights(weights_of(resumed), weights_of(whole))
@@ -420,12 +424,12 @@ def test_resumed_tuning_ends_in_the_same_bits(trained, tmp_path, at):
         resumed = darker()
 
 
-def test_no_steps_change_nothing(trained, tmp_path):
+def test_zero_steps_leave_the_network_unchanged(trained, tmp_path):
     network = new_network()
     network.load_state_dict(trained.state_dict())
     before = weights_of(network)
-    signal = PaperSignal(find_homogeneous(held_out(), looks=4.0))
-    result = finetune(network, FlatPatches(), signal, FinetuneSettings(steps=0), tmp_path)
+    objective = PaperObjective(RatioValidation.from_patches(held_out(), looks=4.0))
+    result = finetune(network, FlatPatches(), objective, FinetuneSettings(steps=0), tmp_path)
     assert not result.improved
     assert_same_weights(weights_of(network), before)
 

@@ -1,4 +1,4 @@
-"""Measure a model's bias on stationary speckle, put the table into its card, check what is left."""
+"""Measure the bias of a model on flat fields, write it into the card, check the remaining bias."""
 
 import argparse
 from pathlib import Path
@@ -8,23 +8,23 @@ from sarstack.networks.card import BiasTable
 from sarstack.networks.inference import load_network
 from sarstack.networks.model_file import load_model, model_sha256, save_model
 
-# But for both ends none of these is in the table, nor is the seed.
+# Apart from both ends, none of these values is in the table; nor is the seed.
 CHECKED_LOOKS = (1.0, 1.2, 1.8, 2.3, 2.75, 3.3, 4.5, 8.0, 12.0, 20.0)
 CHECKED_CORRELATION = (0.0, 0.1, 0.35, 0.65, 0.75, 0.85)
 CHECKED_SEED = 5
 
 
 def print_table(table: BiasTable) -> None:
-    """Show the bias in percent, looks down and correlation across."""
+    """Print the bias in percent: a row for each looks, a column for each correlation."""
     print("bias on flat fields [%], correlation", *table.correlation)
-    for kind, bias in (("told", table.bias), ("untold", table.bias_without_sensor)):
+    for kind, bias in (("given", table.bias), ("not given", table.bias_without_sensor)):
         for looks, row in zip(table.looks, bias, strict=True):
             shown = " ".join(f"{100 * (b - 1):+6.2f}" for b in row)
-            print(f"{looks:5.1f} looks, {kind:6s} {shown}")
+            print(f"{looks:5.1f} looks, {kind:9s} {shown}")
 
 
 def recalibrate(path: Path) -> None:
-    """Measure the table anew and write the model with it."""
+    """Measure the table again, and write the model with it."""
     network, card = load_model(path)
     card = add_bias_tables(network, card)
     print_table(card.calibration)
@@ -32,24 +32,27 @@ def recalibrate(path: Path) -> None:
 
 
 def check(path: Path) -> float:
-    """Print the bias left on other flats and return the largest, in percent."""
+    """Print the remaining bias on other flat fields, and return the largest, in percent."""
     network, card = load_network(str(path), model_sha256(path)), load_model(path)[1]
-    worst = 0.0
+    largest = 0.0
     for looks in CHECKED_LOOKS:
-        for sharp in (True, False):
-            flats = [simulate_flat(looks, c, band_limited=sharp, seed=CHECKED_SEED)
+        for band_limited in (True, False):
+            flats = [simulate_flat(looks, c, band_limited=band_limited, seed=CHECKED_SEED)
                      for c in CHECKED_CORRELATION]  # fmt: skip
-            for told in (True, False):
+            for given in (True, False):
                 row = [
-                    100 * (flat_bias(network, card, flat, looks, c, sensor_given=told) - 1)
+                    100 * (flat_bias(network, card, flat, looks, c, sensor_given=given) - 1)
                     for flat, c in zip(flats, CHECKED_CORRELATION, strict=True)
                 ]
-                worst = max(worst, *map(abs, row))
-                kind = f"{'sharp' if sharp else 'soft '} {'told  ' if told else 'untold'}"
+                largest = max(largest, *map(abs, row))
+                edge, sensor = (
+                    "sharp" if band_limited else "soft",
+                    "given" if given else "not given",
+                )
                 shown = " ".join(f"{b:+6.2f}" for b in row)
-                print(f"{looks:5.1f} looks {kind} {shown}", flush=True)
-    print(f"largest bias left: {worst:.2f} %")
-    return worst
+                print(f"{looks:5.1f} looks, {edge:5s} {sensor:9s} {shown}", flush=True)
+    print(f"largest remaining bias: {largest:.2f} %")
+    return largest
 
 
 def main() -> None:

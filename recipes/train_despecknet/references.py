@@ -1,4 +1,4 @@
-"""Clean images to learn from: aerial photographs and temporal means of stacks."""
+"""Clean images for training: aerial photographs and temporal means of stacks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,9 @@ import sarstack
 
 FloatImage = NDArray[np.float32]
 
-# Spread of the brightness of an aerial image, once it is called dB.
+# Standard deviation of an aerial image after its brightness was scaled to dB.
 AERIAL_SPREAD_DB = 3.5
-ENOUGH_DATES = 12
+MIN_DATES = 12
 
 
 def load_references(folder: Path) -> list[FloatImage]:
@@ -25,15 +25,15 @@ def load_references(folder: Path) -> list[FloatImage]:
 
 
 def _aerial(path: Path) -> Iterator[FloatImage]:
-    """Every band is a landscape: bright is rough, dark is smooth."""
+    """Yield every band as a landscape: bright areas are rough, dark ones smooth."""
     with rasterio.open(path) as dataset:
         for band in dataset.read().astype(np.float32):
-            whole = band[(band > 0).any(axis=1)][:, (band > 0).any(axis=0)]
-            yield (AERIAL_SPREAD_DB * (whole - whole.mean()) / whole.std()).astype(np.float32)
+            data = band[(band > 0).any(axis=1)][:, (band > 0).any(axis=0)]
+            yield (AERIAL_SPREAD_DB * (data - data.mean()) / data.std()).astype(np.float32)
 
 
 def _temporal_means(path: Path) -> Iterator[FloatImage]:
     for dates in sarstack.open_stack(path).data_vars.values():
         mean = dates.mean("time").to_numpy()
-        if dates.sizes["time"] >= ENOUGH_DATES and np.isfinite(mean).all() and (mean > 0).all():
+        if dates.sizes["time"] >= MIN_DATES and np.isfinite(mean).all() and (mean > 0).all():
             yield (10 * np.log10(mean)).astype(np.float32)

@@ -17,11 +17,13 @@ from sarstack.networks.bias import add_bias_tables
 from sarstack.networks.card import make_card
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_card, save_model
-from sarstack.training.checkpoint import copy_weights
-from sarstack.training.learning_curve import plot_curve
-from sarstack.training.simulated_patches import LOOKS_POWER, SimulatedPatches
+from sarstack.training.batch import PatchSource
+from sarstack.training.checkpoint import copy_weights, plot_curve
+from sarstack.training.loop import Progress
+from sarstack.training.pixel_weights import LOOKS_POWER
+from sarstack.training.simulated_patches import SimulatedPatches
 from sarstack.training.simulated_stack_patches import SimulatedStackPatches
-from sarstack.training.supervised import PatchSource, Progress, TrainingSettings, train
+from sarstack.training.supervised import TrainingSettings, train
 
 VALIDATION_SEED = 990
 REAL_DATA = (
@@ -34,26 +36,32 @@ REAL_DATA = (
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "folder", type=Path, help="checkpoints, curve and model; resumes if it exists"
+        "folder", type=Path, help="checkpoints, curve and model; a training in it is resumed"
     )
     parser.add_argument("--variant", default="despecknet")
     parser.add_argument("--references", type=Path, help="folder with aerial/ and stacks/")
     parser.add_argument(
         "--pairs", type=int, default=0, help="patches of each batch that are pairs of real dates"
     )
-    parser.add_argument("--start", type=Path, help="model to go on from, of this variant or less")
+    parser.add_argument("--start", type=Path, help="model with the initial weights")
     parser.add_argument(
-        "--keep", type=float, default=0.0, help="share of the start's weights in the outcome's"
+        "--keep",
+        type=float,
+        default=0.0,
+        help="weight of the start in the final average",
     )
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--decay-steps", type=int, default=6000)
-    parser.add_argument("--noise-steps", type=int, default=500, help="of the noise branch")
+    parser.add_argument("--noise-steps", type=int, default=500, help="steps of the noise branch")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--patch-px", type=int, default=96)
     parser.add_argument("--detail-weight", type=float, default=1.0)
     parser.add_argument(
-        "--looks-power", type=float, default=LOOKS_POWER, help="patches weigh by looks to this"
+        "--looks-power",
+        type=float,
+        default=LOOKS_POWER,
+        help="patches weigh looks ** this",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -81,44 +89,44 @@ def make_patches(
 
 
 def add_pairs(patches: PatchSource, options: argparse.Namespace) -> PatchSource:
-    """Let some patches of each batch be pairs of real dates, change told by a trained network."""
+    """Replace some patches of each batch by pairs of real dates; --start detects change."""
     if not (options.start and options.references and isinstance(patches, SimulatedPatches)):
         raise SystemExit("--pairs needs --references with stacks/, --start, and single dates")
-    judge = load_model(options.start)[0]
-    return PairedPatches(patches, load_pairs(options.references, judge), options.pairs)
+    network = load_model(options.start)[0]
+    return PairedPatches(patches, load_pairs(options.references, network), options.pairs)
 
 
-def keep_start(branch: torch.nn.Module, start: dict[str, torch.Tensor], share: float) -> None:
-    """Average the weights of a branch with those from which it started, in place."""
+def keep_start(branch: torch.nn.Module, start: dict[str, torch.Tensor], fraction: float) -> None:
+    """Average the weights of a branch with its initial weights, in place."""
     for name, weight in branch.state_dict().items():
-        weight.lerp_(start[name].to(weight.device), share)
+        weight.lerp_(start[name].to(weight.device), fraction)
 
 
 def describe_data(options: argparse.Namespace) -> str:
-    """Tell what a network has seen; what it started from has seen things too."""
+    """Describe the training data of a network and of the network it started from."""
     data = "simulated landscapes and speckle" + (REAL_DATA if options.references else "")
     if options.pairs:
         data += f"; {options.pairs} of {options.batch_size} patches are pairs of dates of them"
     earlier = "; started from a network that saw: "
-    seen = read_card(options.start).data.split(earlier) if options.start else []
-    return earlier.join(dict.fromkeys([data, *seen]))
+    data_of_start = read_card(options.start).data.split(earlier) if options.start else []
+    return earlier.join(dict.fromkeys([data, *data_of_start]))
 
 
 def show(progress: Progress) -> None:
-    if progress.validation_loss is not None or progress.step % 50 == 0:
-        held_out = (
-            "" if progress.validation_loss is None else f" held out {progress.validation_loss:.4f}"
+    if progress.scores is not None or progress.step % 50 == 0:
+        validation = (
+            f" validation {progress.scores['validation_loss']:.4f}" if progress.scores else ""
         )
         now = time.strftime("%H:%M:%S")
         print(
-            f"{now} step {progress.step}/{progress.steps} loss {progress.loss:.4f}{held_out}"
+            f"{now} step {progress.step}/{progress.steps} loss {progress.loss:.4f}{validation}"
             f" {progress.eta_s / 60:.1f} min left",
             flush=True,
         )
 
 
 def score(model: Path) -> dict[str, float]:
-    """RMSE in dB on the suites of `sarstack bench quality`, small and without pictures."""
+    """Return the RMSE in dB on the suites of `sarstack bench quality`, at reduced size."""
     methods = {"model": make_despeckler(str(model))}
     tables = [bench_suite(suite, methods, 192, 6)[0] for suite in SUITES.values()]
     return {table.name: round(table.rows["model"]["rmse_db"], 3) for table in tables}
@@ -131,8 +139,8 @@ def main() -> None:
     linear = options.variant == "despecknet-paper"
     references = load_references(options.references) if options.references else []
     patches = make_patches(options, options.seed, references)
-    held_out = make_patches(options, VALIDATION_SEED, [])
-    validation = [held_out.batch(i * 50) for i in range(12)]
+    validation_patches = make_patches(options, VALIDATION_SEED, [])
+    validation = [validation_patches.batch(i * 50) for i in range(12)]
 
     network = build_network(options.variant)
     if options.start:
@@ -154,11 +162,11 @@ def main() -> None:
     if options.keep:
         keep_start(network.clean, start, options.keep)
     if not linear:
-        # Phase 2 alone needs the noise branch: it learns from the finished clean branch.
+        # Only phase 2 needs the noise branch. It is trained with the finished clean branch.
         network.clean.requires_grad_(requires_grad=False)
         steps = options.noise_steps
-        speckle = dataclasses.replace(settings, steps=steps, decay_steps=steps, xi=1.0)
-        train(network, patches, validation, speckle, options.folder / "noise", progress=show)
+        noise_settings = dataclasses.replace(settings, steps=steps, decay_steps=steps, xi=1.0)
+        train(network, patches, validation, noise_settings, options.folder / "noise", progress=show)
     network.to("cpu")
     plot_curve(result.history, options.folder / "curve.png")
 
@@ -181,7 +189,7 @@ def main() -> None:
         command=command,
     )
     target = options.folder / f"{options.variant}.safetensors"
-    save_model(target, network, card)  # a model at once, should the rest be interrupted
+    save_model(target, network, card)  # before the long steps below, which may be interrupted
     card = add_bias_tables(network, card)
     print_table(card.calibration)
     save_model(target, network, card)

@@ -1,1 +1,1 @@
-"""Training: patches, losses and the loops in which a network learns."""
+"""Training of networks: patches, losses and the training loop."""

@@ -1,9 +1,11 @@
-"""Unfinished trainings on disk: weights, the optimiser's moments and where the loop stands.
+"""Files of a training: its checkpoint and its learning curve.
 
 A checkpoint is safetensors with JSON in its header, like a model file; never pickle.
 """
 
+import csv
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +18,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT = "checkpoint.safetensors"
+CURVE = "curve.csv"
 _STATE_KEY = "sarstack-training"
 
 
 @dataclass
 class TrainingState:
-    """Where the loop stands; the part of a checkpoint that is not tensors.
+    """Progress of a training; the part of a checkpoint that is not tensors.
 
-    `stopped` says why it ended before its last step.
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    best_step, best_loss : int, float
+        Step of the best validation (-1: none yet) and its loss (supervised training only).
+    history : list of dict
+        Rows of the learning curve, one per validation.
+    stopped : str
+        Why the training ended before its last step; empty: it did not.
     """
 
     step: int = 0
@@ -46,23 +58,24 @@ def save_checkpoint(
     best: dict[str, "Tensor"],
     settings: dict[str, Any],
 ) -> None:
-    """Write everything a resumed training needs to end in the same weights.
+    """Write all that a resumed training needs to end with the same weights.
 
     Parameters
     ----------
     folder : Path
-        Gets ``checkpoint.safetensors``; the old one is replaced when the new is complete.
+        Folder of ``checkpoint.safetensors``. An old file is replaced once the new one is
+        complete.
     network, optimiser
         As they are after `state.step` steps.
     state : TrainingState
     best : dict of Tensor
         Weights of the best validation so far.
     settings : dict
-        What must not change when resuming; plain JSON types.
+        Settings that must not change when resuming; plain JSON types.
     """
     tensors: dict[str, Tensor] = {}
-    for prefix, group in (("network", copy_weights(network)), ("best", best)):
-        tensors |= {f"{prefix}/{k}": v.cpu().contiguous() for k, v in group.items()}
+    for prefix, weights in (("network", copy_weights(network)), ("best", best)):
+        tensors |= {f"{prefix}/{k}": v.cpu().contiguous() for k, v in weights.items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for key, value in moments.items():
             tensors[f"optimiser/{index}/{key}"] = value.detach().cpu().contiguous()
@@ -70,7 +83,7 @@ def save_checkpoint(
     write_safetensors(folder / CHECKPOINT, tensors, {_STATE_KEY: text})
 
 
-def resume(
+def load_checkpoint(
     folder: Path,
     network: "torch.nn.Module",
     optimiser: "torch.optim.Optimizer",
@@ -81,7 +94,7 @@ def resume(
     Returns
     -------
     state : TrainingState
-        A new one if there is no checkpoint.
+        A new state if there is no checkpoint.
     best : dict of Tensor
         Weights of the best validation so far.
 
@@ -95,11 +108,11 @@ def resume(
     path = folder / CHECKPOINT
     if not path.exists():
         return TrainingState(), copy_weights(network)
-    known = _read_state(path)
-    if known.get("settings") != settings:
+    header = _read_state(path)
+    if header.get("settings") != settings:
         raise ResumeMismatchError(
             "an unfinished training in this folder was started with other settings",
-            expected=f"{known.get('settings')}",
+            expected=f"{header.get('settings')}",
             where=str(path),
             do="use the same settings, or another folder",
         )
@@ -109,10 +122,8 @@ def resume(
     for key, value in groups["optimiser"].items():
         index, _, name = key.partition("/")
         moments.setdefault(int(index), {})[name] = value
-    whole = optimiser.state_dict()
-    whole["state"] = moments
-    optimiser.load_state_dict(whole)
-    return TrainingState(**known["state"]), groups["best"]
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    return TrainingState(**header["state"]), groups["best"]
 
 
 def last_step(folder: Path) -> int:
@@ -121,8 +132,8 @@ def last_step(folder: Path) -> int:
     return int(_read_state(path)["state"]["step"]) if path.exists() else 0
 
 
-def best_weights(folder: Path) -> dict[str, "Tensor"]:
-    """Return the weights of the best validation, from the checkpoint in a folder."""
+def load_best_weights(folder: Path) -> dict[str, "Tensor"]:
+    """Return the weights of the best validation from the checkpoint in a folder."""
     return _read_tensors(folder / CHECKPOINT)["best"]
 
 
@@ -139,3 +150,35 @@ def _read_tensors(path: Path) -> dict[str, dict[str, "Tensor"]]:
         group, _, name = key.partition("/")
         groups[group][name] = value
     return groups
+
+
+def write_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write the learning curve as CSV, one row per validation."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    part.replace(path)
+
+
+def plot_curve(history: Sequence[dict[str, float]], path: str | Path) -> None:
+    """Draw the learning curve of a supervised training as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [row["step"] for row in history]
+    axes.plot(steps, [row["training_loss"] for row in history], label="training loss")
+    axes.plot(steps, [row["validation_loss"] for row in history], label="validation loss")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_yscale("log")
+    axes.legend(loc="upper right")
+    right = axes.twinx()
+    right.plot(steps, [row["rmse_db"] for row in history], color="black", linestyle=":")
+    right.set_ylabel("validation RMSE [dB] (dotted)")
+    figure.savefig(path, dpi=120)

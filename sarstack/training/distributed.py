@@ -1,7 +1,8 @@
-"""Processes that train one network together, seen from one of them.
+"""Sums over the processes that train one network together.
 
-Each rank computes its share of every batch. What is added up over all ranks (pixels counted,
-gradients, scores) is what one process would have found, so all ranks take the same step.
+Each process computes a shard of every batch. Losses, gradients and scores are summed over all
+processes, so that all take the same step as one process with the whole batch would. Starting
+the processes is in :mod:`sarstack.workflows.learning.ranks`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,33 +14,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """One of several processes.
+class ProcessGroup:
+    """A group of processes, as seen by one of them.
 
     Attributes
     ----------
-    rank, n : int
-        Number of this process, from 0, and how many there are.
+    rank, size : int
+        Number of this process, from 0, and number of processes.
     all_reduce : callable, optional
-        Replaces a flat tensor by its sum over all ranks; None for a process alone.
+        Replaces a flat tensor by its sum over all processes; None for a single process.
     """
 
     rank: int = 0
-    n: int = 1
+    size: int = 1
     all_reduce: Callable[["Tensor"], None] | None = None
 
     @property
-    def leads(self) -> bool:
-        """Whether this rank writes what is written once."""
+    def is_main(self) -> bool:
+        """Whether this process writes the files (rank 0)."""
         return self.rank == 0
 
     @property
-    def share(self) -> slice:
-        """What this rank takes of a sequence that all ranks know."""
-        return slice(self.rank, None, self.n)
+    def shard(self) -> slice:
+        """The elements of a sequence known to all processes that this process computes."""
+        return slice(self.rank, None, self.size)
 
-    def add(self, tensors: Sequence["Tensor"]) -> None:
-        """Replace tensors of one dtype by their sums over all ranks, in one transfer."""
+    def sum_in_place(self, tensors: Sequence["Tensor"]) -> None:
+        """Replace tensors of one dtype by their sums over all processes, in one transfer."""
         import torch
 
         if self.all_reduce is None:
@@ -50,13 +51,13 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
 
-    def agree(self, verdict: bool) -> bool:  # noqa: FBT001 - a value, not a switch
-        """Return the verdict of rank 0: another processor may round to another one."""
+    def broadcast(self, decision: bool) -> bool:  # noqa: FBT001 - a value, not a switch
+        """Return the decision of rank 0: other processors may round a score differently."""
         import torch
 
-        said = torch.tensor([float(verdict and self.leads)])
-        self.add([said])
-        return bool(said)
+        on_rank_0 = torch.tensor([float(decision and self.is_main)])
+        self.sum_in_place([on_rank_0])
+        return bool(on_rank_0)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()

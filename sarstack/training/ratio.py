@@ -1,7 +1,7 @@
-"""The ratio image noisy / despeckled on homogeneous land: what a despeckler took out.
+"""Validation by the ratio image noisy / despeckled on homogeneous land.
 
-Its mean is 1 and its variance 1 / looks when exactly the speckle was taken out; a smaller
-variance means that noise is left in the result.
+Mean 1 and variance 1 / looks mean that a network removed the speckle and nothing else. A
+smaller variance means that noise is left in the result.
 """
 
 import math
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sarstack.networks.network import DeSpeckNet
 from sarstack.speckle.homogeneous import WINDOW_PX, mark_homogeneous
-from sarstack.training.distributed import ALONE, Ranks
-from sarstack.training.losses import Batch, to_tensors
+from sarstack.training.batch import Batch, to_tensors
+from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,12 @@ class RatioScore:
 
     Attributes
     ----------
-    mean : float
-        1 when the radiometry is kept; NaN, as the variance, where no window is homogeneous.
-    variance : float
-        Of the ratio; `expected_variance` (1 / looks) when the speckle and nothing
-        else was taken out.
+    mean, variance : float
+        Of the ratio; NaN where no window is homogeneous. The ideal mean is 1.
     expected_variance : float
+        1 / looks, the ideal variance.
     n_windows : int
+        Number of homogeneous windows.
     """
 
     mean: float
@@ -39,11 +38,11 @@ class RatioScore:
 
     @property
     def distance(self) -> float:
-        """How far the ratio image is from ideal: relative error of variance plus of mean."""
+        """Distance from the ideal: relative error of the variance plus twice that of the mean."""
         return abs(self.variance / self.expected_variance - 1) + 2 * abs(self.mean - 1)
 
     def row(self) -> dict[str, float]:
-        """Return the entries of a learning curve."""
+        """Return the columns of the learning curve."""
         return {
             "ratio_mean": self.mean,
             "ratio_variance": self.variance,
@@ -52,13 +51,13 @@ class RatioScore:
 
 
 @dataclass(frozen=True)
-class RatioProbe:
-    """Held-out noisy patches with their homogeneous windows, the judge of phase 2.
+class RatioValidation:
+    """Held-out noisy patches and their homogeneous windows.
 
     Attributes
     ----------
     batches : tuple of Batch
-        Noisy patches; their targets are not looked at.
+        Noisy patches; their targets are ignored.
     masks : tuple of ndarray of bool, each (batch, 1, y, x)
         True in homogeneous windows.
     looks : float
@@ -69,17 +68,41 @@ class RatioProbe:
     masks: tuple[NDArray[np.bool_], ...]
     looks: float
 
+    @classmethod
+    def from_patches(
+        cls,
+        batches: Sequence[Batch],
+        looks: float,
+        correlation: tuple[float, float] = (0.0, 0.0),
+        *,
+        fraction: float = 0.2,
+    ) -> "RatioValidation":
+        """Find the homogeneous windows of held-out noisy patches.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            Noisy patches of at least 15 x 15 px.
+        looks, correlation, fraction
+            See :func:`sarstack.speckle.homogeneous.mark_homogeneous`.
+        """
+        images = [batch.intensity for batch in batches]
+        masks = mark_homogeneous(images, looks, correlation, share=fraction)
+        return cls(tuple(batches), masks, looks)
+
     @property
     def n_windows(self) -> int:
         """Number of homogeneous windows."""
         return sum(int(m.sum()) for m in self.masks) // WINDOW_PX**2
 
-    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> RatioScore:
-        """Despeckle the patches and measure the ratio image on the homogeneous windows."""
-        return self.score(despeckle_batches(network, self.batches, device, ranks))
+    def score_network(
+        self, network: DeSpeckNet, device: str = "cpu", group: ProcessGroup = SINGLE_PROCESS
+    ) -> RatioScore:
+        """Despeckle the patches and score the ratio image on the homogeneous windows."""
+        return self.score_images(despeckle_batches(network, self.batches, device, group))
 
-    def score(self, despeckled: Sequence[NDArray[np.float32]]) -> RatioScore:
-        """Measure the ratio image of patches that are despeckled already."""
+    def score_images(self, despeckled: Sequence[NDArray[np.float32]]) -> RatioScore:
+        """Score the ratio image of patches that are despeckled already."""
         ratios = [
             batch.intensity[mask] / np.maximum(clean[mask], 1e-30)
             for batch, clean, mask in zip(self.batches, despeckled, self.masks, strict=True)
@@ -91,42 +114,22 @@ class RatioProbe:
 
 
 def despeckle_batches(
-    network: DeSpeckNet, batches: Sequence[Batch], device: str, ranks: Ranks = ALONE
+    network: DeSpeckNet, batches: Sequence[Batch], device: str, group: ProcessGroup = SINGLE_PROCESS
 ) -> list[NDArray[np.float32]]:
-    """Return what a network makes of batches that all ranks know, each having done its share.
+    """Despeckle batches that all processes hold; each process computes its shard of the list.
 
     Returns
     -------
     list of ndarray, each (batch, 1, y, x), float32
-        Linear power.
+        Linear power, all batches.
     """
     import torch
 
     network.eval()
     despeckled = [torch.zeros(batch.intensity.shape) for batch in batches]
     with torch.inference_mode():
-        for image, batch in zip(despeckled[ranks.share], batches[ranks.share], strict=True):
+        for image, batch in zip(despeckled[group.shard], batches[group.shard], strict=True):
             clean = to_tensors(batch, device).predict(network, noise=False).clean
             image.copy_(network.to_intensity(clean))
-    ranks.add(despeckled)
+    group.sum_in_place(despeckled)
     return [image.numpy() for image in despeckled]
-
-
-def find_homogeneous(
-    batches: Sequence[Batch],
-    looks: float,
-    correlation: tuple[float, float] = (0.0, 0.0),
-    *,
-    share: float = 0.2,
-) -> RatioProbe:
-    """Make a judge of held-out noisy patches, on those of their windows that are homogeneous.
-
-    Parameters
-    ----------
-    batches : sequence of Batch
-        Noisy patches of at least 15x15.
-    looks, correlation, share
-        See :func:`mark_homogeneous`.
-    """
-    masks = mark_homogeneous([b.intensity for b in batches], looks, correlation, share=share)
-    return RatioProbe(tuple(batches), masks, looks)

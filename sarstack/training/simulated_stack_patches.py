@@ -1,7 +1,7 @@
-"""Training patches of simulated stacks: one date, and what the others add up to.
+"""Training patches of simulated stacks: one date, and sums over the other dates.
 
-Much changes in these stacks, more than on land: what a network must learn is to doubt the
-other dates wherever this one disagrees by more than its speckle can.
+These stacks change more than real land does. A network must learn to ignore the other dates
+wherever they differ from the input by more than speckle.
 """
 
 from collections.abc import Iterable
@@ -15,35 +15,39 @@ from sarstack.networks.date_sums import sum_dates
 from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
 from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator, draw_blob
 from sarstack.speckle.stacks import draw_gains
-from sarstack.training.losses import Batch
+from sarstack.training.batch import Batch
+from sarstack.training.pixel_weights import weigh_looks, weigh_scene
 from sarstack.training.simulated_patches import (
-    POINTS,
-    STEADY_SHARE,
+    POINT_DENSITY,
+    STEADY_FRACTION,
+    add_pixel_texture,
+    apply_symmetry,
+    draw_sensor_input,
     draw_simulator,
-    roughen,
-    tell_sensor,
-    turn_image,
-    weigh_looks,
-    weigh_scene,
 )
 
 FloatCube = NDArray[np.float32]
 
 SCENE_PX = 192
 MAX_DATES = 10
-# A new stack every few batches: it costs as much as ten scenes.
+
 POOL_STACKS = 80
 BATCHES_PER_STACK = 3
-# How often a patch sees no other date, as in a stack of one.
-ALONE_SHARE = 0.15
-# How often the simulated dates stand for several of their kind, up to sixty dates.
-MANY_SHARE = 0.2
+"""A new stack every third batch: simulating a stack takes as long as ten scenes."""
+
+SINGLE_DATE_FRACTION = 0.15
+"""Fraction of patches without other dates, as in a stack of one date."""
+
+LONG_STACK_FRACTION = 0.2
+"""Fraction of patches whose sums contain up to six more dates for each simulated one."""
+
 CHANGED_DB = 1.0
 CHANGED_WEIGHT = 2.0
+"""Additional weight of pixels that differ by more than 1 dB from the median over time."""
 
 
 class ObservedStack(NamedTuple):
-    """A simulated stack as one sensor saw it, arrays (time, y, x)."""
+    """A simulated stack, observed by one sensor; arrays (time, y, x)."""
 
     noisy: FloatCube
     clean: FloatCube
@@ -53,12 +57,12 @@ class ObservedStack(NamedTuple):
 
 
 class SimulatedStackPatches:
-    """Batches for ``despecknet-mt``: speckled patches, their truth, sums over other dates.
+    """A source of batches for ``despecknet-mt``: patches, targets and sums over other dates.
 
     Parameters
     ----------
     seed : int
-        Everything follows from it and from the number of the batch.
+        A batch depends on the seed and on its own number only.
     batch_size, patch_px : int
         Patches per batch and their side in pixels, at most 192.
     detail_weight : float
@@ -84,10 +88,10 @@ class SimulatedStackPatches:
     def _observe_stack(self, index: int) -> ObservedStack:
         rng = np.random.default_rng([self.seed, 3, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        land = simulate_reflectivity((side, side), rng, None, STEADY_SHARE, POINTS)
-        land = roughen(land, rng)
+        land = simulate_reflectivity((side, side), rng, None, STEADY_FRACTION, POINT_DENSITY)
+        land = add_pixel_texture(land, rng)
         sensor = draw_simulator(rng)
-        gain = (10 ** (draw_history(MAX_DATES, side, rng) / 10)).astype(np.float32)
+        gain = (10 ** (draw_brightness_changes(MAX_DATES, side, rng) / 10)).astype(np.float32)
         scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
         noisy, clean = _stack_parts(sensor.observe_inside(scene, rng) for scene in scenes)
         weight, detail = _stack_parts(
@@ -95,44 +99,44 @@ class SimulatedStackPatches:
             for date in zip(noisy, clean, strict=True)
         )
         weight *= weigh_looks(sensor.looks)
-        unlike = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
-        weight += np.float32(CHANGED_WEIGHT) * unlike
+        changed = np.abs(np.log(clean / np.median(clean, axis=0))) > CHANGED_DB * np.log(10) / 10
+        weight += np.float32(CHANGED_WEIGHT) * changed
         return ObservedStack(noisy, clean, weight, detail, sensor)
 
     def _draw(self, stack: ObservedStack, rng: np.random.Generator) -> tuple[FloatCube, ...]:
-        """Cut a patch of one date, and add up a random choice of the others."""
+        """Cut a patch of one date, and sum a random choice of the other dates."""
         y, x = rng.integers(0, SCENE_PX - self.patch_px + 1, 2)
         place = (slice(y, y + self.patch_px), slice(x, x + self.patch_px))
-        date, *others = rng.permutation(MAX_DATES)[: 1 + draw_count(rng)]
+        date, *others = rng.permutation(MAX_DATES)[: 1 + draw_date_count(rng)]
         total = sum_dates(stack.noisy[(others, *place)], (self.patch_px, self.patch_px))
-        if others and rng.random() < MANY_SHARE:
-            total += stand_for_more(stack, others, place, rng)
-        way = int(rng.integers(8))
-        images = [turn_image(image[(date, *place)], way) for image in stack[:4]]
-        correlation = stack.sensor.correlation[:: -1 if way % 2 else 1]
-        told = tell_sensor(stack.sensor.looks, correlation, rng)
-        return (*images, told, np.stack([turn_image(part, way) for part in total]))
+        if others and rng.random() < LONG_STACK_FRACTION:
+            total += sum_further_dates(stack, others, place, rng)
+        symmetry = int(rng.integers(8))
+        images = [apply_symmetry(image[(date, *place)], symmetry) for image in stack[:4]]
+        correlation = stack.sensor.correlation[:: -1 if symmetry % 2 else 1]
+        sensor = draw_sensor_input(stack.sensor.looks, correlation, rng)
+        return (*images, sensor, np.stack([apply_symmetry(part, symmetry) for part in total]))
 
 
 def _stack_parts(tuples: Iterable[tuple[FloatCube, ...]]) -> list[FloatCube]:
-    """Stack what tuples hold in the same place."""
+    """Stack the first elements of all tuples, the second elements, and so on."""
     return [np.stack(part) for part in zip(*tuples, strict=True)]
 
 
-def draw_count(rng: np.random.Generator) -> int:
-    """Draw the number of other dates: none at times, few as often as many."""
-    if rng.random() < ALONE_SHARE:
+def draw_date_count(rng: np.random.Generator) -> int:
+    """Draw the number of other dates: 0 in 15 % of the cases, else log-uniform."""
+    if rng.random() < SINGLE_DATE_FRACTION:
         return 0
     return int(np.clip(np.exp(rng.uniform(0, np.log(MAX_DATES))), 1, MAX_DATES - 1))
 
 
-def stand_for_more(
+def sum_further_dates(
     stack: ObservedStack, others: list[int], place: tuple[slice, slice], rng: np.random.Generator
 ) -> FloatCube:
-    """Return sums over further dates that look like `others`.
+    """Return sums over 1 to 6 further dates for each of `others`, with the same clean image.
 
-    Their speckle is white and has as many looks as the whole stack: of so many dates it is
-    all but gone.
+    Their speckle is white, which is simpler to simulate: in sums over so many dates, little of
+    it is left.
     """
     times = int(rng.integers(1, 7))
     clean = np.repeat(stack.clean[(others, *place)], times, axis=0)
@@ -141,11 +145,13 @@ def stand_for_more(
     return sum_dates(clean * speckle + np.float32(1e-12), clean.shape[1:])
 
 
-def draw_history(n_dates: int, side_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw what happens to a landscape, as change of brightness in dB, shape (time, y, x).
+def draw_brightness_changes(
+    n_dates: int, side_px: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw the changes of a landscape over time in dB, shape (time, y, x).
 
-    Events as in :func:`sarstack.speckle.stacks.draw_gains`; patches of 1 to 10 dB on single
-    dates; seasons of fields; the drift of whole dates; points that come and go.
+    Events of :func:`sarstack.speckle.stacks.draw_gains`, areas that change by 1 to 10 dB on
+    single dates, seasons of fields, brightness of whole dates, and points on single dates.
     """
     shape = (side_px, side_px)
     gain_db = (

@@ -1,7 +1,7 @@
-"""Training patches straight from a stack and its labels: no copies, no folders of images.
+"""Training patches read from a stack and its labels, without copies on disk.
 
-The input is one date; the target is the temporal mean of all *other* dates. A label that
-held its own input would teach a network to keep the speckle.
+The input is one date; the target is the temporal mean of all *other* dates. If the input were
+part of its own target, a network would learn to keep the speckle.
 """
 
 import json
@@ -18,25 +18,30 @@ from sarstack.labels.statistics import mean_of_others, mean_without, multilook
 from sarstack.readers.stack import ImageStack, Stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
-from sarstack.training.supervised import Batch
+from sarstack.training.batch import Batch
 
 MIN_DATES = 3
-MIN_VALID_SHARE = 0.5
-MAX_CELLS = 1024
+MIN_USABLE_FRACTION = 0.5
+MAX_PLACES = 1024
+
+Place = tuple[str, Window]
+"""Polarisation and window of a patch."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels store of a stack, read by window.
+    """The labels store of a stack, read window by window.
 
     Attributes
     ----------
     path : str
         Zarr store made by ``build-labels``.
     polarisations, dates : tuple of str
-        What it covers.
+        Polarisations, and times of the dates that the mean contains.
+    shape : Shape
+        Grid size.
     multilook_px : int
-        Spatial mean that the dates had before.
+        Width of the spatial mean applied to each date before the temporal mean.
     """
 
     path: str
@@ -47,14 +52,14 @@ class Labels:
 
     @classmethod
     def open(cls, path: str | Path, stack: Stack) -> "Labels":
-        """Open a store and check that it belongs to a stack.
+        """Open a store and check that it fits a stack.
 
         Raises
         ------
         UsageError
-            If it is not a labels store.
+            If `path` is not a labels store.
         StackError
-            If its grid is another one, or it lacks a polarisation.
+            If the grid differs from that of the stack, or a polarisation is missing.
         """
         import zarr
 
@@ -70,20 +75,20 @@ class Labels:
                 expected="a Zarr store made by `sarstack build-labels`",
                 do=f"sarstack build-labels {stack.path} -o labels.zarr",
             ) from failure
-        lacking = [p for p in stack.polarisations if p not in polarisations]
-        if shape != stack.grid.shape or lacking:
+        missing = [p for p in stack.polarisations if p not in polarisations]
+        if shape != stack.grid.shape or missing:
             raise StackError(
                 f"the labels have {shape.y} x {shape.x} px and {', '.join(polarisations)}",
                 expected=f"{stack.grid.shape.y} x {stack.grid.shape.x} px and "
                 f"{', '.join(stack.polarisations)}, as the stack",
                 where=str(path),
-                do="build the labels of this very stack, with the same --bbox and --pol",
+                do="build labels from this stack, with the same --bbox and --pol",
             )
         dates: Any = attributes["dates"]
         return cls(str(path), polarisations, tuple(dates), shape, int(settings["multilook_px"]))
 
     def read(self, name: str, polarisation: str, window: Window) -> NDArray[Any]:
-        """Read one variable of one polarisation, shape of `window`."""
+        """Read a window of one variable (``mean``, ``count``, ``stable``), shape (y, x)."""
         import zarr
 
         layer = self.polarisations.index(polarisation)
@@ -93,56 +98,56 @@ class Labels:
 
 @dataclass(frozen=True)
 class StackPatches:
-    """Patches of a stack, as a training source: batch number n is always the same.
+    """A source of patches of a stack; batch number n is always the same.
 
     Attributes
     ----------
     stack : Stack or CubeStack
     labels : Labels or None
-        None: the noisy image is its own target; tuning makes its own.
-    cells : tuple of (str, Window)
-        Polarisation and place of the patches.
+        None: the noisy image is its own target; tuning computes other targets.
+    places : tuple of (str, Window)
+        Polarisation and window of the patches.
     batch_size : int
     seed : int
     statistics : dict of str to dict of int to SceneStatistics
-        Of each polarisation and date: what the network is told of the speckle.
+        Looks and correlation for each polarisation and date, an input of the network.
     linear : bool
         Whether images are divided by their 98th percentile, for networks on linear intensity.
     n_dates : int
-        Dates drawn of each place, next to each other in the batch.
-    share : slice
-        Which places of every batch are read: all, or those of one of several processes.
+        Number of dates of each place, next to each other in the batch.
+    shard : slice
+        Places of every batch that are read: all, or those of one of several processes.
     """
 
     stack: ImageStack
     labels: Labels | None
-    cells: tuple[tuple[str, Window], ...]
+    places: tuple[Place, ...]
     batch_size: int
     seed: int
     statistics: dict[str, dict[int, SceneStatistics]]
     linear: bool = False
     n_dates: int = 1
-    share: slice = field(default_factory=lambda: slice(None))
+    shard: slice = field(default_factory=lambda: slice(None))
 
     @property
-    def n_places(self) -> int:
-        """Places of a whole batch."""
+    def places_per_batch(self) -> int:
+        """Number of places in a batch of all processes."""
         return max(1, self.batch_size // self.n_dates)
 
     def batch(self, step: int) -> Batch:
-        """Draw places, dates and flips from the step's number, and read them."""
+        """Draw places, dates and flips from the number of the step, and read the patches."""
         rng = np.random.default_rng([self.seed, step])
-        drawn = [self._draw(rng) for _ in range(self.n_places)]
-        places = [self._read_flipped(*place) for place in drawn[self.share]]
-        return Batch(*(np.concatenate(parts) for parts in zip(*places, strict=True)))
+        drawn = [self._draw(rng) for _ in range(self.places_per_batch)]
+        patches = [self._read_flipped(*place) for place in drawn[self.shard]]
+        return Batch(*(np.concatenate(parts) for parts in zip(*patches, strict=True)))
 
     def _draw(self, rng: np.random.Generator) -> tuple[str, Window, list[int], NDArray[np.int64]]:
-        """Draw one place, its dates and flips; never rotated: azimuth is not range."""
-        polarisation, window = self.cells[rng.integers(len(self.cells))]
+        """Draw a place, its dates and flips; no rotation, since azimuth differs from range."""
+        polarisation, window = self.places[rng.integers(len(self.places))]
         usable = self.dates_of(polarisation)
-        # Far apart: speckle of neighbouring dates can be the same where nothing grows.
-        turn = rng.integers(len(usable)) + np.arange(self.n_dates) * len(usable) // self.n_dates
-        dates = [usable[i] for i in turn % len(usable)]
+        # Far apart: without vegetation, neighbouring dates can have the same speckle.
+        indices = rng.integers(len(usable)) + np.arange(self.n_dates) * len(usable) // self.n_dates
+        dates = [usable[i] for i in indices % len(usable)]
         return polarisation, window, dates, rng.choice([-1, 1], 2)
 
     def _read_flipped(
@@ -166,17 +171,18 @@ class StackPatches:
         -------
         intensity, target, weight : ndarray, shape (date, 1, y, x), float32
         sensor : ndarray, shape (date, 4), float32
-            Of a :class:`Batch`.
+            See :class:`sarstack.training.batch.Batch`.
         """
-        patches = [self._read_one(polarisation, date, window) for date in dates]
+        patches = [self._read_date(polarisation, date, window) for date in dates]
         images = (np.stack(parts)[:, np.newaxis] for parts in zip(*patches, strict=True))
-        known = [self.statistics[polarisation][date] for date in dates]
-        told = [[*k.sensor, 1.0] if k.sensor else [1.0, 0.0, 0.0, 0.0] for k in known]
-        return *images, np.array(told, dtype=np.float32)
+        statistics = [self.statistics[polarisation][date] for date in dates]
+        sensors = [[*k.sensor, 1.0] if k.sensor else [1.0, 0.0, 0.0, 0.0] for k in statistics]
+        return *images, np.array(sensors, dtype=np.float32)
 
-    def _read_one(
+    def _read_date(
         self, polarisation: str, date: int, window: Window
     ) -> tuple[NDArray[np.float32], ...]:
+        """Read intensity, target and weight of one date, each (y, x)."""
         raster = self.stack.rasters[polarisation][date]
         assert raster is not None, "chosen from the dates that have this polarisation"
         bright = self.statistics[polarisation][date].bright if self.linear else 1.0
@@ -197,42 +203,49 @@ class StackPatches:
         return intensity / divisor, target / divisor, usable.astype(np.float32)
 
     def read_with_others(
-        self, polarisation: str, window: Window, dates: Sequence[int], shown: Sequence[int]
+        self, polarisation: str, window: Window, dates: Sequence[int], inputs: Sequence[int]
     ) -> Batch:
-        """Read a place on some dates, each with the mean of all other `dates` as its target.
+        """Read some dates of a place, each with the mean of the other `dates` as target.
 
         Parameters
         ----------
         polarisation, window
             The place.
         dates : sequence of int
-            Dates that make up the targets.
-        shown : sequence of int
-            Those of `dates` that are returned.
+            All dates, for the targets.
+        inputs : sequence of int
+            The dates to return, a subset of `dates`.
         """
         intensity, _, weight, sensor = self.read(polarisation, window, dates)
-        target, rows = mean_of_others(intensity), [list(dates).index(date) for date in shown]
+        target, rows = mean_of_others(intensity), [list(dates).index(date) for date in inputs]
         return Batch(intensity[rows], target[rows], weight[rows], sensor[rows])
 
 
-def split_cells(
-    stack: ImageStack, labels: Labels | None, patch_px: int, held_out: float = 0.15, seed: int = 0
-) -> tuple[tuple[tuple[str, Window], ...], tuple[tuple[str, Window], ...]]:
-    """Cut the scene into cells and keep some of them for validation, never trained on.
+def split_places(
+    stack: ImageStack,
+    labels: Labels | None,
+    patch_px: int,
+    validation_fraction: float = 0.15,
+    seed: int = 0,
+) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    """Divide the scene into places for training and places for validation.
 
     Parameters
     ----------
     stack, labels
-        What the patches come from; without labels, cells need valid pixels only.
+        Source of the patches. Without labels, places need valid pixels only.
     patch_px : int
-        Edge of a cell; halved until the scene holds at least four.
-    held_out : float
-        Share of the cells kept for validation, at least one.
+        Side of a place; halved until the scene contains at least four.
+    validation_fraction : float
+        Fraction of the places for validation, at least one place.
+    seed : int
+        Seed of the random choice.
 
     Returns
     -------
     training, validation : tuple of (str, Window)
-        Polarisation and window of each cell with enough stable, valid pixels.
+        Polarisation and window of each place with enough stable, valid pixels. A window
+        is used for one purpose only, in all polarisations.
 
     Raises
     ------
@@ -243,33 +256,35 @@ def split_cells(
     if labels is not None and len(stack.dates) < MIN_DATES:
         raise UsageError(
             f"the stack has {len(stack.dates)} dates",
-            expected=f"{MIN_DATES} or more, since the label leaves the input date out",
+            expected=f"{MIN_DATES} or more, since the target leaves out the input date",
             do="add dates, or use the shipped weights as they are",
         )
     while patch_px > 16 and (scene.y // patch_px) * (scene.x // patch_px) < 4:
         patch_px //= 2
     rng = np.random.default_rng(seed)
-    places = [
+    windows = [
         t.window for t in tile_grid(scene, patch_px) if t.window.shape == (patch_px, patch_px)
     ]
-    candidates = [(p, w) for w in places for p in stack.polarisations]
-    order = rng.permutation(len(candidates))[:MAX_CELLS]
+    candidates = [(p, w) for w in windows for p in stack.polarisations]
+    order = rng.permutation(len(candidates))[:MAX_PLACES]
     drawn = (candidates[i] for i in order)
-    cells = [cell for cell in drawn if _usable_share(stack, labels, *cell) > MIN_VALID_SHARE]
-    n_held_out = max(1, round(held_out * len(cells)))
-    if len(cells) <= n_held_out:
+    places = [p for p in drawn if _usable_fraction(stack, labels, *p) > MIN_USABLE_FRACTION]
+    n_validation = max(1, round(validation_fraction * len(places)))
+    if len(places) <= n_validation:
         raise UsageError(
-            f"only {len(cells)} cells of {patch_px} px have enough stable pixels",
+            f"only {len(places)} patches of {patch_px} px have enough stable pixels",
             expected="at least two",
             where=labels.path if labels else stack.path,
             do="use a larger part of the scene, or labels with a milder rule (--quantile)",
         )
-    held = {window for _, window in cells[:n_held_out]}
-    training = tuple(cell for cell in cells if cell[1] not in held)
-    return training or tuple(cells[n_held_out:]), tuple(c for c in cells if c[1] in held)
+    held_out = {window for _, window in places[:n_validation]}
+    training = tuple(place for place in places if place[1] not in held_out)
+    validation = tuple(place for place in places if place[1] in held_out)
+    # If every window is held out in one polarisation, train on the others of these windows.
+    return training or tuple(places[n_validation:]), validation
 
 
-def _usable_share(
+def _usable_fraction(
     stack: ImageStack, labels: Labels | None, polarisation: str, window: Window
 ) -> float:
     if labels is None:

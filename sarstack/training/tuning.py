@@ -1,112 +1,96 @@
-"""Tuning without labels, on the noisy images themselves: one loop, with brakes.
+"""Tuning of a network on noisy images without labels, which never makes it worse.
 
-What the network learns from and what it is judged by is a :class:`TuningSignal`: the
-paper's phase 2 (:class:`PaperSignal`) or the other dates of the stack
-(:class:`sarstack.training.noise_to_noise.NoiseToNoise`). The judge measures every few steps, the
-best iterate is kept, and where no iterate is better than the start, the start is returned.
+Losses and validation scores are a :class:`TuningObjective`: the paper's phase 2
+(:class:`PaperObjective`), or the other dates of the stack
+(:class:`sarstack.training.noise_to_noise.NoiseToNoise`). Where no step improves the validation
+score, the network is returned unchanged.
 """
 
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from sarstack.networks.network import DeSpeckNet
-from sarstack.training.checkpoint import TrainingState, copy_weights, resume, save_checkpoint
-from sarstack.training.distributed import ALONE, Ranks
-from sarstack.training.learning_curve import write_curve
-from sarstack.training.losses import Batch, Mean, noisy_loss, to_tensors
-from sarstack.training.ratio import RatioProbe, RatioScore
-from sarstack.training.supervised import CURVE, PatchSource, descend, draw_ahead
+from sarstack.training.batch import Batch, PatchSource, to_tensors
+from sarstack.training.checkpoint import copy_weights
+from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
+from sarstack.training.loop import LoopSettings, Progress, TrainingLoop, Validation
+from sarstack.training.losses import WeightedMean, noisy_loss
+from sarstack.training.ratio import RatioScore, RatioValidation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WARMUP_STEPS = 10
-"""The first steps of Adam are as long as the later ones, and know less."""
+"""Adam's first steps have full length, although its estimates of the moments are poor."""
 
 ALL_DONE = "all steps were done"
 Score = TypeVar("Score", bound=RatioScore)
 
 
-class TuningSignal(Protocol[Score]):
-    """What a network learns from in tuning, and what it is judged by."""
-
-    def losses(self, network: DeSpeckNet, batch: Batch, settings: "FinetuneSettings") -> list[Mean]:
-        """Return the losses of a batch of noisy patches; what is learnt from is their sum."""
-        ...
-
-    def measure(self, network: DeSpeckNet, device: str, ranks: Ranks) -> Score:
-        """Judge a network on held-out patches, each rank on some of them."""
-        ...
-
-    def is_better(self, score: Score, best: Score, before: Score) -> bool:
-        """Tell whether an iterate is to be kept: better than the best and than the start."""
-        ...
-
-    def reason_to_stop(self, score: Score, best: Score, before: Score) -> str:
-        """Say why going on would do harm; empty: it would not."""
-        ...
-
-    def tell(self, before: Score, best: Score | None) -> str:
-        """Say what tuning did, for the user; `best` is None where nothing was better."""
-        ...
-
-
 @dataclass(frozen=True)
-class FinetuneSettings:
-    """How to tune.
+class FinetuneSettings(LoopSettings):
+    """Settings of tuning; see :class:`LoopSettings`.
 
-    Parameters
-    ----------
-    steps : int
-        At most this many batches.
-    learning_rate : float
-        Of Adam. For the paper's signal a hundredth of the paper's: its own ruins the network
-        within 25 steps.
-    probe_every : int
-        Steps between measurements.
-    bfloat16 : bool
-        Mixed precision, see :class:`sarstack.training.supervised.TrainingSettings`; measurements
-        are         float32.
-    device : str
-        Torch device.
+    For the paper's objective, a suitable learning rate is a hundredth of the paper's, which
+    ruins the network within 25 steps. Validation is in float32, also with `bfloat16`.
     """
 
     steps: int = 200
     learning_rate: float = 1e-5
-    probe_every: int = 10
-    bfloat16: bool = False
-    device: str = "cpu"
+    validate_every: int = 10
+    checkpoint_every: int = 10
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step: a short ramp, then down to zero, so that the end settles."""
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: short linear warm-up, linear decay to zero."""
         return self.learning_rate * min((step + 1) / WARMUP_STEPS, 1 - step / self.steps)
 
-    def lasting(self) -> dict[str, Any]:
-        """Return the settings that must stay the same when a tuning is resumed."""
-        return {key: value for key, value in asdict(self).items() if key not in {"steps", "device"}}
+
+class TuningObjective(Protocol[Score]):
+    """Losses and validation scores of tuning."""
+
+    def losses(
+        self, network: DeSpeckNet, batch: Batch, settings: FinetuneSettings
+    ) -> list[WeightedMean]:
+        """Return the losses of a batch of noisy patches; tuning minimises their sum."""
+        ...
+
+    def validate(self, network: DeSpeckNet, device: str, group: ProcessGroup) -> Score:
+        """Score a network on held-out patches; each process computes some of them."""
+        ...
+
+    def is_better(self, score: Score, best: Score, before: Score) -> bool:
+        """Return whether a score is better than the best so far and than before tuning."""
+        ...
+
+    def reason_to_stop(self, score: Score, best: Score, before: Score) -> str:
+        """Say why further steps would do harm; empty: they would not."""
+        ...
+
+    def describe_result(self, before: Score, best: Score | None) -> str:
+        """Describe for the user what tuning did; `best` is None if nothing was better."""
+        ...
 
 
 @dataclass
 class FinetuneResult(Generic[Score]):
-    """What tuning did.
+    """Result of tuning.
 
     Attributes
     ----------
     improved : bool
-        False: the network was left exactly as it was.
+        False: the network is unchanged.
     message : str
-        What happened, in a sentence for the user.
+        What tuning did, for the user.
     before, after : RatioScore
-        At step 0 and of the returned network.
+        Scores at step 0 and of the returned network.
     best_step, steps : int
         Step of the returned network; steps done.
     history : list of dict
-        One row per measurement: step, loss and what the score says. NaN: no loss yet.
+        One row per validation: step, loss (NaN at step 0) and the score's columns.
     """
 
     improved: bool
@@ -121,30 +105,30 @@ class FinetuneResult(Generic[Score]):
 def finetune(
     network: DeSpeckNet,
     patches: PatchSource,
-    signal: TuningSignal[Score],
+    objective: TuningObjective[Score],
     settings: FinetuneSettings,
     folder: str | Path,
     *,
-    ranks: Ranks = ALONE,
-    progress: Callable[[int, Score], None] | None = None,
+    group: ProcessGroup = SINGLE_PROCESS,
+    progress: Callable[[Progress], None] | None = None,
 ) -> FinetuneResult[Score]:
-    """Tune a network on noisy images, never for the worse, or go on with an unfinished tuning.
+    """Tune a network on noisy images, or continue an unfinished tuning found in `folder`.
 
     Parameters
     ----------
     network : DeSpeckNet
-        Changed in place, only if the judge found something better.
+        Changed in place, only if a validation score was better than before.
     patches : PatchSource
-        Noisy patches of the scene, or this rank's share; their targets are not looked at.
-    signal : TuningSignal
-        What it learns from and is judged by.
+        Noisy patches of the scene, or the shards of this process; targets are ignored.
+    objective : TuningObjective
+        Losses and validation scores.
     settings : FinetuneSettings
     folder : str or Path
-        Gets a checkpoint at every measurement, and ``curve.csv``. All ranks must see it.
-    ranks : Ranks
+        Folder of the checkpoint and of ``curve.csv``, visible to all processes.
+    group : ProcessGroup
         The processes that tune together.
     progress : callable, optional
-        Called with step and score after every measurement.
+        Called after every step.
 
     Returns
     -------
@@ -154,92 +138,103 @@ def finetune(
     ------
     ResumeMismatchError
         If `folder` holds a checkpoint made with other settings (steps may differ).
+    ConfigError
+        If the loss is not finite.
 
     Notes
     -----
-    Batch normalisation keeps the statistics of phase 1: what is tuned is what will be used.
+    Batch normalisation keeps the running statistics of the supervised training: the network is
+    tuned in the state in which it is used.
     """
-    import torch
-
-    folder = Path(folder)
-    network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval()
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    before = best_score = signal.measure(network, settings.device, ranks)
-    state, best = resume(folder, network, optimiser, settings.lasting())
-    if state.best_step > 0:
-        best_score = _measure_weights(network, best, signal, settings.device, ranks)
-    state.history = state.history or [{"step": 0, "loss": float("nan"), **before.row()}]
-    with closing(draw_ahead(patches, range(state.step, settings.steps))) as batches:
-        while state.step < settings.steps and not state.stopped:
-            losses = signal.losses(network, next(batches), settings)
-            loss = descend(optimiser, losses, settings.rate(state.step), ranks)
-            state.step += 1
-            if state.step % settings.probe_every and state.step != settings.steps:
-                continue
-            score = signal.measure(network, settings.device, ranks)
-            state.history.append({"step": state.step, "loss": loss, **score.row()})
-            if ranks.agree(signal.is_better(score, best_score, before)):
-                best, best_score, state.best_step = copy_weights(network), score, state.step
-            why = signal.reason_to_stop(score, best_score, before)
-            state.stopped = (why or ALL_DONE) if ranks.agree(bool(why)) else ""
-            if ranks.leads:
-                write_curve(folder / CURVE, state.history)
-                save_checkpoint(folder, network, optimiser, state, best, settings.lasting())
-            if progress is not None:
-                progress(state.step, score)
-    network.load_state_dict(best)
-    return _conclude(signal, state, before, best_score)
-
-
-def _measure_weights(
-    network: DeSpeckNet,
-    weights: dict[str, "Tensor"],
-    signal: TuningSignal[Score],
-    device: str,
-    ranks: Ranks,
-) -> Score:
-    """Judge other weights than the network has, and leave it as it was."""
-    current = copy_weights(network)
-    network.load_state_dict(weights)
-    score = signal.measure(network, device, ranks)
-    network.load_state_dict(current)
-    return score
-
-
-def _conclude(
-    signal: TuningSignal[Score], state: TrainingState, before: Score, best: Score
-) -> FinetuneResult[Score]:
+    loop = _TuningLoop(network, objective, settings, Path(folder), group)
+    loop.run(patches, progress)
+    state = loop.state
     improved = state.best_step > 0
-    found = signal.tell(before, best if improved else None)
+    description = objective.describe_result(loop.before, loop.best if improved else None)
     kept = f"step {state.best_step} is kept; " if improved else ""
-    message = f"{found} ({kept}{state.stopped or ALL_DONE})"
-    best_step = max(state.best_step, 0)
-    return FinetuneResult(improved, message, before, best, best_step, state.step, state.history)
+    return FinetuneResult(
+        improved,
+        message=f"{description} ({kept}{state.stopped or ALL_DONE})",
+        before=loop.before,
+        after=loop.best,
+        best_step=max(state.best_step, 0),
+        steps=state.step,
+        history=state.history,
+    )
+
+
+class _TuningLoop(TrainingLoop, Generic[Score]):
+    """`before`, `last` and `best` are the scores of the start, of the last and best validation."""
+
+    def __init__(
+        self,
+        network: DeSpeckNet,
+        objective: TuningObjective[Score],
+        settings: FinetuneSettings,
+        folder: Path,
+        group: ProcessGroup,
+    ) -> None:
+        super().__init__(network, network.parameters(), settings, folder, group)
+        self.settings, self.objective = settings, objective
+        network.eval()
+        self.before = self.last = self.best = self._score()
+        self.resume()
+        if self.state.best_step > 0:
+            self.best = self._score_weights(self.best_weights)
+        if not self.state.history:
+            self.state.history = [{"step": 0, "loss": float("nan"), **self.before.row()}]
+
+    def losses(self, batch: Batch) -> list[WeightedMean]:
+        return self.objective.losses(self.network, batch, self.settings)
+
+    def validate(self) -> Validation:
+        score = self.last = self._score()
+        is_best = self.group.broadcast(self.objective.is_better(score, self.best, self.before))
+        if is_best:
+            self.best = score
+        return Validation(score.row(), is_best)
+
+    def curve_row(self, loss: float, smoothed_loss: float) -> dict[str, float]:  # noqa: ARG002
+        return {"loss": loss}
+
+    def reason_to_stop(self) -> str:
+        reason = self.objective.reason_to_stop(self.last, self.best, self.before)
+        # Where rank 0 has a reason and this process has none, its text does not matter.
+        return (reason or ALL_DONE) if self.group.broadcast(bool(reason)) else ""
+
+    def _score(self) -> Score:
+        return self.objective.validate(self.network, self.settings.device, self.group)
+
+    def _score_weights(self, weights: dict[str, "Tensor"]) -> Score:
+        """Score the network with other weights, and restore its own."""
+        current = copy_weights(self.network)
+        self.network.load_state_dict(weights)
+        score = self._score()
+        self.network.load_state_dict(current)
+        return score
 
 
 def copies_noise(score: RatioScore, before: RatioScore) -> bool:
-    """Tell whether the ratio image varies clearly less than speckle and than it did at first.
+    """Return whether the ratio image varies clearly less than speckle and than before tuning.
 
-    Never where no window is homogeneous: among texture the best estimate keeps some speckle.
+    False where no window is homogeneous: in texture, the best estimate keeps some speckle.
     """
     return score.variance < 0.97 * min(score.expected_variance, before.variance)
 
 
 @dataclass(frozen=True)
-class PaperSignal:
+class PaperObjective:
     """Phase 2 of deSpeckNet: the target is the noisy image itself.
 
-    Its loss ``mu2 |Y - X|^2 + xi |Y - X N|^2`` is smallest at X = Y, N = 1: nothing in it
-    rewards despeckling (the authors stop after one epoch). What tells a good step from a bad
-    one is the ratio image Y / X on homogeneous land: its mean is 1 and its variance 1 / looks
-    when exactly the speckle was taken out; a smaller variance means that the network is
-    copying the noise.
+    The loss ``mu2 |Y - X|^2 + xi |Y - X N|^2`` has its minimum at X = Y, N = 1, without any
+    despeckling (the authors stop after one epoch). Validation uses the ratio image Y / X on
+    homogeneous land: mean 1 and variance 1 / looks mean that exactly the speckle was removed.
+    A smaller variance means that the network copies the noise.
 
     Parameters
     ----------
-    probe : RatioProbe
-        Held-out patches, from :func:`sarstack.training.ratio.find_homogeneous`.
+    validation : RatioValidation
+        Held-out patches, from :meth:`RatioValidation.from_patches`.
     mu2, xi : float
         Weights of both losses, as in the paper.
     min_gain : float
@@ -247,52 +242,55 @@ class PaperSignal:
 
     Notes
     -----
-    Mullissa et al., TGRS 2020, section III-C; in the log domain the losses compare
-    logarithms.
+    Mullissa et al., TGRS 2020, section III-C. In the log domain, the losses compare logarithms.
     """
 
-    probe: RatioProbe
+    validation: RatioValidation
     mu2: float = 0.01
     xi: float = 1.0
     min_gain: float = 0.005
 
-    def losses(self, network: DeSpeckNet, batch: Batch, settings: FinetuneSettings) -> list[Mean]:
-        """Return the distance of the noisy image from clean image and from clean x speckle."""
+    def losses(
+        self, network: DeSpeckNet, batch: Batch, settings: FinetuneSettings
+    ) -> list[WeightedMean]:
+        """Return the distance of the noisy image from the clean image and from clean x speckle."""
         import torch
 
-        itself = batch._replace(target=batch.intensity, weight=np.ones_like(batch.intensity))
-        tensors = to_tensors(itself, settings.device)
+        noisy = batch._replace(target=batch.intensity, weight=np.ones_like(batch.intensity))
+        tensors = to_tensors(noisy, settings.device)
         prediction = tensors.predict(network, noise=True, bfloat16=settings.bfloat16)
         used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
-        difference = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
-        copying = Mean(difference.sum(), used.sum())
-        return [self.mu2 * copying, self.xi * noisy_loss(prediction, tensors)]
+        error = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
+        distance = WeightedMean(error.sum(), used.sum())
+        return [self.mu2 * distance, self.xi * noisy_loss(prediction, tensors)]
 
-    def measure(self, network: DeSpeckNet, device: str = "cpu", ranks: Ranks = ALONE) -> RatioScore:
-        """Measure the ratio image on homogeneous windows."""
-        return self.probe.measure(network, device, ranks)
+    def validate(
+        self, network: DeSpeckNet, device: str = "cpu", group: ProcessGroup = SINGLE_PROCESS
+    ) -> RatioScore:
+        """Score the ratio image on homogeneous windows."""
+        return self.validation.score_network(network, device, group)
 
     def is_better(self, score: RatioScore, best: RatioScore, before: RatioScore) -> bool:  # noqa: ARG002
-        """Tell whether the ratio image is closer to speckle."""
+        """Return whether the ratio image is closer to speckle."""
         return score.distance < best.distance - self.min_gain
 
     def reason_to_stop(self, score: RatioScore, best: RatioScore, before: RatioScore) -> str:
-        """Stop where noise is copied or the ratio image is far worse than the best."""
+        """Stop if the network copies noise, or the ratio image is far worse than the best."""
         if copies_noise(score, before):
             return "the ratio image varied less than speckle: the network began to copy the noise"
         if score.distance > best.distance + 0.25:
             return "the ratio image became clearly worse"
         return ""
 
-    def tell(self, before: RatioScore, best: RatioScore | None) -> str:
-        """Say how the ratio image changed."""
+    def describe_result(self, before: RatioScore, best: RatioScore | None) -> str:
+        """Describe how the ratio image changed."""
         if best is None:
             return (
                 "Tuning did not improve the ratio image, so the network is unchanged: "
                 f"variance {before.variance:.4f}, {before.expected_variance:.4f} expected"
             )
         return (
-            f"Tuning moved the variance of the ratio image from {before.variance:.4f} to "
+            f"Tuning changed the variance of the ratio image from {before.variance:.4f} to "
             f"{best.variance:.4f} ({best.expected_variance:.4f} expected) and its mean from "
             f"{before.mean:.3f} to {best.mean:.3f}"
         )

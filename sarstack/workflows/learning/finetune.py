@@ -1,7 +1,5 @@
-"""Tune a network on the noisy images of a stack, without any label."""
+"""Tune a network on the noisy images of a stack, without labels."""
 
-import logging
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,77 +9,87 @@ import numpy as np
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import UsageError
 from sarstack.networks.card import ModelCard
-from sarstack.networks.model_file import load_model, read_card
+from sarstack.networks.model_file import read_card
 from sarstack.readers.cube import CubeStack
 from sarstack.readers.stack import ImageStack
-from sarstack.training.distributed import Ranks
+from sarstack.training.distributed import ProcessGroup
 from sarstack.training.stack_patches import StackPatches
 from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
-    carry_out,
-    enter_folder,
-    finish,
-    free_output,
-    model_path,
-    pooled,
-    prepare,
+    Outcome,
+    check_output,
+    check_start,
+    open_job_folder,
+    prepare_job,
+    report_progress,
+    run_training,
+    write_model,
 )
-from sarstack.workflows.learning.ranks import Message, Tell
+from sarstack.workflows.learning.ranks import Report
+from sarstack.workflows.learning.scene_statistics import pool_statistics
 from sarstack.workflows.settings import FinetuneConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
     from sarstack.training.noise_to_noise import NoiseToNoise
-    from sarstack.training.tuning import FinetuneResult, PaperSignal
+    from sarstack.training.tuning import PaperObjective
 
-LOGGER = logging.getLogger("sarstack")
+MIN_NOISE2NOISE_DATES = 4
 
-MIN_DATES_BETWEEN = 4
 DATES_PER_PLACE = 4
-"""In a batch of noise-to-noise tuning: each is input once, the others its target."""
+"""Dates of a place in a noise2noise batch: each is input once, with the others as target."""
 
-JUDGED_PLACES, JUDGED_PATCHES = 32, 128
-JUDGING_DATES = 8
-"""Of a long stack, evenly spread: where nothing grows, neighbouring dates share speckle."""
+VALIDATION_PLACES, VALIDATION_PATCHES = 32, 128
 
-FLAT_FACTOR = 2.0
-"""In windows of more texture a good network cannot take out the speckle and nothing else."""
+VALIDATION_DATES = 8
+"""Dates of a place in validation, evenly spaced: without vegetation, neighbouring dates can have
+the same speckle."""
+
+HOMOGENEOUS_FACTOR = 2.0
+"""Largest ratio of a validation window's variation to that of speckle: in more texture, even a
+good network does not remove exactly the speckle."""
 
 LEARNING_RATES = {"noise2noise": 1e-4, "paper": 1e-5}
 
 
 def finetune_on_stack(config: FinetuneConfig, *, overwrite: bool = False) -> AdaptedModel:
-    """Tune a network on the noisy images of a stack, without any label.
+    """Tune a network on the noisy images of a stack, without labels.
 
     Parameters
     ----------
     config : FinetuneConfig
-        Stack, model, mode, length; see its fields.
+        Stack, model, mode, number of steps; see its fields.
     overwrite : bool
         Replace an existing model.
 
     Returns
     -------
     AdaptedModel
-        With ``improved`` False when no iterate was better at held-out places: the file then
-        holds the untouched weights.
+        With ``improved`` False if no step was better at held-out places; then the file
+        contains the initial weights.
 
     Raises
     ------
     UsageError
         If the mode does not fit the network or the number of dates.
     """
-    output = free_output(config.output, overwrite=overwrite)
+    output = check_output(config.output, overwrite=overwrite)
     stack = select_stack(config)
-    config = _resolve(config, stack)
-    folder = enter_folder(output, config, stack, overwrite=overwrite)
-    return _finetune(config, stack, output, folder)
+    config = _decide_settings(config, stack)
+    folder = open_job_folder(output, config, stack, overwrite=overwrite)
+    return _run_job(config, stack, output, folder)
 
 
 def finetune_index(config: FinetuneConfig, stack: CubeStack, output: Path) -> AdaptedModel:
-    """Do the work of :func:`finetune_on_stack` on a cube."""
+    """Tune a network on a cube, indexed by :func:`sarstack.readers.cube.index_cube`.
+
+    Raises
+    ------
+    UsageError
+        If a cluster is given, or the mode does not fit the network or the number of dates.
+    """
     if config.cluster is not None:
         raise UsageError(
             f"cluster = {config.cluster!r}, for a cube",
@@ -89,33 +97,54 @@ def finetune_index(config: FinetuneConfig, stack: CubeStack, output: Path) -> Ad
             do="leave out cluster, or tune on the files with `sarstack finetune`",
         )
     with TemporaryDirectory() as folder:
-        return _finetune(_resolve(config, stack), stack, output, Path(folder))
+        return _run_job(_decide_settings(config, stack), stack, output, Path(folder))
 
 
-def _resolve(config: FinetuneConfig, stack: ImageStack) -> FinetuneConfig:
-    """Return the settings with model, mode and learning rate decided."""
-    model = model_path(config.model, "despecknet")
+def _decide_settings(config: FinetuneConfig, stack: ImageStack) -> FinetuneConfig:
+    """Replace the defaults of model, mode and learning rate by values."""
+    model = check_start(config.model, "despecknet")
     mode = _choose_mode(config.mode, read_card(model), stack)
     rate = config.learning_rate or LEARNING_RATES[mode]
     return config.model_copy(update={"model": model, "mode": mode, "learning_rate": rate})
 
 
-def _finetune(
-    config: FinetuneConfig, stack: ImageStack, output: Path, folder: Path
-) -> AdaptedModel:
+def _choose_mode(mode: str, card: ModelCard, stack: ImageStack) -> str:
+    """Return the mode for a network and a stack.
+
+    Raises
+    ------
+    UsageError
+        If mode ``noise2noise`` does not fit.
+    """
+    fewest = _fewest_dates(stack)
+    fits = card.domain == "log" and fewest >= MIN_NOISE2NOISE_DATES
+    if mode == "noise2noise" and not fits:
+        raise UsageError(
+            f"mode = 'noise2noise' with {card.variant} and {fewest} dates",
+            expected=f"a network on log intensity and {MIN_NOISE2NOISE_DATES} dates or more of "
+            "each polarisation",
+            where=stack.path,
+            do="use --mode paper, or " + ("add dates" if card.domain == "log" else "despecknet"),
+        )
+    return "noise2noise" if fits and mode != "paper" else "paper"
+
+
+def _fewest_dates(stack: ImageStack) -> int:
+    return min(sum(raster is not None for raster in stack.rasters[p]) for p in stack.polarisations)
+
+
+def _run_job(config: FinetuneConfig, stack: ImageStack, output: Path, folder: Path) -> AdaptedModel:
+    n_dates = 1
+    if config.mode == "noise2noise":
+        n_dates = min(DATES_PER_PLACE, _fewest_dates(stack), max(2, config.batch_size))
     with open_workers(config.cluster, config.workers) as workers:
-        job = prepare(config, stack, None, config.model, folder, workers)
-        if config.mode == "noise2noise":
-            n_dates = min(DATES_PER_PLACE, _fewest_dates(stack), max(2, config.batch_size))
-            job = replace(job, training=replace(job.training, n_dates=n_dates))
-        result = carry_out(workers, _tune, job, _show)
-    start, verb = load_model(config.model), f"tuned ({config.mode})"
-    finish(job, output, *start, verb, result.message, improved=result.improved)
-    return AdaptedModel(output, result.improved, result.message, result.history)
+        job = prepare_job(config, stack, config.model, folder, workers, n_dates=n_dates)
+        outcome = run_training(workers, _tune, job)
+    return write_model(job, output, outcome, f"tuned ({config.mode})")
 
 
-def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[Any]":
-    """Tune as one of the ranks."""
+def _tune(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome:
+    """Tune as one process of a group."""
     from sarstack.training.tuning import FinetuneSettings, finetune
 
     config: FinetuneConfig = job.config
@@ -123,83 +152,59 @@ def _tune(ranks: Ranks, device: str, tell: Tell, job: Job) -> "FinetuneResult[An
         steps=config.steps, learning_rate=config.learning_rate or 0.0,
         bfloat16=config.precision == "bfloat16", device=device,
     )  # fmt: skip
-    network, _ = load_model(job.start)
-    speckle = pooled(job.training.statistics)
-    signal: Any
-    if config.mode == "noise2noise":
-        signal = _other_dates(network, job.held_out, job.training.n_dates, *speckle)
-    else:
-        signal = _itself(job, *speckle)
-    return finetune(
-        network, job.training, signal, settings, job.folder, ranks=ranks,
-        progress=lambda _, score: tell({"steps": settings.probe_every, "score": score.row()}),
+    network, _ = job.load_start()
+    objective: Any = (
+        _noise_to_noise(job, network) if config.mode == "noise2noise" else _paper_objective(job)
+    )
+    result = finetune(
+        network, job.training, objective, settings, job.folder,
+        group=group, progress=report_progress(report),
     )  # fmt: skip
+    return Outcome(result.improved, result.message, result.history)
 
 
-def _itself(job: Job, looks: float, correlation: tuple[float, float]) -> "PaperSignal":
-    """Make the signal of the paper's mode, with its judge."""
-    from sarstack.training.ratio import find_homogeneous
-    from sarstack.training.tuning import PaperSignal
+def _paper_objective(job: Job) -> "PaperObjective":
+    """Make the objective of mode ``paper``, with its validation patches."""
+    from sarstack.training.ratio import RatioValidation
+    from sarstack.training.tuning import PaperObjective
 
-    return PaperSignal(find_homogeneous(job.held_out_batches(), looks, correlation))
-
-
-def _choose_mode(wanted: str, card: ModelCard, stack: ImageStack) -> str:
-    """Return the mode that fits network and stack, or say why the one wanted does not."""
-    fewest = _fewest_dates(stack)
-    fits = card.domain == "log" and fewest >= MIN_DATES_BETWEEN
-    if wanted == "noise2noise" and not fits:
-        raise UsageError(
-            f"mode = 'noise2noise' with {card.variant} and {fewest} dates",
-            expected=f"a network on log intensity and {MIN_DATES_BETWEEN} dates or more of each "
-            "polarisation",
-            where=stack.path,
-            do="use --mode paper, or " + ("add dates" if card.domain == "log" else "despecknet"),
-        )
-    return "noise2noise" if fits and wanted != "paper" else "paper"
+    looks, correlation = pool_statistics(job.training.statistics)
+    batches = job.validation_batches()
+    return PaperObjective(RatioValidation.from_patches(batches, looks, correlation))
 
 
-def _fewest_dates(stack: ImageStack) -> int:
-    return min(sum(raster is not None for raster in stack.rasters[p]) for p in stack.polarisations)
-
-
-def _other_dates(
-    network: "DeSpeckNet",
-    held_out: StackPatches,
-    n_dates: int,
-    looks: float,
-    correlation: tuple[float, float],
-) -> "NoiseToNoise":
-    """Make the signal between dates, with its judge: held-out places on a few dates each."""
+def _noise_to_noise(job: Job, network: "DeSpeckNet") -> "NoiseToNoise":
+    """Make the objective of mode ``noise2noise``, with its validation patches."""
     from sarstack.speckle.homogeneous import mark_homogeneous
-    from sarstack.training.noise_to_noise import DateProbe, NoiseToNoise
-    from sarstack.training.ratio import RatioProbe
+    from sarstack.training.noise_to_noise import NoiseToNoise, OtherDatesValidation
+    from sarstack.training.ratio import RatioValidation
 
-    batches, series, n_others = [], [], JUDGING_DATES
-    cells = held_out.cells[:JUDGED_PLACES]
-    for number, (polarisation, window) in enumerate(cells):
-        dates = _spread(held_out.dates_of(polarisation), JUDGING_DATES)
-        # Each place shows other dates than the last, so that all dates are judged somewhere.
-        turn = number % len(dates)
-        shown = _spread(dates[turn:] + dates[:turn], JUDGED_PATCHES // len(cells))
-        batches.append(held_out.read_with_others(polarisation, window, dates, shown))
-        layer = held_out.stack.polarisations.index(polarisation)
-        series.append([layer * len(held_out.stack.dates) + date for date in shown])
+    looks, correlation = pool_statistics(job.training.statistics)
+    patches: StackPatches = job.validation
+    batches, images, n_others = [], [], VALIDATION_DATES
+    places = patches.places[:VALIDATION_PLACES]
+    for number, (polarisation, window) in enumerate(places):
+        dates = _choose_evenly(patches.dates_of(polarisation), VALIDATION_DATES)
+        # Rotated from place to place, so that all dates are inputs somewhere.
+        first = number % len(dates)
+        inputs = _choose_evenly(dates[first:] + dates[:first], VALIDATION_PATCHES // len(places))
+        batches.append(patches.read_with_others(polarisation, window, dates, inputs))
+        layer = patches.stack.polarisations.index(polarisation)
+        images.append([layer * len(patches.stack.dates) + date for date in inputs])
         n_others = min(n_others, len(dates) - 1)
-    # Homogeneous in the mean of the others: there texture shows that speckle hides.
-    means = [batch.target for batch in batches]
-    flat = mark_homogeneous(means, looks * n_others, correlation, largest_factor=FLAT_FACTOR)
-    probe = DateProbe(tuple(batches), tuple(series), RatioProbe(tuple(batches), flat, looks))
-    return NoiseToNoise.of(network, probe, n_dates, looks)
+    # In the mean of the other dates, texture is visible that speckle hides on a single date.
+    masks = mark_homogeneous(
+        [batch.target for batch in batches],
+        looks * n_others,
+        correlation,
+        largest_factor=HOMOGENEOUS_FACTOR,
+    )
+    ratio = RatioValidation(tuple(batches), masks, looks)
+    validation = OtherDatesValidation(tuple(batches), tuple(images), ratio)
+    return NoiseToNoise.from_network(network, validation, job.training.n_dates, looks)
 
 
-def _spread(dates: list[int], at_most: int) -> list[int]:
-    """Choose some of the dates, evenly spread."""
+def _choose_evenly(dates: list[int], at_most: int) -> list[int]:
+    """Choose some of the dates, evenly spaced."""
     chosen = np.linspace(0, len(dates) - 1, min(len(dates), at_most)).round().astype(int)
     return [dates[i] for i in chosen]
-
-
-def _show(shown: Any, told: Message) -> None:
-    shown.advance(told["steps"])
-    score = ", ".join(f"{key} {value:.4f}" for key, value in told["score"].items())
-    LOGGER.info("held out: %s", score)

@@ -1,35 +1,43 @@
-"""What training and tuning on a stack share: the file, the statistics, the patches, the card."""
+"""The steps that `train` and `finetune` share, in the order in which a job takes them.
+
+Check the output, open the job's folder, prepare the patches, run the training on one or more
+processes, write the model. What is trained and how is in :mod:`sarstack.workflows.learning.train`
+and :mod:`sarstack.workflows.learning.finetune`.
+"""
 
 import logging
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
 from sarstack.networks.bias import measure_bias
 from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.networks.model_file import read_card, save_model, shipped_model
+from sarstack.networks.model_file import load_model, read_card, save_model, shipped_model
 from sarstack.readers.paths import absolute_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack, Stack
-from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
-from sarstack.training.checkpoint import CHECKPOINT, best_weights, last_step
-from sarstack.training.distributed import ALONE, Ranks
-from sarstack.training.losses import Batch
-from sarstack.training.stack_patches import Labels, StackPatches, split_cells
-from sarstack.workflows.despeckle import tasks
+from sarstack.training.batch import Batch
+from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
+from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
+from sarstack.training.loop import Progress
+from sarstack.training.stack_patches import Labels, StackPatches, split_places
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.folder import claim_folder, make_folder
-from sarstack.workflows.learning.ranks import Message, Tell, run_ranks, torch_threads
+from sarstack.workflows.learning.ranks import Message, Report, run_ranks, torch_threads
+from sarstack.workflows.learning.scene_statistics import (
+    Statistics,
+    list_statistics,
+    measure_statistics,
+)
 from sarstack.workflows.progress import show_progress
 from sarstack.workflows.settings import AdaptConfig, FinetuneConfig, TrainConfig
 
@@ -37,53 +45,82 @@ if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 LOGGER = logging.getLogger("sarstack")
-Statistics = dict[str, dict[int, SceneStatistics]]
-Work = Callable[[Ranks, str, Tell, "Job"], Any]
 N_VALIDATION_BATCHES = 8
-# Batch numbers of the held-out patches, far from any step of a training.
+
 FIRST_VALIDATION_BATCH = 2**30
+"""Number of the first validation batch, larger than the number of any training step."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a training or tuning needs on every worker: settings, paths, windows and numbers.
+    """What every process of a training needs: settings, paths, windows and numbers.
 
     Attributes
     ----------
     config : TrainConfig or FinetuneConfig
-        Its precision decided.
+        With the precision decided (not ``auto``).
     start : str
-        Model file to start from; empty: from scratch.
-    training, held_out : StackPatches
-        What is learnt from, and what is judged by.
+        Model file with the initial weights; empty: random weights.
+    training, validation : StackPatches
+        Patches to train on, and held-out patches.
     folder : Path
-        Gets the checkpoint and the learning curve.
+        Folder of the checkpoint and the learning curve.
     """
 
     config: Any
     start: str
     training: StackPatches
-    held_out: StackPatches
+    validation: StackPatches
     folder: Path
 
-    def held_out_batches(self, share: slice = slice(None)) -> list[Batch]:
-        """Return held-out batches, or those of one rank."""
+    def validation_batches(self, shard: slice = slice(None)) -> list[Batch]:
+        """Return the validation batches, or those of one process."""
         numbers = range(FIRST_VALIDATION_BATCH, FIRST_VALIDATION_BATCH + N_VALIDATION_BATCHES)
-        return [self.held_out.batch(number) for number in numbers[share]]
+        return [self.validation.batch(number) for number in numbers[shard]]
+
+    def load_start(self) -> tuple["DeSpeckNet", ModelCard | None]:
+        """Return the network before the training, the same in all processes, and its card."""
+        import torch
+
+        from sarstack.networks.despecknet import build_network
+
+        if self.start:
+            return load_model(self.start)
+        torch.manual_seed(self.config.seed)
+        return build_network(self.config.variant), None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training returns; the best weights are in its checkpoint.
+
+    Attributes
+    ----------
+    improved : bool
+        False: no weights were better than the initial ones.
+    message : str
+        Result for the user, with the scores.
+    history : list of dict
+        Rows of the learning curve.
+    """
+
+    improved: bool
+    message: str
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """A model made for a stack.
+    """A model trained or tuned on a stack.
 
     Attributes
     ----------
     model : Path
-        The file written.
+        The model file.
     improved : bool
-        False: the file holds the weights one started from, nothing was better.
+        False: no weights were better than the initial ones, and the file contains those.
     message : str
-        What happened, with the numbers.
+        Result for the user, with the scores.
     history : list of dict
         Rows of the learning curve.
     """
@@ -94,15 +131,19 @@ class AdaptedModel:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def free_output(name: str, *, overwrite: bool) -> Path:
-    """Return the path of the model to write, its folder made.
+Training = Callable[[ProcessGroup, str, Report, Job], Outcome]
+"""Trains as one process of a group: ``training(group, device, report, job)``."""
+
+
+def check_output(name: str, *, overwrite: bool) -> Path:
+    """Return the absolute path of the model to write; make its folder.
 
     Raises
     ------
     UsageError
         If the name is not that of a model file.
     ResumeMismatchError
-        If there is one already.
+        If the file exists.
     """
     output = Path(name).absolute()
     if output.suffix != ".safetensors":
@@ -116,22 +157,45 @@ def free_output(name: str, *, overwrite: bool) -> Path:
     return output
 
 
-def enter_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrite: bool) -> Path:
-    """Make the folder beside the model in which an interrupted job lies, and return it.
+def check_start(name: str, variant: str) -> str:
+    """Return the path of the model to start from: ``shipped``, or a model file.
+
+    Raises
+    ------
+    ModelCardError
+        If the file is not a model.
+    UsageError
+        If the model cannot be trained on a single stack.
+    """
+    path = str(shipped_model(variant)) if name == "shipped" else absolute_path(name)
+    if read_card(path).variant == "despecknet-mt":
+        raise UsageError(
+            "despecknet-mt cannot be trained or tuned on a stack: its input contains the other "
+            "dates, which would be its target",
+            expected="a network whose input is one date",
+            where=path,
+            do="start from despecknet or despecknet-lite",
+        )
+    return path
+
+
+def open_job_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrite: bool) -> Path:
+    """Make the folder of the checkpoint beside the model, and return it.
 
     Raises
     ------
     ResumeMismatchError
-        If what lies there is of other images or from another start.
+        If the folder has a checkpoint of other images or settings.
     """
     folder = output.with_name(f"{output.stem}.training")
-    kept = config.model_dump(mode="json", exclude={"steps", "patience", "cluster", "workers"})
-    images = (identity(raster) for own in stack.rasters.values() for raster in own)
-    mark, origin = fingerprint(kept, *images), folder / "origin.txt"
+    fixed = config.model_dump(mode="json", exclude={"steps", "patience", "cluster", "workers"})
+    images = (identity(raster) for rasters in stack.rasters.values() for raster in rasters)
+    mark, origin = fingerprint(fixed, *images), folder / "origin.txt"
     if (folder / CHECKPOINT).exists() and (not origin.exists() or origin.read_text() != mark):
         if not overwrite:
             raise ResumeMismatchError(
-                "an interrupted training on other images or from another start lies here",
+                "the folder contains an interrupted training on other images or with other "
+                "settings",
                 where=str(folder),
                 do="repeat the earlier command to finish it, or --overwrite to start anew",
             )
@@ -141,174 +205,143 @@ def enter_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrite: 
     return folder
 
 
-def model_path(name: str, variant: str) -> str:
-    """Return the model to start from: ``shipped``, or a file that holds a card.
-
-    Raises
-    ------
-    ModelCardError
-        If the file is not a model.
-    UsageError
-        If it is one that is not trained on a single stack.
-    """
-    path = str(shipped_model(variant)) if name == "shipped" else absolute_path(name)
-    if read_card(path).variant == "despecknet-mt":
-        raise UsageError(
-            "despecknet-mt cannot be adapted: it has seen the other dates that would judge it",
-            expected="a network that sees one date",
-            where=path,
-            do="start from despecknet or despecknet-lite",
-        )
-    return path
-
-
-def measure(stack: ImageStack, looks: float | None, workers: Workers) -> Statistics:
-    """Find the scene statistics of every image."""
-    images = [
-        (polarisation, layer, raster)
-        for polarisation in stack.polarisations
-        for layer, raster in enumerate(stack.rasters[polarisation])
-        if raster is not None
-    ]
-    jobs = (Task(tasks.sample_image, (image[2], stack.grid.shape), image[:2]) for image in images)
-    samples: dict[tuple[str, int], SpeckleSample] = {}
-    for task, outcome in run_tasks(workers, jobs):
-        if isinstance(outcome, Exception):
-            raise outcome
-        samples[task.key] = outcome
-    found = {}
-    for polarisation in stack.polarisations:
-        layers = [layer for name, layer, _ in images if name == polarisation]
-        known = combine_samples([samples[polarisation, layer] for layer in layers], looks=looks)
-        found[polarisation] = dict(zip(layers, known, strict=True))
-    return found
-
-
-def pooled(
-    statistics: Statistics,
-) -> tuple[float, tuple[float, float]]:
-    """Return looks whose variance is the mean of all images', and the mean correlation."""
-    known = [k for dates in statistics.values() for k in dates.values()]
-    looks = 1 / float(np.mean([1 / k.looks for k in known]))
-    y, x = np.mean([k.correlation for k in known], axis=0)
-    return looks, (float(y), float(x))
-
-
-def prepare(
+def prepare_job(
     config: TrainConfig | FinetuneConfig,
     stack: ImageStack,
-    labels: Labels | None,
     start: str,
     folder: Path,
     workers: Workers,
+    *,
+    labels: Labels | None = None,
+    n_dates: int = 1,
 ) -> Job:
-    """Measure the stack, and choose the places to learn from and those to be judged by."""
-    statistics = measure(stack, config.looks, workers)
-    variant = read_card(start).variant if start else config.variant  # type: ignore[union-attr]
-    linear = variant == "despecknet-paper"
-    training, held_out = (
-        StackPatches(stack, labels, cells, config.batch_size, config.seed, statistics, linear)
-        for cells in split_cells(stack, labels, config.patch_px, seed=config.seed)
-    )
-    precision = choose_precision(choose_device(), config.precision)
-    decided = config.model_copy(update={"precision": precision})
-    return Job(decided, start, training, held_out, folder)
-
-
-def carry_out(workers: Workers, work: Work, job: Job, show: Callable[[Any, Message], None]) -> Any:
-    """Do the work of a job here, or a share of it on every worker of a cluster.
+    """Measure the speckle of the stack, and choose places for training and for validation.
 
     Parameters
     ----------
+    config, stack
+    start : str
+        Model file with the initial weights; empty: random weights.
+    folder : Path
+        From :func:`open_job_folder`.
     workers : Workers
-    work : callable
-        Called as ``work(ranks, device, tell, job)``; its result is the same on all ranks.
-    job : Job
-    show : callable
-        Called with the progress shown and what `work` tells.
+        Where to measure.
+    labels : Labels, optional
+        Targets of supervised training.
+    n_dates : int
+        Number of dates of each place in a batch.
+    """
+    statistics = measure_statistics(stack, config.looks, workers)
+    variant = read_card(start).variant if start else config.variant  # type: ignore[union-attr]
+    linear = variant == "despecknet-paper"
+    training, validation = (
+        StackPatches(
+            stack, labels, places, config.batch_size, config.seed, statistics, linear, n_dates
+        )
+        for places in split_places(stack, labels, config.patch_px, seed=config.seed)
+    )
+    precision = choose_precision(choose_device(), config.precision)
+    decided = config.model_copy(update={"precision": precision})
+    return Job(decided, start, training, validation, folder)
+
+
+def run_training(workers: Workers, training: Training, job: Job) -> Outcome:
+    """Run a training in this process, or with one process on every worker of a cluster.
 
     Raises
     ------
     ClusterError
-        If a worker is lost; says from which step the same command goes on.
+        If a worker is lost. The message names the step from which the same command continues.
     """
     client = workers.client
-    with show_progress("training", job.config.steps, "step", 1) as shown:
-        tell = partial(show, shown)
+    with show_progress("training", job.config.steps, "step", 1) as bar:
+        report = partial(_show_step, bar)
         if client is None:
             with torch_threads(workers.n_workers):
-                return _do_share(ALONE, choose_device(), tell, work, job)
-        workers.check_paths(_paths_of(job))
+                return _run_process(SINGLE_PROCESS, choose_device(), report, training, job)
+        workers.check_paths(_shared_paths(job))
+        n_places = job.training.places_per_batch
         try:
-            return run_ranks(client, job.training.n_places, _do_share, tell, (work, job))
+            return run_ranks(client, n_places, _run_process, report, (training, job))
         except ClusterError as failure:
             step = last_step(job.folder)
-            from_where = f"goes on from step {step}" if step else "begins anew"
+            continues = f"continues from step {step}" if step else "starts anew"
             raise ClusterError(
                 failure.what,
                 expected="all workers until the end",
                 where=str(job.folder / CHECKPOINT) if step else str(job.folder),
-                do=f"run the same command again: it {from_where}, with or without --cluster",
+                do=f"run the same command again: it {continues}, with or without --cluster",
             ) from failure
 
 
-def _do_share(ranks: Ranks, device: str, tell: Tell, work: Work, job: Job) -> Any:
-    """Do one rank's share; the folder is kept free of other jobs meanwhile."""
-    with claim_folder(job.folder) if ranks.leads else nullcontext():
-        own = replace(job, training=replace(job.training, share=ranks.share))
-        return work(ranks, device, tell, own)
+def _run_process(
+    group: ProcessGroup, device: str, report: Report, training: Training, job: Job
+) -> Outcome:
+    """Train as one process of a group. Rank 0 locks the folder against other jobs."""
+    with claim_folder(job.folder) if group.is_main else nullcontext():
+        sharded = replace(job, training=replace(job.training, shard=group.shard))
+        return training(group, device, report, sharded)
 
 
-def _paths_of(job: Job) -> list[str]:
-    """List what every worker must see."""
+def report_progress(report: Report) -> Callable[[Progress], None]:
+    """Return a callback for a training loop that reports its progress."""
+    return lambda progress: report(asdict(progress))
+
+
+def _show_step(bar: Any, progress: Message) -> None:
+    bar.advance(1)
+    if progress["scores"] is not None:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in progress["scores"].items())
+        LOGGER.info(
+            "step %d of %d: loss %.4f; validation: %s; %.0f s left",
+            progress["step"], progress["steps"], progress["loss"], scores, progress["eta_s"],
+        )  # fmt: skip
+
+
+def _shared_paths(job: Job) -> list[str]:
+    """List files and folders that every worker must be able to read."""
     rasters = next(iter(job.training.stack.rasters.values()))
     first = next(raster.path for raster in rasters if isinstance(raster, Raster))
     labels = [job.training.labels.path] if job.training.labels else []
     return [first, str(job.folder), *labels, *([job.start] if job.start else [])]
 
 
-def finish(
-    job: Job,
-    output: Path,
-    network: "DeSpeckNet",
-    card: ModelCard | None,
-    verb: str,
-    message: str,
-    *,
-    improved: bool,
-) -> None:
-    """Write the best network with its card, or the one that was started from."""
-    if improved:
-        network.load_state_dict(best_weights(job.folder))
-    if improved or card is None:
-        card = describe(network, job.training.stack, job.training.statistics, verb, message)
+def write_model(job: Job, output: Path, outcome: Outcome, verb: str) -> AdaptedModel:
+    """Write the best weights, or the initial ones if nothing was better, with their card."""
+    network, card = job.load_start()
+    if outcome.improved:
+        network.load_state_dict(load_best_weights(job.folder))
+    if outcome.improved or card is None:
+        stack = job.training.stack
+        data = f"{verb} on {len(stack.dates)} dates of {Path(stack.path).name}: {outcome.message}"
+        card = describe_model(network, stack, job.training.statistics, data)
     save_model(output, network, card)
     (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    return AdaptedModel(output, outcome.improved, outcome.message, outcome.history)
 
 
-def describe(
-    network: "DeSpeckNet",
-    stack: ImageStack,
-    statistics: Statistics,
-    verb: str,
-    message: str,
+def describe_model(
+    network: "DeSpeckNet", stack: ImageStack, statistics: Statistics, data: str
 ) -> ModelCard:
-    """Describe an adapted network, with the bias it has now."""
-    known = [k for dates in statistics.values() for k in dates.values()]
-    shared = [c for k in known for c in k.correlation]
+    """Make the card of a network trained on a stack, with the measured bias of the network."""
+    known = list_statistics(statistics)
+    along_y_and_x = [c for k in known for c in k.correlation]
     looks = (min(k.looks for k in known), max(k.looks for k in known))
-    correlation = (max(0.0, min(shared)), max(0.0, *shared))
+    correlation = (max(0.0, min(along_y_and_x)), max(0.0, *along_y_and_x))
     card = make_card(
         network,
         polarisations=stack.polarisations,
         looks=looks,
         correlation=correlation,
-        data=f"{verb} on {len(stack.dates)} dates of {Path(stack.path).name}: {message}",
+        data=data,
         licence="as the data it was trained on",
         command=" ".join(["sarstack", *sys.argv[1:]]),
     )
-    LOGGER.info("measuring the flat-field bias of the network")
-    around = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
-    shares = np.linspace(max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15), 2)
-    table = measure_bias(network, card, tuple(around.tolist()), tuple(shares.tolist()))
+    LOGGER.info("measuring the bias of the network on flat fields")
+    looks_grid = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
+    lowest, highest = max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15)
+    correlation_grid = np.linspace(lowest, highest, 2)
+    table = measure_bias(
+        network, card, tuple(looks_grid.tolist()), tuple(correlation_grid.tolist())
+    )
     return replace(card, calibration=table)
