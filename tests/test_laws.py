@@ -15,12 +15,12 @@ from sarstack.evaluation.laws import (
     SEED,
     WIDE_HALO_PX,
     Law,
+    border_gradient_ratio,
     despeckle_tiled,
     draw_landscape,
     examples,
     find_broken_law,
 )
-from sarstack.evaluation.metrics import border_gradient_ratio
 from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.speckle.statistics import measure_scene
 

@@ -71,7 +71,7 @@ def cases(**options: Any) -> None:
     `sarstack bench quality --results FOLDER` with the same options.
     """
     from sarstack.evaluation.quality import choose_suites
-    from sarstack.evaluation.recorded import export_cases
+    from sarstack.evaluation.recorded_results import export_cases
 
     real = [*options["stacks"], *options["scenes"]]
     options["suites"] = choose_suites(options["suites"], real)

@@ -1,1 +1,1 @@
-"""Evaluation: what every method is worth, beside exact truth and on real images."""
+"""Evaluation of methods: scores with exact truth and on real data, and the laws of a method."""

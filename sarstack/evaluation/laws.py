@@ -5,7 +5,7 @@ the invariant does not hold. ``sarstack check-method`` runs all laws over one me
 this package run them over every method.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -17,7 +17,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from sarstack.despecklers import Despeckler
-from sarstack.evaluation.metrics import border_gradient_ratio
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid
 
@@ -171,6 +170,39 @@ def despeckle_tiled(
 def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
     """Return the rounding error that the method declares, beside 1e-5 of each pixel."""
     return despeckler.rounding * float(np.nanmax(block))
+
+
+def border_gradient_ratio(
+    despeckled: NDArray[np.floating], *, rows: Iterable[int] = (), columns: Iterable[int] = ()
+) -> float:
+    """Return the mean gradient across tile borders over that elsewhere.
+
+    Parameters
+    ----------
+    despeckled : ndarray, shape (y, x), floating
+        Linear intensity.
+    rows, columns : iterable of int
+        First row or column of each tile; 0 is not a border.
+
+    Returns
+    -------
+    float
+        Ratio of mean absolute differences of ln intensity between neighbours: pairs across a
+        border over all other pairs. About 1 without seams. NaN if one group has no valid pair.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(np.where(despeckled > 0, despeckled, np.nan).astype(np.float64))
+    across, within = [], []
+    for axis, borders in ((0, rows), (1, columns)):
+        gradient = np.moveaxis(np.abs(np.diff(logs, axis=axis)), axis, 0)
+        at_border = np.isin(np.arange(1, logs.shape[axis]), [b for b in borders if b > 0])
+        across.append(gradient[at_border].ravel())
+        within.append(gradient[~at_border].ravel())
+    seam, rest = (np.concatenate(parts) for parts in (across, within))
+    seam, rest = seam[np.isfinite(seam)], rest[np.isfinite(rest)]
+    if not (seam.size and rest.any()):
+        return float("nan")
+    return float(seam.mean() / rest.mean())
 
 
 # ---- the laws --------------------------------------------------------------------------------

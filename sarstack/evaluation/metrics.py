@@ -1,9 +1,9 @@
-"""Scores of a despeckled image, with and without the truth, over valid pixels only.
+"""Scores of a despeckled image: the functions, and the table `SCORES` of their entries.
 
-All functions take linear intensity, shape (y, x), and leave out every pixel that is NaN in
-any of their images; those that need a logarithm also leave out values that are not
-positive. Where nothing is left they return NaN. Formulas with the name of a paper or a
-field's habit say so; numbers of other definitions of the same name are not comparable.
+A new score is one entry in `SCORES` and one oracle in ``tests/test_metrics.py``; tables, CSV
+files and pictures read the entries. Functions take linear intensity, of shape (y, x) if
+nothing else is said. They leave out every pixel that is NaN in any of their images, and values
+that are not positive where a logarithm is taken. They return NaN where no pixel is left.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from sarstack.errors import UsageError
-from sarstack.speckle.laws import moment_looks
+from sarstack.evaluation.scores import (
+    NAN,
+    Result,
+    Score,
+    Scores,
+    harmonic_mean,
+    mean,
+    pool,
+    root_mean_square,
+    worst,
+)
+from sarstack.speckle.laws import log_speckle_variance, moment_looks
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import log_deviation
 
@@ -24,16 +35,17 @@ _DB = 10 / np.log(10)
 
 
 class RatioStatistics(NamedTuple):
-    """What was taken away: statistics of the ratio noisy / despeckled.
+    """Statistics of the ratio noisy / despeckled, which is the removed speckle.
 
     Attributes
     ----------
     mean : float
         1 if radiometry is kept.
     variance : float
-        ``1 / looks`` if exactly the speckle was taken away; less: speckle is left.
+        ``1 / looks`` if exactly the speckle was removed, less if speckle is left.
     log_variance : float
-        psi1(looks) in that case; more robust than `variance`.
+        Variance of the logarithm: psi1(looks) if exactly the speckle was removed. More robust
+        than `variance`.
     """
 
     mean: float
@@ -44,24 +56,24 @@ class RatioStatistics(NamedTuple):
 def rmse_db(despeckled: Image, truth: Image) -> float:
     """Return the root mean square of ``10 log10(despeckled / truth)``, in dB.
 
-    The recommended score: independent of brightness, so dark land counts like a town.
+    The main score: it does not depend on brightness, so dark land counts as much as a town.
     """
     difference = _log_ratio(despeckled, truth)
-    return float(_DB * np.sqrt(np.mean(difference**2))) if difference.size else float("nan")
+    return float(_DB * np.sqrt(np.mean(difference**2))) if difference.size else NAN
 
 
 def bias_db(despeckled: Image, truth: Image) -> float:
     """Return ``10 log10(mean despeckled / mean truth)``, in dB: 0 if radiometry is kept."""
     a, b = _common(despeckled, truth)
     if not a.size or a.mean() <= 0 or b.mean() <= 0:
-        return float("nan")
+        return NAN
     return float(_DB * np.log(a.mean() / b.mean()))
 
 
 def enl(region: Image) -> float:
-    """Return the equivalent number of looks mean^2 / variance (ddof=1) of a flat region.
+    """Return the equivalent number of looks mean^2 / variance (ddof=1) of a homogeneous region.
 
-    Never to be read alone: a blurred or biased image has a high number, too.
+    Do not compare methods by it alone: a blurred or biased image has many looks, too.
     """
     return moment_looks(region)
 
@@ -74,17 +86,17 @@ def psnr_amplitude_db(despeckled: Image, truth: Image, peak: float | None = None
     despeckled, truth : ndarray, shape (y, x), floating
         Linear intensity; amplitudes are their square roots.
     peak : float, optional
-        Peak amplitude; by default the 99 % quantile of the true amplitude, the habit of
-        SAR2SAR and MERLIN.
+        Peak amplitude; by default the 99 % quantile of the true amplitude, as in the papers
+        of SAR2SAR and MERLIN (Dalsasso et al., 2021 and 2022).
 
     Returns
     -------
     float
-        Infinite if the images agree.
+        Infinite if the images are equal.
     """
     a, b = (np.sqrt(np.maximum(values, 0)) for values in _common(despeckled, truth))
     if not a.size:
-        return float("nan")
+        return NAN
     top = float(np.quantile(b, 0.99)) if peak is None else peak
     error = float(np.mean((a - b) ** 2))
     return float(10 * np.log10(top**2 / error)) if error > 0 else float("inf")
@@ -93,57 +105,57 @@ def psnr_amplitude_db(despeckled: Image, truth: Image, peak: float | None = None
 def ratio_statistics(noisy: Image, despeckled: Image) -> RatioStatistics:
     """Return the statistics of the ratio image noisy / despeckled.
 
-    On correlated data the ideal ratio is speckle, so it is not white either.
+    The ideal ratio is speckle: if the speckle is correlated, the ratio is correlated too.
     """
     a, b = _common(noisy, despeckled)
     ratio = a[b > 0] / b[b > 0]
     if ratio.size < 2:
-        return RatioStatistics(float("nan"), float("nan"), float("nan"))
+        return RatioStatistics(NAN, NAN, NAN)
     logs = np.log(ratio[ratio > 0])
-    spread = float(logs.var(ddof=1)) if logs.size > 1 else float("nan")
+    spread = float(logs.var(ddof=1)) if logs.size > 1 else NAN
     return RatioStatistics(float(ratio.mean()), float(ratio.var(ddof=1)), spread)
 
 
 def contrast_kept(
     despeckled: Image, truth: Image, inside: NDArray[np.bool_], beside: NDArray[np.bool_]
 ) -> float:
-    """Return the share of a contrast that is left, both contrasts in dB.
+    """Return the contrast of an object over its true contrast, both in dB.
 
     Parameters
     ----------
     despeckled, truth : ndarray, shape (y, x), floating
         Linear intensity.
     inside, beside : ndarray, shape (y, x), bool
-        Pixels of the object (a river, a road) and of the ground next to it.
+        Pixels of the object (a river, a road) and of the ground beside it.
 
     Returns
     -------
     float
-        1 if the object is as dark or bright against its surroundings as in truth, 0 if it
-        is gone; NaN if the truth has no contrast or either place no valid pixel.
+        1 if the contrast is kept, 0 if the object has disappeared; NaN if the truth has no
+        contrast, or if one of the two regions has no valid pixel.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         left, full = (
             np.log(_finite_mean(image[inside]) / _finite_mean(image[beside]))
             for image in (despeckled, truth)
         )
-    return float(left / full) if full else float("nan")
+    return float(left / full) if full else NAN
 
 
 def change_kept(despeckled: Image, truth: Image, usual: Image) -> float:
-    """Return the share of what changed on a date that is left, in dB.
+    """Return the change of a date over its true change, both in dB.
 
     Parameters
     ----------
     despeckled, truth, usual : ndarray, any shape, floating
-        Linear intensity of changed pixels: the result, what it should be, and what it would
-        be without the change.
+        Linear intensity of changed pixels: the result, the truth, and the truth without the
+        change.
 
     Returns
     -------
     float
-        Slope of ``ln(despeckled / usual)`` over ``ln(truth / usual)``: 1 if changes are kept,
-        0 if the result shows what other dates show. NaN if nothing changes.
+        Slope of the regression of ``ln(despeckled / usual)`` on ``ln(truth / usual)``: 1 if
+        changes are kept, 0 if the result looks like the other dates. NaN if nothing changes.
     """
     _common(despeckled, truth)
     _common(truth, usual)
@@ -151,32 +163,32 @@ def change_kept(despeckled: Image, truth: Image, usual: Image) -> float:
     base = np.log(usual[positive].astype(np.float64))
     left, full = (np.log(image[positive]) - base for image in (despeckled, truth))
     if full.size < 2 or np.ptp(full) < 1e-12:
-        return float("nan")
+        return NAN
     return float(np.cov(left, full)[0, 1] / full.var(ddof=1))
 
 
 def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px: int = 15) -> float:
-    """Return how much of the scene is left in the ratio image noisy / despeckled.
+    """Return the correlation of the ratio image noisy / despeckled with detail of the scene.
 
-    The correlation of the log ratio with the detail of the scene: the logarithm of the
-    reference less its mean in a window.
+    Both are taken as logarithms. Detail is the logarithm of the reference minus its mean in a
+    window.
 
     Parameters
     ----------
     noisy, despeckled : ndarray, shape (y, x), floating
         Linear intensity.
     reference : ndarray, shape (y, x), floating
-        The truth, or the mean of other dates: its speckle must not be that of `noisy`, or
-        speckle itself would count as detail.
+        The scene: the truth, the mean of other dates or another polarisation. Its speckle must
+        be independent of that of `noisy`, otherwise speckle would count as detail.
     width_px : int
         Odd width of the window.
 
     Returns
     -------
     float
-        0 if what was taken out is speckle alone; positive if detail was taken with it (bright
-        things are bright in the ratio), negative if detail was sharpened. NaN if the ratio or
-        the scene does not vary.
+        0 if speckle alone was removed; positive if detail was removed too (bright objects are
+        bright in the ratio), negative if detail was sharpened. NaN if the ratio or the scene
+        is constant.
     """
     _common(noisy, despeckled)
     _common(noisy, reference)
@@ -187,51 +199,21 @@ def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px:
     detail = (logs[2] - box_mean(logs[2], valid, width_px))[valid]
     ratio = (logs[0] - logs[1])[valid]
     if valid.sum() < 2 or np.ptp(ratio) < 1e-12 or np.ptp(detail) < 1e-12:
-        return float("nan")
+        return NAN
     return float(np.corrcoef(ratio, detail)[0, 1])
 
 
 def log_spread(despeckled: Image, reference: Image) -> float:
-    """Return the standard deviation of ln(despeckled / reference), positive pixels only."""
+    """Return the standard deviation of ln(despeckled / reference), any shape."""
     deviation = log_deviation(despeckled, reference)
     known = np.isfinite(deviation)
-    return float(deviation[known].std()) if known.sum() > 1 else float("nan")
-
-
-def border_gradient_ratio(
-    despeckled: Image, *, rows: Iterable[int] = (), columns: Iterable[int] = ()
-) -> float:
-    """Return how much steeper the image is across tile borders than elsewhere.
-
-    Parameters
-    ----------
-    despeckled : ndarray, shape (y, x), floating
-        Linear intensity.
-    rows, columns : iterable of int
-        First row or column of each tile; 0 is no border.
-
-    Returns
-    -------
-    float
-        Mean absolute log gradient across the borders over that across all other pairs of
-        neighbours; about 1 without seams. NaN if either has no pair.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log(np.where(despeckled > 0, despeckled, np.nan).astype(np.float64))
-    across, within = [], []
-    for axis, borders in ((0, rows), (1, columns)):
-        gradient = np.moveaxis(np.abs(np.diff(logs, axis=axis)), axis, 0)
-        at_border = np.isin(np.arange(1, logs.shape[axis]), [b for b in borders if b > 0])
-        across.append(gradient[at_border].ravel())
-        within.append(gradient[~at_border].ravel())
-    seam, rest = (_finite_mean(np.concatenate(parts)) for parts in (across, within))
-    return seam / rest if rest > 0 else float("nan")
+    return float(deviation[known].std()) if known.sum() > 1 else NAN
 
 
 def point_peak_loss_db(
     noisy: Image, despeckled: Image, points: Iterable[tuple[int, int]], *, reach_px: int = 1
 ) -> float:
-    """Return how many dB point targets have lost, averaged over the points.
+    """Return the loss of the peaks of point targets in dB, mean over the points.
 
     Parameters
     ----------
@@ -240,12 +222,13 @@ def point_peak_loss_db(
     points : iterable of (int, int)
         Row and column of each point.
     reach_px : int
-        The peak is sought within so many pixels.
+        The peak is the maximum within this distance in rows and columns.
 
     Returns
     -------
     float
-        Mean of ``10 log10(peak before / peak after)``: 0 if kept, positive if flattened.
+        Mean of ``10 log10(noisy peak / despeckled peak)``: 0 if peaks are kept, positive if
+        they are lower.
 
     Raises
     ------
@@ -257,12 +240,12 @@ def point_peak_loss_db(
     if not len(where) or not inside.all():
         raise UsageError(
             f"points = {where[~inside].tolist()} cannot be used",
-            expected=f"one or more (row, column) inside an image of {noisy.shape}",
-            do="give points in pixels of the image",
+            expected=f"one or more (row, column) inside the image of {noisy.shape} pixels",
+            do="leave out points outside the image",
         )
     before, after = (_peaks(image, where, reach_px) for image in (noisy, despeckled))
     difference = _log_ratio(before, after)
-    return float(_DB * difference.mean()) if difference.size else float("nan")
+    return float(_DB * difference.mean()) if difference.size else NAN
 
 
 def _peaks(image: Image, where: NDArray[np.int_], reach_px: int) -> NDArray[np.float64]:
@@ -276,7 +259,7 @@ def _common(first: Image, second: Image) -> tuple[NDArray[np.float64], NDArray[n
     if first.shape != second.shape:
         raise UsageError(
             f"images of {first.shape} and {second.shape} pixels cannot be compared",
-            expected="the same shape",
+            expected="two images of the same shape",
             do="crop both images to the same window",
         )
     both = np.isfinite(first) & np.isfinite(second)
@@ -291,4 +274,110 @@ def _log_ratio(first: Image, second: Image) -> NDArray[np.float64]:
 
 def _finite_mean(values: Image) -> float:
     finite = values[np.isfinite(values)].astype(np.float64)
-    return float(finite.mean()) if finite.size else float("nan")
+    return float(finite.mean()) if finite.size else NAN
+
+
+def _rmse_where_db(result: Result, *, changed: bool) -> float:
+    if result.changed is None:
+        return NAN
+    where = result.changed == changed
+    return rmse_db(result.despeckled[where], result.reference[where])
+
+
+def _change_kept(result: Result) -> float:
+    if result.changed is None or result.usual is None:
+        return NAN
+    images = (result.despeckled, result.reference, result.usual)
+    return change_kept(*(image[result.changed] for image in images))
+
+
+def _spread(result: Result, reference: Image | None) -> float:
+    if reference is None:
+        return NAN
+    dates = zip(result.despeckled, reference, strict=True)
+    return pool([log_spread(*images) for images in dates], root_mean_square)
+
+
+def _flat_bias_db(result: Result) -> float:
+    image, noisy = result.despeckled[0], result.noisy[0]
+    return pool([bias_db(image[flat], noisy[flat]) for flat in result.flats], worst)
+
+
+def _enl(result: Result) -> float:
+    return pool([enl(result.despeckled[0][flat]) for flat in result.flats], harmonic_mean)
+
+
+def _point_loss_db(result: Result) -> float:
+    if not result.points:
+        return NAN
+    return point_peak_loss_db(result.reference[0], result.despeckled[0], result.points, reach_px=0)
+
+
+def _line_kept(result: Result, largest_width_px: int) -> float:
+    lines = [line for line in result.lines if line.width_px <= largest_width_px]
+    image, truth = result.despeckled[0], result.reference[0]
+    return pool([contrast_kept(image, truth, line.inside, line.beside) for line in lines], mean)
+
+
+def _ratio(result: Result) -> RatioStatistics:
+    where = ... if result.homogeneous is None else (slice(None), result.homogeneous)
+    return ratio_statistics(result.noisy[where], result.despeckled[where])
+
+
+def _ratio_structure(result: Result) -> float:
+    dates = zip(result.noisy, result.despeckled, result.reference, strict=True)
+    return pool([ratio_structure(*images) for images in dates], mean)
+
+
+SCORES: dict[str, Score] = {score.name: score for score in (
+    Score("rmse_db", "RMSE dB", "root mean square of 10 log10(result / truth), the main score",
+          "lower", 3, ("simulated",), lambda r: rmse_db(r.despeckled, r.reference),
+          root_mean_square, bold=True),
+    Score("of_lee", "of Lee", "RMSE over the RMSE of Lee in the same table", "lower", 3),
+    Score("rmse_changed_db", "changed dB", "RMSE where a date differs from the others",
+          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=True),
+          root_mean_square, bold=True),
+    Score("rmse_unchanged_db", "unchanged dB", "RMSE of all other pixels",
+          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=False),
+          root_mean_square, bold=True),
+    Score("change_kept", "change kept", "change of a date over its true change, both in dB",
+          1, 2, ("simulated",), _change_kept),
+    Score("spread", "spread", "standard deviation of ln(result / mean of all other dates)",
+          "lower", 4, ("stack",), lambda r: _spread(r, r.others), root_mean_square, bold=True),
+    Score("spread_half", "spread/2", "standard deviation of ln(result / mean of the other half "
+          "of the dates), which multi-temporal methods have not seen",
+          "lower", 4, ("stack",), lambda r: _spread(r, r.reference), root_mean_square, bold=True),
+    Score("bias_db", "bias dB", "mean of the result over the mean of the input",
+          0, 3, ("simulated", "stack", "scene"), lambda r: bias_db(r.despeckled, r.noisy)),
+    Score("flat_bias_db", "flat bias dB", "bias of the flat field with the largest one",
+          0, 3, ("simulated",), _flat_bias_db, worst),
+    Score("enl", "ENL", "looks (mean^2 / variance) of homogeneous areas; a blurred image has "
+          "many, too", "higher", 0, ("simulated", "scene"), _enl, harmonic_mean),
+    Score("psnr_db", "PSNR dB", "of the amplitude, peak = 99 % quantile of the truth",
+          "higher", 2, ("simulated",), lambda r: psnr_amplitude_db(r.despeckled, r.reference)),
+    Score("point_loss_db", "point loss dB", "true peak of point targets over the peak left",
+          0, 2, ("simulated",), _point_loss_db),
+    Score("line_kept", "lines", "contrast of lines of 1 to 5 px over their true contrast, in dB",
+          1, 2, ("simulated",), lambda r: _line_kept(r, 5)),
+    Score("thin_line_kept", "1 px lines", "the same for lines of 1 px",
+          1, 2, ("simulated",), lambda r: _line_kept(r, 1)),
+    Score("ratio_mean", "ratio", "mean of input / result",
+          1, 3, ("simulated", "stack", "scene"), lambda r: _ratio(r).mean),
+    Score("ratio_variance", "ratio var", "variance of ln(input / result) over that of speckle",
+          1, 2, ("simulated", "stack", "scene"),
+          lambda r: _ratio(r).log_variance / float(log_speckle_variance(r.looks))),
+    Score("ratio_structure", "structure", "correlation of ln(input / result) with detail of the "
+          "scene", 0, 3, ("simulated", "stack", "scene"), _ratio_structure),
+    Score("cpu_s_per_mpx", "CPU s/Mpx", "processor seconds per megapixel, all threads",
+          "lower", 2),
+)}  # fmt: skip
+"""Every score by name, in the order of the columns of tables."""
+
+
+def score_result(result: Result) -> Scores:
+    """Compute all scores that apply to data of this kind, NaN where something needed is missing."""
+    return {
+        score.name: score.function(result)
+        for score in SCORES.values()
+        if score.function is not None and result.kind in score.kinds
+    }

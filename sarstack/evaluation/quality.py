@@ -1,6 +1,7 @@
-"""The job behind ``sarstack bench quality``: suites, stacks, scenes in, tables, pictures out."""
+"""The job of ``sarstack bench quality``: score methods on suites, stacks and scenes."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import numpy as np
 
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.errors import ModelCardError
+from sarstack.evaluation.metrics import SCORES
 from sarstack.evaluation.real_scenes import RealScene, read_scene, score_scene
 from sarstack.evaluation.real_stacks import RealStack, read_stack, score_stack
-from sarstack.evaluation.recorded import Recorded
-from sarstack.evaluation.scores import NAN, Cube, Scores, measure_cost, pool_scores, score_case
-from sarstack.evaluation.suites import SUITES, Suite, find_suite, make_cases
+from sarstack.evaluation.recorded_results import RecordedResults
+from sarstack.evaluation.scores import NAN, Cube, Scores, pool
+from sarstack.evaluation.suites import SUITES, Suite, find_suite, make_cases, score_case
 from sarstack.evaluation.tables import (
     Table,
     draw_crops,
@@ -27,21 +29,31 @@ from sarstack.labels.statistics import mean_of_others
 LOGGER = logging.getLogger("sarstack")
 
 INPUT = "input"
-# Each picture of eight panels takes seconds and megabytes: those that tell most.
-PICTURED = ("lines", "points", "fields", "town")
+# Crops of these scenes only: a picture of eight panels takes seconds and megabytes.
+SCENES_WITH_CROPS = ("lines", "points", "fields", "town")
 CROP_PX = 256
 
 Methods = dict[str, Despeckler | None]
 
 
 def choose_methods(names: Sequence[str] = ()) -> Methods:
-    """Build the despecklers by name, the input itself first; all registered ones by default.
+    """Build despecklers by name; the first entry is the input itself.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Registered names or ``.safetensors`` files. Without names: all registered methods whose
+        model is installed; a warning names the others.
+
+    Returns
+    -------
+    dict of Despeckler
+        By the name shown in tables; None stands for the input.
 
     Raises
     ------
     UsageError, ModelCardError
-        If a method that was named cannot be built. Without names, one whose model is not
-        installed is left out and told.
+        If a method of `names` cannot be built.
     """
     chosen: Methods = {INPUT: None}
     for name in names or despeckler_names():
@@ -58,7 +70,7 @@ def choose_methods(names: Sequence[str] = ()) -> Methods:
 
 
 def choose_suites(suites: Sequence[str], real: Sequence[str]) -> Sequence[str]:
-    """Return the suites asked for; all of them if neither a suite nor real data are."""
+    """Return the given suites; all suites if neither suites nor real data are given."""
     return suites or ([] if real else list(SUITES))
 
 
@@ -75,29 +87,30 @@ def bench_quality(
     n_scenes: int = 6,
     tell: Callable[[str], object] = LOGGER.info,
 ) -> list[Table]:
-    """Score methods on simulated suites and real stacks.
+    """Score methods on simulated suites, real stacks and real scenes.
 
     Parameters
     ----------
     output : Path
-        Folder of the tables (CSV, PNG, ``tables.txt``) and crops; made if absent.
+        Folder of tables (CSV, PNG, ``tables.txt``) and crops; created if it does not exist.
     suites : sequence of str
-        Names in :data:`sarstack.evaluation.suites.SUITES`; all by default, none if only
-        `stacks` or `scenes` are given.
+        Names in :data:`sarstack.evaluation.suites.SUITES`. Default: all, or none if `stacks`
+        or `scenes` are given.
     methods : sequence of str
-        Registered names or ``.safetensors`` models; all registered ones by default.
+        Registered names or ``.safetensors`` models. Default: all registered methods.
     results : sequence of Path
-        Folders of results of other programs, see :mod:`sarstack.evaluation.recorded`.
+        Folders with results of other programs, see :mod:`sarstack.evaluation.recorded_results`.
     stacks : sequence of str
         Paths of real stacks of four dates or more.
     scenes : sequence of str
-        Paths of real single scenes.
-    scale : str, optional
-        ``linear``, ``amplitude`` or ``db``, for stacks and scenes that do not tell.
+        Paths of real scenes of one date.
+    scale : {"linear", "amplitude", "db"}, optional
+        Scale of stacks and scenes whose tags and values do not show it.
     size_px, n_scenes : int
-        Side and number of simulated landscapes, see :func:`make_cases`.
+        Side and number of simulated landscapes, see
+        :func:`sarstack.evaluation.suites.make_cases`.
     tell : callable
-        Called with the text of each table when it is ready.
+        Called with the text of each table when it is complete.
 
     Returns
     -------
@@ -106,10 +119,10 @@ def bench_quality(
     Raises
     ------
     UsageError, ModelCardError, StackError
-        Before any work if a name, size or path cannot be used.
+        If a name, size or path cannot be used; raised before any method runs.
     """
     chosen_suites = [find_suite(name) for name in choose_suites(suites, [*stacks, *scenes])]
-    chosen = choose_methods(methods) | {folder.name: Recorded(folder) for folder in results}
+    chosen = choose_methods(methods) | {folder.name: RecordedResults(folder) for folder in results}
     real_stacks = [stack for path in stacks for stack in read_stack(path, scale)]
     real_scenes = [scene for path in scenes for scene in read_scene(path, scale)]
     output.mkdir(parents=True, exist_ok=True)
@@ -117,14 +130,14 @@ def bench_quality(
     for suite in chosen_suites:
         table, found = bench_suite(suite, chosen, size_px, n_scenes, output)
         rows += found
-        tables.append(_tell_table(table, output, tell))
+        tables.append(_write_table(table, output, tell))
     for kind, benched in (
         ("stacks", (bench_stack(stack, chosen, output) for stack in real_stacks)),
         ("scenes", (bench_scene(scene, chosen, output) for scene in real_scenes)),
     ):
-        real = [_tell_table(table, output, tell) for table in benched]
+        real = [_write_table(table, output, tell) for table in benched]
         if len(real) > 1:
-            real.append(_tell_table(pool_tables(kind, real), output, tell))
+            real.append(_write_table(pool_tables(kind, real), output, tell))
         tables += real
     if rows:
         write_rows(rows, output / "scenes.csv")
@@ -135,7 +148,7 @@ def bench_quality(
     return tables
 
 
-def _tell_table(table: Table, output: Path, tell: Callable[[str], object]) -> Table:
+def _write_table(table: Table, output: Path, tell: Callable[[str], object]) -> Table:
     write_csv(table, output / f"{table.name}.csv")
     draw_table(table, output / f"{table.name}.png")
     tell(render_text(table) + "\n")
@@ -145,29 +158,31 @@ def _tell_table(table: Table, output: Path, tell: Callable[[str], object]) -> Ta
 def bench_suite(
     suite: Suite, methods: Methods, size_px: int, n_scenes: int, output: Path | None = None
 ) -> tuple[Table, list[dict[str, str | float]]]:
-    """Score methods on one suite; crops go to `output`.
+    """Score methods on one suite; write crops to `output` if given.
 
     Returns
     -------
     table : Table
-        Pooled over scenes.
+        Scores pooled over scenes.
     rows : list of dict
-        A row for each scene and method.
+        Scores of each scene and method.
     """
     found: dict[str, list[Scores]] = {name: [] for name in methods}
     costs: Scores = {}
     rows: list[dict[str, str | float]] = []
     for case in make_cases(suite, size_px, n_scenes):
         LOGGER.debug("%s, %s", suite.name, case.scene.name)
-        costs = costs or {name: cost_of(m, case.noisy) for name, m in methods.items()}
+        costs = costs or {name: measure_cost(m, case.noisy) for name, m in methods.items()}
         results = {}
         for name, despeckler in methods.items():
             results[name] = case.noisy if despeckler is None else despeckler.apply(case.noisy)
             scores = score_case(case, results[name])
             found[name].append(scores)
             rows.append({"suite": suite.name, "scene": case.scene.name, "method": name, **scores})
-        if output and (case.scene.name in PICTURED or suite.n_dates > 1):
-            _draw(case.noisy, case.truth, results, output / f"{suite.name}-{case.scene.name}.png")
+        if output and (case.scene.name in SCENES_WITH_CROPS or suite.n_dates > 1):
+            _draw_centre(
+                case.noisy, case.truth, results, output / f"{suite.name}-{case.scene.name}.png"
+            )
     pooled = {
         name: {**pool_scores(scores), "cpu_s_per_mpx": costs.get(name, NAN)}
         for name, scores in found.items()
@@ -176,35 +191,35 @@ def bench_suite(
 
 
 def compare_with_lee(rows: Mapping[str, Scores]) -> dict[str, Scores]:
-    """Add each method's RMSE over that of Lee, which everybody knows, if Lee takes part."""
-    known = rows.get("lee", {}).get("rmse_db", NAN)
-    return {name: {**row, "of_lee": row["rmse_db"] / known} for name, row in rows.items()}
+    """Add to each row its RMSE over that of ``lee``, a well-known method; NaN without ``lee``."""
+    of_lee = rows.get("lee", {}).get("rmse_db", NAN)
+    return {name: {**row, "of_lee": row["rmse_db"] / of_lee} for name, row in rows.items()}
 
 
 def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) -> Table:
-    """Score methods on a real stack by leaving dates out; crops go to `output`."""
+    """Score methods on a real stack; write crops to `output` if given."""
     rows: dict[str, Scores] = {}
     results: dict[str, Cube] = {}
     for name, despeckler in methods.items():
         results[name], scores = score_stack(stack, despeckler)
-        rows[name] = {**scores, "cpu_s_per_mpx": cost_of(despeckler, stack.intensity)}
+        rows[name] = {**scores, "cpu_s_per_mpx": measure_cost(despeckler, stack.intensity)}
     if output:
         others = mean_of_others(stack.intensity)
-        _draw(stack.intensity, others, results, output / f"{stack.name}-crop.png")
+        _draw_centre(stack.intensity, others, results, output / f"{stack.name}-crop.png")
     n_dates, height, width = stack.intensity.shape
     title = f"{stack.name}: {n_dates} dates of {height} x {width}, {stack.looks:.1f} looks"
     return Table(stack.name, title, rows)
 
 
 def bench_scene(scene: RealScene, methods: Methods, output: Path | None = None) -> Table:
-    """Score methods on a real single scene by what they take out; crops go to `output`."""
+    """Score methods on a real scene; write crops to `output` if given."""
     rows: dict[str, Scores] = {}
     results: dict[str, Cube] = {}
     for name, despeckler in methods.items():
         results[name], scores = score_scene(scene, despeckler)
-        rows[name] = {**scores, "cpu_s_per_mpx": cost_of(despeckler, scene.intensity)}
+        rows[name] = {**scores, "cpu_s_per_mpx": measure_cost(despeckler, scene.intensity)}
     if output:
-        _draw(scene.intensity, None, results, output / f"{scene.name}-crop.png")
+        _draw_centre(scene.intensity, None, results, output / f"{scene.name}-crop.png")
     _, height, width = scene.intensity.shape
     title = (
         f"{scene.name}: {height} x {width}, {scene.looks:.1f} looks, "
@@ -214,22 +229,42 @@ def bench_scene(scene: RealScene, methods: Methods, output: Path | None = None) 
 
 
 def pool_tables(kind: str, tables: Sequence[Table]) -> Table:
-    """Pool the tables of several stacks or scenes, each polarisation with equal weight."""
+    """Pool the tables of several stacks or scenes; each polarisation has equal weight."""
     rows = {
         method: pool_scores([table.rows[method] for table in tables]) for method in tables[0].rows
     }
     return Table(f"all-{kind}", f"All {len(tables)} {kind} and polarisations together", rows)
 
 
-def cost_of(method: Despeckler | None, noisy: Cube) -> float:
-    """Return CPU seconds per megapixel of a method; what it says itself if it is recorded."""
+def pool_scores(scores: Sequence[Mapping[str, float]]) -> Scores:
+    """Pool the scores of scenes, each score by its own rule, in the order of `SCORES`."""
+    return {
+        name: pool([s[name] for s in scores if name in s], score.pool)
+        for name, score in SCORES.items()
+        if any(name in s for s in scores)
+    }
+
+
+def measure_cost(method: Despeckler | None, noisy: Cube) -> float:
+    """Measure the CPU seconds per megapixel of a method, all threads of this process together.
+
+    The second of two calls is timed. The first one includes work that is done once per scene
+    (loading a library, measuring a bias), which would dominate on small scenes. Two dates are
+    enough. NaN for the input itself; the stored cost for results of other programs.
+    """
     if method is None:
         return NAN
-    return method.cost if isinstance(method, Recorded) else measure_cost(method.apply, noisy)
+    if isinstance(method, RecordedResults):
+        return method.cost_s_per_mpx
+    few = noisy[:2]
+    method.apply(few)
+    started = time.process_time()
+    method.apply(few)
+    return (time.process_time() - started) / (few.size / 1e6)
 
 
-def _draw(noisy: Cube, reference: Cube | None, results: dict[str, Cube], path: Path) -> None:
-    """Draw the middle of the middle date."""
+def _draw_centre(noisy: Cube, reference: Cube | None, results: dict[str, Cube], path: Path) -> None:
+    """Draw the centre of the middle date: input, reference and results."""
     date = len(noisy) // 2
     rows, columns = (
         slice((n - min(n, CROP_PX)) // 2, (n + min(n, CROP_PX)) // 2) for n in noisy.shape[1:]

@@ -1,33 +1,31 @@
-"""Real single scenes as judges: no truth and no other date, only what was taken out.
+"""Validation on real scenes of one date: the removed speckle (ratio input / result).
 
-The ratio input / result should be speckle: of mean 1, of the strength the looks tell, and
-without a trace of the scene. Strength is judged on homogeneous windows, where nothing but
-speckle varies. Traces of the scene are sought with the other polarisation, which shows the
-same fields and roads but not the same speckle.
+There is neither truth nor another date. The ratio should be speckle: its mean is 1, its variance
+is that of the measured looks, and it is not correlated with the scene. The variance is measured
+in homogeneous windows, where only speckle varies. The correlation is measured with the other
+polarisation, which shows the same fields and roads with independent speckle.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
-from sarstack.evaluation import metrics
+from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.real_stacks import name_path, open_cube
-from sarstack.evaluation.scores import SCORES, Cube, Scores, pool, score_ratio
+from sarstack.evaluation.scores import Cube, Mask, Result, Scores
 from sarstack.output.quicklook import middle_window
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape
 
-# More tells no more, and every method has to hold it in memory.
+# Enough pixels for stable scores; each method holds all of them in memory.
 LARGEST_PX = 1024
 
 
 @dataclass(frozen=True)
 class RealScene:
-    """The middle of a scene in memory, of one polarisation.
+    """The middle of a scene of one polarisation in memory.
 
     Attributes
     ----------
@@ -35,9 +33,9 @@ class RealScene:
     intensity : ndarray, shape (1, y, x), float32
         Linear power, NaN = nodata.
     looks : float
-        Measured.
+        Equivalent number of looks, measured.
     flat : ndarray, shape (y, x), bool
-        Homogeneous windows; none where nodata leaves no window whole.
+        Pixels of homogeneous windows; all False if no window is free of nodata.
     other : ndarray, shape (1, y, x), float32
         Another polarisation of the same scene; NaN if there is none.
     """
@@ -45,7 +43,7 @@ class RealScene:
     name: str
     intensity: Cube
     looks: float
-    flat: NDArray[np.bool_]
+    flat: Mask
     other: Cube
 
 
@@ -55,10 +53,10 @@ def read_scene(path: str, scale: str | None = None) -> list[RealScene]:
     Parameters
     ----------
     path : str
-        Folder, file or pattern, see :func:`sarstack.open_stack`. Of a scene larger than
-        1024 pixels the middle is read.
-    scale : str, optional
-        What the numbers are where neither tags nor numbers tell.
+        Folder, file or pattern, see :func:`sarstack.open_stack`. Only the middle of
+        1024 x 1024 pixels is read of a larger scene.
+    scale : {"linear", "amplitude", "db"}, optional
+        Scale of scenes whose tags and values do not show it.
     """
     cube = open_cube(path, scale).isel(time=slice(1))
     window = middle_window(Shape(cube.sizes["y"], cube.sizes["x"]), LARGEST_PX)
@@ -76,19 +74,19 @@ def read_scene(path: str, scale: str | None = None) -> list[RealScene]:
     return scenes
 
 
-def find_flat(intensity: Cube, looks: float, correlation: tuple[float, float]) -> NDArray[np.bool_]:
-    """Mark the windows that vary as speckle alone does, shape (y, x)."""
+def find_flat(intensity: Cube, looks: float, correlation: tuple[float, float]) -> Mask:
+    """Mark homogeneous windows: those that vary like speckle alone, shape (y, x)."""
     from sarstack.speckle.homogeneous import mark_homogeneous
 
     try:
         (mask,) = mark_homogeneous([intensity[:, None]], looks, correlation)
-    except UsageError:  # no window is whole
+    except UsageError:  # no window is free of nodata
         return np.zeros(intensity.shape[1:], dtype=bool)
     return mask[0, 0]
 
 
 def score_scene(scene: RealScene, despeckler: Despeckler | None) -> tuple[Cube, Scores]:
-    """Score a method on a real scene by what it has taken out.
+    """Score a method on a real scene by the speckle that it has removed.
 
     Parameters
     ----------
@@ -100,22 +98,21 @@ def score_scene(scene: RealScene, despeckler: Despeckler | None) -> tuple[Cube, 
     -------
     despeckled : ndarray, shape (1, y, x), float32
     scores : dict of float
-        ``ratio_mean``, ``ratio_variance`` and ``enl`` are of the homogeneous windows,
-        ``bias_db`` and ``ratio_structure`` of the whole scene.
+        ``ratio_mean``, ``ratio_variance`` and ``enl`` are measured in homogeneous windows,
+        ``bias_db`` and ``ratio_structure`` in the whole scene.
     """
     noisy = scene.intensity
     despeckled = noisy.copy() if despeckler is None else despeckler.apply(noisy)
-    return despeckled, {
-        "bias_db": metrics.bias_db(despeckled, noisy),
-        "enl": pool(measure_windows(despeckled[0], scene.flat), SCORES["enl"].pool),
-        **score_ratio(noisy, despeckled, scene.other, scene.looks, where=scene.flat),
-    }
+    result = Result(
+        "scene", noisy, despeckled, scene.other, scene.looks,
+        flats=list_windows(scene.flat), homogeneous=scene.flat,
+    )  # fmt: skip
+    return despeckled, score_result(result)
 
 
-def measure_windows(image: NDArray[np.float32], flat: NDArray[np.bool_]) -> Iterator[float]:
-    """Return the equivalent number of looks of each homogeneous window, one after the other."""
+def list_windows(flat: Mask) -> list[tuple[slice, slice]]:
+    """Return rows and columns of each homogeneous window of a mask of shape (y, x)."""
     from sarstack.speckle.homogeneous import WINDOW_PX
 
     corners = np.argwhere(flat[::WINDOW_PX, ::WINDOW_PX]) * WINDOW_PX
-    for y, x in corners:
-        yield metrics.enl(image[y : y + WINDOW_PX, x : x + WINDOW_PX])
+    return [(slice(y, y + WINDOW_PX), slice(x, x + WINDOW_PX)) for y, x in corners]

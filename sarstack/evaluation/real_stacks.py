@@ -1,8 +1,9 @@
-"""Real stacks as judges: what the other dates say of a despeckled one.
+"""Validation on real stacks: each despeckled date against the mean of other dates.
 
-There is no truth, but dates of one orbit share the land and not the speckle. The spread of
-ln(despeckled date / mean of dates it has not seen) holds the speckle left, the detail lost,
-the speckle of that mean and true change; the last two are the same for every method.
+There is no truth. Dates of one orbit show the same land with independent speckle. The standard
+deviation of ln(despeckled date / mean of dates that the method has not seen) is called spread.
+It contains the speckle that is left, the detail that is lost, the speckle of that mean, and
+true change. The last two are the same for every method.
 """
 
 import warnings
@@ -14,8 +15,8 @@ import numpy as np
 
 from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
-from sarstack.evaluation.metrics import bias_db, log_spread
-from sarstack.evaluation.scores import NAN, SCORES, Cube, Scores, pool, score_ratio
+from sarstack.evaluation.metrics import score_result
+from sarstack.evaluation.scores import Cube, Result, Scores
 from sarstack.labels.statistics import mean_of_dates, mean_of_others
 from sarstack.readers import open_stack
 from sarstack.speckle.statistics import measure_scene
@@ -28,7 +29,7 @@ MIN_DATES = 4
 
 @dataclass(frozen=True)
 class RealStack:
-    """A stack in memory, of one polarisation.
+    """A stack of one polarisation in memory.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class RealStack:
     intensity : ndarray, shape (time, y, x), float32
         Linear power, NaN = nodata.
     looks : float
-        Measured.
+        Equivalent number of looks, measured.
     """
 
     name: str
@@ -51,20 +52,21 @@ def read_stack(path: str, scale: str | None = None) -> list[RealStack]:
     ----------
     path : str
         Folder, file or pattern, see :func:`sarstack.open_stack`.
-    scale : str, optional
-        What the numbers are where neither tags nor numbers tell.
+    scale : {"linear", "amplitude", "db"}, optional
+        Scale of stacks whose tags and values do not show it.
 
     Raises
     ------
     UsageError
-        If there are fewer than four dates: halves of two are the least.
+        If there are fewer than four dates: each half must have two.
     """
     cube = open_cube(path, scale)
     if cube.sizes["time"] < MIN_DATES:
         raise UsageError(
             f"the stack has {cube.sizes['time']} dates",
-            expected=f"{MIN_DATES} or more: each date is judged by the others",
+            expected=f"{MIN_DATES} or more: each date is compared with the others",
             where=path,
+            do="give a longer stack, or a single date with --scene",
         )
     stacks = []
     for polarisation in cube.data_vars:
@@ -75,18 +77,18 @@ def read_stack(path: str, scale: str | None = None) -> list[RealStack]:
 
 
 def name_path(path: str) -> str:
-    """Name a stack or scene after its path, for file names."""
+    """Return a name for a stack or scene from its path, for file names."""
     return Path(path.replace("*", "")).stem.strip("_- ") or "stack"
 
 
 def open_cube(path: str, scale: str | None) -> "xr.Dataset":
-    """Open a stack or scene; `scale` serves those only that do not tell theirs."""
+    """Open a stack or scene; `scale` is used only where the data do not show their scale."""
     if scale is None:
         return open_stack(path)
     try:
-        # A stack that tells its scale keeps it: one option serves several stacks.
+        # One option --scale is given for several stacks: it must not override a known scale.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the second try tells them again
+            warnings.simplefilter("ignore")  # the second call repeats them
             open_stack(path)
     except ScaleError:
         return open_stack(path, scale=scale)
@@ -94,7 +96,7 @@ def open_cube(path: str, scale: str | None) -> "xr.Dataset":
 
 
 def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, Scores]:
-    """Score a method on a real stack by leaving each date out of its own reference.
+    """Score a method on a real stack: no date is part of its own reference.
 
     Parameters
     ----------
@@ -105,29 +107,23 @@ def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, 
     Returns
     -------
     despeckled : ndarray, shape (time, y, x), float32
-        What is to be seen: of a multi-temporal method, each date with its half only.
+        Of a multi-temporal method: each date despeckled with the dates of its half.
     scores : dict of float
-        ``spread`` is against the mean of all other dates (NaN for multi-temporal methods,
-        which have seen them); ``spread_half`` against the mean of the other half, the same
-        for every method. Even dates are one half, odd ones the other.
+        ``spread`` is against the mean of all other dates; NaN for multi-temporal methods, which
+        use these dates. ``spread_half`` is against the mean of the other half, for every method.
+        Dates of even index are one half, dates of odd index the other.
     """
     noisy = stack.intensity
     halves = slice(0, None, 2), slice(1, None, 2)
-    alone = despeckler is None or not despeckler.n_summary
+    is_single_date = despeckler is None or not despeckler.n_summary
     despeckled = noisy.copy()
     if despeckler is not None:
-        for dates in [slice(None)] if alone else halves:
+        for dates in [slice(None)] if is_single_date else halves:
             despeckled[dates] = despeckler.apply(noisy[dates])
     other_half = np.empty_like(noisy)
     other_half[halves[0]], other_half[halves[1]] = (
         mean_of_dates(noisy[half]) for half in reversed(halves)
     )
-    others = mean_of_others(noisy)
-    spreads = [log_spread(d, r) for d, r in zip(despeckled, others, strict=True)]
-    by_half = [log_spread(d, r) for d, r in zip(despeckled, other_half, strict=True)]
-    return despeckled, {
-        "spread": pool(spreads, SCORES["spread"].pool) if alone else NAN,
-        "spread_half": pool(by_half, SCORES["spread_half"].pool),
-        "bias_db": bias_db(despeckled, noisy),
-        **score_ratio(noisy, despeckled, other_half, stack.looks),
-    }
+    others = mean_of_others(noisy) if is_single_date else None
+    result = Result("stack", noisy, despeckled, other_half, stack.looks, others=others)
+    return despeckled, score_result(result)

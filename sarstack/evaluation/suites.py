@@ -1,4 +1,4 @@
-"""Simulated suites: one sensor each, the same scenes for all, and the exact truth."""
+"""Simulated suites: one sensor each, the same scenes for all sensors, exact truth."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import UsageError
+from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.scenes import SEED, Scene, make_scenes
+from sarstack.evaluation.scores import Cube, Mask, Result, Scores
 from sarstack.speckle.landscapes import LANDS, Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import simulate_changes
 
-FloatCube = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Suite:
-    """A sensor and the number of dates it looks.
+    """A simulated sensor and the number of its dates.
 
     Attributes
     ----------
     name : str
-        For the command line and file names.
+        Name in the command line and in file names.
     title : str
-        For people.
+        Title of the table.
     simulator : SpeckleSimulator
     n_dates : int
-        1: single scenes. More: stacks with known changes.
+        1: single dates. More: stacks with known changes.
     seed : int
-        Of the speckle; scenes do not depend on the suite.
+        Seed of the speckle. Single-date scenes are the same in all suites.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Case:
-    """One exercise: what the method is given, and what it should find.
+    """One simulated image or stack: the input of a method, and the truth.
 
     Attributes
     ----------
@@ -49,21 +49,22 @@ class Case:
     noisy, truth : ndarray, shape (time, y, x), float32
         Linear power; `truth` is the exact expectation of `noisy`.
     looks : float
-        Of the speckle.
+        Equivalent number of looks of the speckle.
     usual : ndarray, shape (time, y, x), float32, optional
-        What each date would be if it did not differ from the others; None for single dates.
+        Stacks: the truth without the changes of single dates. None for single dates.
     changed : ndarray, shape (time, y, x), bool, optional
-        Where it differs.
+        Stacks: pixels where a date differs from `usual`.
     field : ndarray, shape (y, x), complex64, optional
-        What a single look is before detection: `noisy` is its power. None for several looks.
+        Complex image of a single look, before detection: `noisy` is its power. None for
+        several looks.
     """
 
     scene: Scene
-    noisy: FloatCube
-    truth: FloatCube
+    noisy: Cube
+    truth: Cube
     looks: float
-    usual: FloatCube | None = None
-    changed: NDArray[np.bool_] | None = None
+    usual: Cube | None = None
+    changed: Mask | None = None
     field: NDArray[np.complex64] | None = None
 
 
@@ -90,7 +91,7 @@ def find_suite(name: str) -> Suite:
     Raises
     ------
     UsageError
-        If there is none.
+        If there is no suite of this name.
     """
     if name not in SUITES:
         raise UsageError(f"suite = {name!r} is not known", expected=f"one of {', '.join(SUITES)}")
@@ -106,13 +107,13 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
     size_px : int
         Side of every scene.
     n_scenes : int
-        Number of landscapes. Single dates come with the five canonical scenes besides; of
-        stacks there is one for every three landscapes asked for, and at least one.
+        Number of landscapes. Suites of single dates have the five canonical scenes in addition.
+        Suites of stacks have a third of this number, at least one.
 
     Yields
     ------
     Case
-        Everything follows from fixed seeds: the same on every machine.
+        Seeds are fixed: the cases are the same on every machine.
     """
     if suite.n_dates > 1:
         yield from _make_stacks(suite, size_px, max(n_scenes // 3, 1))
@@ -130,12 +131,43 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
 def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:
     shape, kinds = (size_px, size_px), list(LANDS)
     for index in range(count):
-        # Every third kind first: fields and town differ most.
+        # Fields and town come first: they differ most.
         kind = kinds[(3 * index + index // 2) % len(kinds)]
         rng = np.random.default_rng([SEED, suite.seed, index])
         stack = simulate_changes(suite.n_dates, size_px, kind, suite.simulator, rng)
-        # The landscape itself is not needed: truth says what there is to say.
+        # The scene before the sensor is not needed: the stack has its own truth.
         land = Reflectivity(stack.truth[0], np.zeros(shape, np.complex64))
         scene = Scene(f"{kind}-{index + 1}", land)
         looks = suite.simulator.looks
         yield Case(scene, stack.noisy, stack.truth, looks, stack.usual, stack.changed)
+
+
+def score_case(case: Case, despeckled: Cube) -> Scores:
+    """Score the result of a method on a case.
+
+    Parameters
+    ----------
+    case : Case
+    despeckled : ndarray, shape (time, y, x), float32
+        Linear power.
+
+    Returns
+    -------
+    dict of float
+        By names of :data:`sarstack.evaluation.metrics.SCORES`; NaN where the scene has no such
+        object (line, point, flat field, change).
+
+    Notes
+    -----
+    Bias is measured against the mean of the input, not of the truth. Both the input and the
+    result contain the same random deviation of the speckle's mean, which at one look would hide
+    a bias of 0.1 dB.
+    """
+    scene = case.scene
+    return score_result(
+        Result(
+            "simulated", case.noisy, despeckled, case.truth, case.looks,
+            changed=case.changed, usual=case.usual,
+            flats=scene.flats, points=scene.points, lines=scene.lines,
+        )
+    )  # fmt: skip

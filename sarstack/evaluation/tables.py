@@ -1,4 +1,4 @@
-"""Tables and pictures of a benchmark: text, CSV, PNG, and crops side by side."""
+"""Tables of scores as text, CSV and PNG, and pictures of results side by side."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.evaluation.scores import SCORES, Scores
+from sarstack.evaluation.metrics import SCORES
+from sarstack.evaluation.scores import Scores
 
 Image = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Scores of all methods on one suite or stack.
+    """Scores of all methods on one suite, stack or scene.
 
     Attributes
     ----------
     name : str
-        For file names.
+        Stem of its files.
     title : str
-        For people.
+        Line above the table.
     rows : dict of str to dict of float
         Scores by method, in the order shown.
     """
@@ -33,7 +34,7 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the scores that some method has, in the order of `SCORES`."""
+        """Names of the scores that at least one method has, in the order of `SCORES`."""
         return [
             name
             for name in SCORES
@@ -41,7 +42,7 @@ class Table:
         ]
 
     def cells(self) -> list[list[str]]:
-        """Return headings and rows as texts; a score that has no meaning is a dash."""
+        """Return the headings and the rows as texts; NaN is shown as a dash."""
         table = [["", *(SCORES[name].heading for name in self.columns)]]
         for method, scores in self.rows.items():
             table.append([method, *(_show(name, scores) for name in self.columns)])
@@ -52,7 +53,7 @@ def _show(name: str, scores: Scores) -> str:
     value = scores.get(name, np.nan)
     if np.isnan(value):
         return "-"
-    # Adding zero makes -0.000 plain.
+    # Adding zero turns -0.0 into 0.0.
     return f"{round(value, SCORES[name].decimals) + 0.0:.{SCORES[name].decimals}f}"
 
 
@@ -69,30 +70,30 @@ def render_text(table: Table) -> str:
 
 
 def explain_columns(tables: Sequence[Table]) -> str:
-    """Return one line for each score that is in the tables."""
+    """Return the legend: one line for each score in the tables."""
     used = [name for name in SCORES if any(name in table.columns for table in tables)]
-    return "\n".join(f"{SCORES[name].heading}: {SCORES[name].meaning}" for name in used)
+    return "\n".join(SCORES[name].legend for name in used)
 
 
 def write_csv(table: Table, path: Path) -> Path:
-    """Write the scores in full precision, a row per method; empty where there is none."""
+    """Write the scores with all digits as CSV, one row per method; NaN is an empty field."""
     return write_rows([{"method": method, **scores} for method, scores in table.rows.items()], path)
 
 
 def write_rows(rows: Sequence[Mapping[str, str | float]], path: Path) -> Path:
-    """Write rows as CSV; columns are those of any row, NaN is an empty field."""
+    """Write rows as CSV with the columns of all rows; NaN is an empty field."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         for row in rows:
-            # NaN is the one value that differs from itself.
+            # Only NaN differs from itself; texts pass, too.
             writer.writerow({k: "" if v != v else v for k, v in row.items()})
     return path
 
 
 def draw_table(table: Table, path: Path) -> Path:
-    """Draw the table as PNG, the lowest error in bold."""
+    """Draw the table as PNG, with the best errors in bold."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -111,42 +112,42 @@ def draw_table(table: Table, path: Path) -> Path:
         cell.set_edgecolor("#cccccc")
         if row == 0 or (row - 1, column - 1) in best:
             cell.get_text().set_fontweight("bold")
-    # The canvas is cut to the table, whatever its size.
+    # The canvas is cut to the size of the table.
     figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.1)
     return path
 
 
 def find_best(table: Table) -> set[tuple[int, int]]:
-    """Return row and column of the lowest value of each error (RMSE, spread)."""
+    """Return row and column of the best value of each score that is shown in bold."""
     found = set()
     for column, name in enumerate(table.columns):
-        if not name.startswith(("rmse", "spread")):
-            continue
-        values = [scores.get(name, np.nan) for scores in table.rows.values()]
-        found.add((int(np.nanargmin(values)), column))
+        if SCORES[name].bold:
+            values = [scores.get(name, np.nan) for scores in table.rows.values()]
+            found.add((SCORES[name].best_index(values), column))
     return found
 
 
 def draw_crops(
     noisy: Image, reference: Image | None, results: Mapping[str, Image], path: Path, title: str
 ) -> Path:
-    """Draw input, reference and every result side by side, in dB on one stretch.
+    """Draw input, reference and all results side by side, in dB with one color range.
 
     Parameters
     ----------
     noisy : ndarray, shape (y, x), floating
         Linear power.
     reference : ndarray, shape (y, x), floating, optional
-        The truth, or the mean of other dates; None where there is neither.
+        The truth, or the mean of other dates; None if there is neither.
     results : dict of ndarray, shape (y, x), floating
-        By method.
+        Linear power by method.
     path : Path
-        PNG to write.
+        PNG file to write.
     title : str
 
     Returns
     -------
     Path
+        `path`.
     """
     from sarstack.output.quicklook import draw_panels
 
@@ -154,9 +155,9 @@ def draw_crops(
     shown = {"input": noisy, **known, **results}
     with np.errstate(divide="ignore", invalid="ignore"):
         in_db = {name: 10 * np.log10(image) for name, image in shown.items()}
-    # The panel after the input, the reference or a result: without speckle the range is narrow.
-    calm = list(in_db.values())[:2][-1]
-    finite = calm[np.isfinite(calm)]
+    # The second panel (reference or first result) has less speckle: its range is narrower.
+    smooth = list(in_db.values())[:2][-1]
+    finite = smooth[np.isfinite(smooth)]
     low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (-25.0, 0.0)
     panels = [(f"{name} [dB]", image, low - 4, high + 4) for name, image in in_db.items()]
     return draw_panels(panels, path, title, n_columns=4)

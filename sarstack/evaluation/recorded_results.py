@@ -1,7 +1,8 @@
-"""Programs that cannot be called from here: their images out, their results in.
+"""Results of other programs: export the images, and read the results as those of a method.
 
-Each date of each case is one ``.npy``, named after its content. Another program, in its own
-environment, writes its results under the same names; they are then scored like any method.
+Each date of each case is one ``.npy`` file whose name is a hash of its pixels. Another program,
+in its own environment, writes its results under the same names. They are then scored like the
+results of any method.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ COSTS_FILE = "costs.json"
 
 
 def image_key(image: NDArray[np.float32]) -> str:
-    """Return the name of an image: a hash of its pixels and shape."""
+    """Return the name of an image: a hash of its shape and pixels."""
     pixels = np.ascontiguousarray(image, dtype="<f4")
     return hashlib.sha256(repr(image.shape).encode() + pixels.tobytes()).hexdigest()[:20]
 
@@ -42,17 +43,17 @@ def export_cases(
     size_px: int = 256,
     n_scenes: int = 6,
 ) -> int:
-    """Write every image of the benchmark for other programs.
+    """Write every image of the evaluation for other programs.
 
     Parameters
     ----------
     output : Path
-        Folder for ``NAME.npy`` (shape (y, x), float32, linear power, NaN = nodata),
-        ``looks.json`` (number of looks by name) and, of images whose complex field is known,
-        ``complex/NAME.npy`` (complex64, its power is the image).
+        Folder for ``NAME.npy`` (shape (y, x), float32, linear power, NaN = nodata) and
+        ``looks.json`` (equivalent number of looks by name). Simulated images of a single look
+        also have ``complex/NAME.npy`` (complex64, its power is the image).
     suites, stacks, scenes, scale, size_px, n_scenes
-        As for :func:`sarstack.evaluation.quality.bench_quality`, of which the same are needed
-        afterwards.
+        As for :func:`sarstack.evaluation.quality.bench_quality`, which needs the same values
+        later.
 
     Returns
     -------
@@ -82,19 +83,24 @@ def _export(image: NDArray[np.float32], folder: Path) -> str:
     return key
 
 
-class Recorded(Despeckler):
-    """Results that another program wrote, shown as if they were computed here.
+class RecordedResults(Despeckler):
+    """Results that another program wrote to a folder, with the interface of a method.
 
     Parameters
     ----------
     folder : Path
-        ``NAME.npy`` for each image of :func:`export_cases`, in linear power; optionally
+        One ``NAME.npy`` for each image of :func:`export_cases`, in linear power. Optional:
         ``costs.json`` with CPU seconds per megapixel by name.
+
+    Attributes
+    ----------
+    cost_s_per_mpx : float
+        Median of these CPU seconds; NaN without ``costs.json``.
 
     Raises
     ------
     StackReadError
-        If the folder holds no result.
+        If the folder has no ``.npy`` file.
     """
 
     name: ClassVar[str] = "recorded"
@@ -104,24 +110,24 @@ class Recorded(Despeckler):
         if not next(folder.glob("*.npy"), None):
             raise StackReadError(
                 f"no results in {folder}",
-                expected="the .npy files another program made of `sarstack bench cases`",
-                do="run that program first",
+                expected="the .npy files of a program that ran on `sarstack bench cases`",
+                do="run that program first, or correct the path of --results",
             )
         known = folder / COSTS_FILE
         costs = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
-        self.cost = float(np.median(list(costs.values()))) if costs else NAN
+        self.cost_s_per_mpx = float(np.median(list(costs.values()))) if costs else NAN
 
     def despeckle(
         self,
         intensity: NDArray[np.float32],
-        statistics: SceneStatistics,  # noqa: ARG002 - the other program knew what it knew
+        statistics: SceneStatistics,  # noqa: ARG002 - the results exist already
         summary: NDArray[np.float32] | None = None,  # noqa: ARG002
     ) -> NDArray[np.float32]:
-        """Return the result for this very image; see :meth:`Despeckler.despeckle`."""
+        """Return the stored result of this image; see :meth:`Despeckler.despeckle`."""
         path = self.folder / f"{image_key(intensity)}.npy"
         if not path.exists():
             raise UsageError(
-                "an image of the benchmark has no result",
+                "an image of the evaluation has no result",
                 expected=f"a file {path.name}",
                 where=str(self.folder),
                 do="export cases with the same --suite, --stack, --scene, --size-px and "
@@ -131,7 +137,8 @@ class Recorded(Despeckler):
         if result.shape != intensity.shape:
             raise UsageError(
                 f"the result has shape {result.shape}",
-                expected=f"that of its image, {intensity.shape}",
+                expected=f"the shape of its image, {intensity.shape}",
                 where=str(path),
+                do="write one result of the same size for each image",
             )
         return np.asarray(result, dtype=np.float32)

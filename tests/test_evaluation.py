@@ -12,12 +12,9 @@ from scipy.special import polygamma
 from sarstack.cli.commands import run
 from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
-from sarstack.evaluation import metrics, quality, tables
-from sarstack.evaluation import real_scenes as single_scenes
-from sarstack.evaluation import real_stacks as leave_one_out
+from sarstack.evaluation import metrics, quality, real_scenes, real_stacks, tables
 from sarstack.evaluation.scenes import LINE_WIDTHS_PX, make_scenes
-from sarstack.evaluation.scores import score_case
-from sarstack.evaluation.suites import SUITES, make_cases
+from sarstack.evaluation.suites import SUITES, make_cases, score_case
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import draw_gains, simulate_changes
 
@@ -152,8 +149,8 @@ def test_leaving_dates_out_finds_the_speckle_and_nothing_of_the_scene():
     block = (land * rng.gamma(looks, 1 / looks, (n_dates, 100, 100))).astype(np.float32)
     block[:, :20, :30] = np.nan
     block[2] *= 3  # a date brighter as a whole is not punished
-    stack = leave_one_out.RealStack("made", block, looks)
-    _, scores = leave_one_out.score_stack(stack, None)
+    stack = real_stacks.RealStack("made", block, looks)
+    _, scores = real_stacks.score_stack(stack, None)
     others, half = 1 / (looks * (n_dates - 1)), 1 / (looks * n_dates / 2)
     speckle = float(polygamma(1, looks))
     assert scores["spread"] == pytest.approx(np.sqrt(speckle + others), rel=0.05)
@@ -164,12 +161,12 @@ def test_a_method_of_many_dates_never_sees_its_reference():
     rng = np.random.default_rng(9)
     block = rng.gamma(4, 0.25, (6, 64, 64)).astype(np.float32)
     quegan_yu = make_despeckler("quegan-yu")
-    stack = leave_one_out.RealStack("made", block, 4.0)
-    despeckled, scores = leave_one_out.score_stack(stack, quegan_yu)
+    stack = real_stacks.RealStack("made", block, 4.0)
+    despeckled, scores = real_stacks.score_stack(stack, quegan_yu)
     assert np.isnan(scores["spread"])
     changed = block.copy()
     changed[1::2] *= rng.uniform(0.5, 2, (3, 64, 64)).astype(np.float32)
-    again, _ = leave_one_out.score_stack(leave_one_out.RealStack("made", changed, 4.0), quegan_yu)
+    again, _ = real_stacks.score_stack(real_stacks.RealStack("made", changed, 4.0), quegan_yu)
     # Looks are measured on the half only, too: not a bit may come from the other one.
     np.testing.assert_array_equal(again[::2], despeckled[::2])
 
@@ -219,7 +216,7 @@ def test_real_stacks_are_scored():
     if not folder.exists():
         pytest.skip("no shared data here")
     methods = quality.choose_methods(["lee", "quegan-yu"])
-    stacks = leave_one_out.read_stack(str(folder))
+    stacks = real_stacks.read_stack(str(folder))
     assert [stack.name for stack in stacks] == ["T137-292321-IW2-vv", "T137-292321-IW2-vh"]
     for stack in stacks:
         table = quality.bench_stack(stack, methods)
@@ -260,15 +257,15 @@ def two_polarisations(looks=4.0, side=150):
 def test_a_scene_is_judged_by_what_is_taken_out_of_it():
     (vv, vh), truth = two_polarisations()
     flat = np.ones(vv.shape[1:], dtype=bool)
-    scene = single_scenes.RealScene("made", vv, 4.0, flat, vh)
-    _, ideal = single_scenes.score_scene(scene, SimpleNamespace(apply=lambda noisy: truth))
+    scene = real_scenes.RealScene("made", vv, 4.0, flat, vh)
+    _, ideal = real_scenes.score_scene(scene, SimpleNamespace(apply=lambda noisy: truth))
     assert ideal["ratio_mean"] == pytest.approx(1, abs=0.02)
     assert ideal["ratio_variance"] == pytest.approx(1, abs=0.05)
     assert abs(ideal["bias_db"]) < 0.1
     assert abs(ideal["ratio_structure"]) < 0.03
-    _, blurred = single_scenes.score_scene(scene, make_despeckler("boxcar"))
+    _, blurred = real_scenes.score_scene(scene, make_despeckler("boxcar"))
     assert blurred["ratio_structure"] > 0.1
-    _, untouched = single_scenes.score_scene(scene, None)
+    _, untouched = real_scenes.score_scene(scene, None)
     assert np.isnan(untouched["ratio_structure"])
     assert untouched["ratio_variance"] == 0
 
@@ -277,13 +274,13 @@ def test_homogeneous_windows_of_a_scene_are_found(tmp_path):
     for name, (image,) in zip(("vv", "vh"), two_polarisations()[0], strict=True):
         image[:, :40] /= np.arange(1, 151)[:, None] % 5 + 1  # stripes are not homogeneous
         np.save(tmp_path / f"site_20210101_{name}.npy", image)
-    vv, vh = single_scenes.read_scene(str(tmp_path), "linear")
+    vv, vh = real_scenes.read_scene(str(tmp_path), "linear")
     assert [vv.name, vh.name] == [f"{tmp_path.name}-vv", f"{tmp_path.name}-vh"]
     np.testing.assert_array_equal(vv.other, vh.intensity)
     assert 0.1 < vv.flat.mean() < 0.3
     assert not vv.flat[:, :30].any()
     np.save(tmp_path / "alone_20210101_vv.npy", np.full((12, 12), 0.1, np.float32))
-    (alone,) = single_scenes.read_scene(str(tmp_path / "alone_20210101_vv.npy"), "linear")
+    (alone,) = real_scenes.read_scene(str(tmp_path / "alone_20210101_vv.npy"), "linear")
     assert not alone.flat.any()  # smaller than one window
     assert np.isnan(alone.other).all()
 
@@ -343,7 +340,7 @@ def test_what_cannot_be_done_is_said_first(tmp_path):
         next(make_scenes(40, 0))
     np.save(tmp_path / "a_20210101_vv.npy", np.full((50, 50), 0.1, np.float32))
     with pytest.raises(UsageError, match="1 dates"):
-        leave_one_out.read_stack(str(tmp_path / "a_20210101_vv.npy"), "linear")
+        real_stacks.read_stack(str(tmp_path / "a_20210101_vv.npy"), "linear")
     assert not (tmp_path / "none").exists()
 
 
