@@ -1,4 +1,4 @@
-"""The benchmark judges rightly: known results get the scores that theory gives them."""
+"""Suites, real stacks and scenes: results that are known get the scores that theory gives."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ from sarstack.despecklers import despeckler_names, make_despeckler
 from sarstack.errors import UsageError
 from sarstack.evaluation import metrics, quality, real_scenes, real_stacks, tables
 from sarstack.evaluation.scenes import LINE_WIDTHS_PX, make_scenes
+from sarstack.evaluation.scores import Score
 from sarstack.evaluation.suites import SUITES, make_cases, score_case
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import draw_gains, simulate_changes
@@ -32,12 +33,12 @@ def test_the_truth_has_no_error(suite):
     for case in cases_of(suite).values():
         scores = score_case(case, case.truth)
         assert scores["rmse_db"] == 0
-        # What the speckle adds to the mean of one image by chance.
+        # The mean of the speckle of one image deviates at random.
         assert scores["bias_db"] == pytest.approx(0, abs=0.4)
         assert scores["psnr_db"] == np.inf
         for name, ideal in (("point_loss_db", 0), ("line_kept", 1), ("thin_line_kept", 1)):
             assert np.isnan(scores[name]) or scores[name] == pytest.approx(ideal, abs=1e-9)
-        # What is taken out is speckle: of the right strength, and it does not look like the scene.
+        # The removed part is speckle: of the right variance, not correlated with the scene.
         assert scores["ratio_variance"] == pytest.approx(1, abs=0.15)
         assert np.isnan(scores["ratio_structure"]) or abs(scores["ratio_structure"]) < 0.1
 
@@ -55,7 +56,7 @@ def test_the_input_has_the_error_of_its_speckle(suite):
     assert scores["ratio_variance"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_single_look_has_a_complex_field_whose_power_it_is():
+def test_a_single_look_is_the_power_of_its_complex_field():
     for name in SINGLE:
         for case in cases_of(name).values():
             assert (case.field is None) == (case.looks > 1)
@@ -64,7 +65,7 @@ def test_a_single_look_has_a_complex_field_whose_power_it_is():
                 np.testing.assert_array_equal(power, case.noisy[0])
 
 
-def test_a_gain_is_found_as_bias_everywhere():
+def test_bias_scores_measure_a_gain():
     scores = score_case(cases_of("rtc", 0)["flat"], 2 * cases_of("rtc", 0)["flat"].noisy)
     plain = score_case(cases_of("rtc", 0)["flat"], cases_of("rtc", 0)["flat"].noisy)
     doubled_db = 10 * np.log10(2)
@@ -74,7 +75,7 @@ def test_a_gain_is_found_as_bias_everywhere():
     assert scores["ratio_mean"] == pytest.approx(0.5, abs=1e-5)
 
 
-def test_boxcar_beats_the_input_and_pays_with_lines_and_points():
+def test_boxcar_reduces_the_error_and_loses_lines_and_points():
     methods = quality.choose_methods(["boxcar"])
     table, rows = quality.bench_suite(SUITES["grd"], methods, SIZE_PX, 1)
     given, smooth = table.rows["input"], table.rows["boxcar"]
@@ -88,12 +89,12 @@ def test_boxcar_beats_the_input_and_pays_with_lines_and_points():
     assert "of_lee" not in table.columns
 
 
-def test_methods_are_compared_with_lee_where_it_takes_part():
+def test_rmse_is_divided_by_that_of_lee():
     rows = quality.compare_with_lee({"lee": {"rmse_db": 2.0}, "better": {"rmse_db": 1.0}})
     assert [row["of_lee"] for row in rows.values()] == [1, 0.5]
 
 
-def test_suites_are_the_same_every_time_and_share_their_scenes():
+def test_suites_are_reproducible_and_share_their_scenes():
     again = [cases_of("grd"), cases_of("grd"), cases_of("rtc")]
     for name, case in again[0].items():
         np.testing.assert_array_equal(case.noisy, again[1][name].noisy)
@@ -102,7 +103,7 @@ def test_suites_are_the_same_every_time_and_share_their_scenes():
         )
 
 
-def test_lines_have_their_widths_and_points_their_places():
+def test_masks_and_places_of_a_scene_agree_with_its_reflectivity():
     scenes = {scene.name: scene for scene in make_scenes(256, 0)}
     for line in scenes["lines"].lines:
         assert line.inside.sum() / 256 == pytest.approx(line.width_px, rel=0.03)
@@ -114,7 +115,7 @@ def test_lines_have_their_widths_and_points_their_places():
         assert np.ptp(scenes["flat"].reflectivity.diffuse[field]) == 0
 
 
-def test_changed_pixels_are_scored_apart():
+def test_changed_and_unchanged_pixels_have_separate_scores():
     (case,) = make_cases(SUITES["grd-stack"], SIZE_PX, 1)
     assert 0 < case.changed.mean() < 0.5
     wrong = np.where(case.changed, 2 * case.truth, case.truth).astype(np.float32)
@@ -122,13 +123,13 @@ def test_changed_pixels_are_scored_apart():
     assert scores["rmse_changed_db"] == pytest.approx(10 * np.log10(2), abs=1e-5)
     assert scores["rmse_unchanged_db"] == 0
     assert score_case(case, case.truth)["change_kept"] == pytest.approx(1)
-    # A method that shows the usual state everywhere is right only where nothing happened.
+    # A method that always returns the usual state is right only where nothing changed.
     blind = score_case(case, case.usual)
     assert blind["change_kept"] == pytest.approx(0, abs=1e-6)
     assert blind["rmse_unchanged_db"] < 0.5 < 3 < blind["rmse_changed_db"]
 
 
-def test_things_happen_on_some_dates_and_the_usual_state_is_that_of_most():
+def test_changes_are_rare_and_unchanged_pixels_equal_the_usual_state():
     gain_db = draw_gains(10, 128, np.random.default_rng(3))
     happens = np.abs(gain_db) > 0
     assert 0.005 < happens.mean() < 0.3
@@ -136,19 +137,19 @@ def test_things_happen_on_some_dates_and_the_usual_state_is_that_of_most():
     assert gain_db.min() < -5  # floods
     assert gain_db.max() > 10  # ships
     stack = simulate_changes(10, 128, "fields", SpeckleSimulator(4.5), np.random.default_rng(3))
-    away = np.abs(stack.truth / stack.usual - 1)
+    deviation = np.abs(stack.truth / stack.usual - 1)
     assert 0.005 < stack.changed.mean() < 0.3
-    # The drift of a whole date is part of its usual state, so nearly all else agrees exactly.
-    assert np.quantile(away[~stack.changed], 0.9) < 1e-4
+    # The drift of a whole date is part of its usual state: nearly all other pixels are equal.
+    assert np.quantile(deviation[~stack.changed], 0.9) < 1e-4
 
 
-def test_leaving_dates_out_finds_the_speckle_and_nothing_of_the_scene():
+def test_spread_of_the_input_is_that_of_its_speckle():
     """Spread^2 of the input = psi1(L) of the date + psi1(L M) of the mean of M others."""
     rng, looks, n_dates = np.random.default_rng(8), 4.0, 8
     land = np.exp(rng.normal(-2, 1, (100, 100)))
     block = (land * rng.gamma(looks, 1 / looks, (n_dates, 100, 100))).astype(np.float32)
     block[:, :20, :30] = np.nan
-    block[2] *= 3  # a date brighter as a whole is not punished
+    block[2] *= 3  # a date that is brighter as a whole does not increase the spread
     stack = real_stacks.RealStack("made", block, looks)
     _, scores = real_stacks.score_stack(stack, None)
     others, half = 1 / (looks * (n_dates - 1)), 1 / (looks * n_dates / 2)
@@ -157,7 +158,7 @@ def test_leaving_dates_out_finds_the_speckle_and_nothing_of_the_scene():
     assert scores["spread_half"] == pytest.approx(np.sqrt(speckle + half), rel=0.05)
 
 
-def test_a_method_of_many_dates_never_sees_its_reference():
+def test_a_multi_temporal_method_does_not_use_its_reference_dates():
     rng = np.random.default_rng(9)
     block = rng.gamma(4, 0.25, (6, 64, 64)).astype(np.float32)
     quegan_yu = make_despeckler("quegan-yu")
@@ -167,7 +168,7 @@ def test_a_method_of_many_dates_never_sees_its_reference():
     changed = block.copy()
     changed[1::2] *= rng.uniform(0.5, 2, (3, 64, 64)).astype(np.float32)
     again, _ = real_stacks.score_stack(real_stacks.RealStack("made", changed, 4.0), quegan_yu)
-    # Looks are measured on the half only, too: not a bit may come from the other one.
+    # Looks are measured on the half, too: nothing may depend on the other half.
     np.testing.assert_array_equal(again[::2], despeckled[::2])
 
 
@@ -184,7 +185,7 @@ def test_contrast_and_ratio_structure_have_their_ideal_values():
     assert np.isnan(metrics.ratio_structure(noisy, noisy, truth))
 
 
-def test_every_registered_method_takes_part():
+def test_all_registered_methods_are_scored_by_default():
     assert list(quality.choose_methods()) == ["input", *despeckler_names()]
 
 
@@ -211,10 +212,10 @@ def test_command_scores_methods_and_writes_tables(names, tmp_path, capsys):
     assert "RMSE dB" in (tmp_path / "tables.txt").read_text()
 
 
-def test_real_stacks_are_scored():
+def test_methods_reduce_the_spread_on_a_real_stack():
     folder = STACKS / "opera-rtc-21date" / "T137-292321-IW2"
     if not folder.exists():
-        pytest.skip("no shared data here")
+        pytest.skip(f"needs {folder}")
     methods = quality.choose_methods(["lee", "quegan-yu"])
     stacks = real_stacks.read_stack(str(folder))
     assert [stack.name for stack in stacks] == ["T137-292321-IW2-vv", "T137-292321-IW2-vh"]
@@ -224,7 +225,7 @@ def test_real_stacks_are_scored():
         assert table.rows["quegan-yu"]["spread_half"] < table.rows["lee"]["spread_half"]
 
 
-def test_stacks_are_pooled_with_equal_weight():
+def test_stacks_have_equal_weight_in_the_pooled_table():
     rows = [{"spread": 0.3, "spread_half": np.nan}, {"spread": 0.4, "spread_half": 0.5}]
     apart = [tables.Table(str(i), "", {"a": row}) for i, row in enumerate(rows)]
     both = quality.pool_tables("stacks", apart)
@@ -233,7 +234,7 @@ def test_stacks_are_pooled_with_equal_weight():
     assert both.rows["a"]["spread_half"] == pytest.approx(0.5)
 
 
-def test_command_scores_stacks_alone_with_their_crops(tmp_path):
+def test_command_writes_the_tables_and_crops_of_a_stack(tmp_path):
     rng = np.random.default_rng(11)
     for date in range(4):
         speckled = rng.gamma(4, 0.025, (60, 70)).astype(np.float32)
@@ -246,7 +247,7 @@ def test_command_scores_stacks_alone_with_their_crops(tmp_path):
 
 
 def two_polarisations(looks=4.0, side=150):
-    """Fields of 15 px with bright lines, seen twice without common speckle, and the truth."""
+    """Simulate fields with bright lines; return two images of independent speckle, and truth."""
     rng = np.random.default_rng(12)
     land = np.exp(rng.normal(-2, 0.5, (side // 15, side // 15))).repeat(15, 0).repeat(15, 1)
     land[::15] *= 4
@@ -254,7 +255,7 @@ def two_polarisations(looks=4.0, side=150):
     return (land * speckle).astype(np.float32), land.astype(np.float32)[None]
 
 
-def test_a_scene_is_judged_by_what_is_taken_out_of_it():
+def test_scores_of_a_scene_are_ideal_if_only_speckle_is_removed():
     (vv, vh), truth = two_polarisations()
     flat = np.ones(vv.shape[1:], dtype=bool)
     scene = real_scenes.RealScene("made", vv, 4.0, flat, vh)
@@ -285,7 +286,7 @@ def test_homogeneous_windows_of_a_scene_are_found(tmp_path):
     assert np.isnan(alone.other).all()
 
 
-def test_command_scores_scenes_alone_with_their_crops(tmp_path):
+def test_command_writes_the_tables_and_crops_of_a_scene(tmp_path):
     for name, (image,) in zip(("vv", "vh"), two_polarisations()[0], strict=True):
         np.save(tmp_path / f"site_20210101_{name}.npy", image)
     arguments = f"bench quality -o {tmp_path}/out --method lee --scene {tmp_path} --scale linear"
@@ -296,8 +297,8 @@ def test_command_scores_scenes_alone_with_their_crops(tmp_path):
     assert files == expected | {"all-scenes.csv", "all-scenes.png", "tables.txt"}
 
 
-def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
-    """The other program here is our own boxcar, so its row must be that of the method."""
+def test_results_of_other_programs_get_the_scores_of_methods(tmp_path, capsys):
+    """Given results of our own boxcar as another program, its row equals that of the method."""
     cases, results = tmp_path / "cases", tmp_path / "theirs"
     options = f"--suite grd --size-px {SIZE_PX} --landscapes 0".split()
     assert run(["bench", "cases", "-o", str(cases), *options]) == 0
@@ -321,7 +322,7 @@ def test_results_of_other_programs_are_scored_like_methods(tmp_path, capsys):
     assert "has no result" in capsys.readouterr().err
 
 
-def test_fields_go_out_beside_their_images(tmp_path):
+def test_complex_images_are_exported_with_their_power(tmp_path):
     options = f"--suite single-look --size-px {SIZE_PX} --landscapes 0".split()
     assert run(["bench", "cases", "-o", str(tmp_path), *options]) == 0
     for name in json.loads((tmp_path / "looks.json").read_text()):
@@ -331,7 +332,20 @@ def test_fields_go_out_beside_their_images(tmp_path):
         np.testing.assert_array_equal(power, np.load(tmp_path / f"{name}.npy"))
 
 
-def test_what_cannot_be_done_is_said_first(tmp_path):
+def test_a_new_entry_is_computed_and_shown_everywhere(monkeypatch, tmp_path):
+    entry = Score("darkest", "darkest", "minimum of the result", "higher", 2, ("simulated",),
+                  lambda result: float(result.despeckled.min()), bold=True)  # fmt: skip
+    monkeypatch.setitem(metrics.SCORES, "darkest", entry)
+    table, rows = quality.bench_suite(SUITES["rtc"], {"input": None}, SIZE_PX, 0)
+    assert table.columns[-1] == "darkest"
+    lowest = [row["darkest"] for row in rows]
+    assert table.rows["input"]["darkest"] == pytest.approx(np.mean(lowest))
+    assert tables.explain_columns([table]).endswith("minimum of the result; higher is better")
+    assert (0, len(table.columns) - 1) in tables.find_best(table)
+    assert "darkest" in tables.write_csv(table, tmp_path / "t.csv").read_text()
+
+
+def test_wrong_arguments_are_refused_before_work_starts(tmp_path):
     with pytest.raises(UsageError, match="grd"):
         quality.bench_quality(tmp_path / "none", suites=["gdr"])
     with pytest.raises(UsageError, match="boxcar"):
@@ -344,7 +358,7 @@ def test_what_cannot_be_done_is_said_first(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_score_without_meaning_is_a_dash_and_no_zero_is_negative():
+def test_tables_show_nan_as_a_dash_and_no_negative_zero():
     table = tables.Table("t", "T", {"a": {"rmse_db": 1.0, "bias_db": -0.0001},
                                     "b": {"rmse_db": np.nan, "bias_db": 0.5}})  # fmt: skip
     text = tables.render_text(table)

@@ -1,12 +1,14 @@
-"""Metrics against closed forms of speckle and against scikit-image."""
+"""Scores against scikit-image, SciPy and closed forms of speckle; each entry has an oracle."""
 
 import numpy as np
 import pytest
-from skimage.metrics import peak_signal_noise_ratio
+from scipy import ndimage, special, stats
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 from sarstack.errors import UsageError
 from sarstack.evaluation import metrics
 from sarstack.evaluation.laws import border_gradient_ratio
+from sarstack.evaluation.scores import Line, Result
 from sarstack.speckle.laws import log_speckle_variance
 
 RANDOM = np.random.default_rng(5)
@@ -20,7 +22,7 @@ def with_hole(image):
 
 
 @pytest.mark.parametrize("gain", [1.0, 2.0, 0.1])
-def test_a_constant_gain_is_its_own_rmse_and_bias(gain):
+def test_rmse_and_bias_of_a_gain_are_the_gain(gain):
     expected = 10 * np.log10(gain)
     assert metrics.rmse_db(gain * TRUTH, TRUTH) == pytest.approx(abs(expected), abs=1e-9)
     assert metrics.bias_db(gain * TRUTH, TRUTH) == pytest.approx(expected, abs=1e-9)
@@ -62,7 +64,7 @@ def test_enl_is_the_number_of_looks_of_a_flat_region():
     assert metrics.enl(RANDOM.gamma(9, 1, (300, 300))) == pytest.approx(9, rel=0.03)
 
 
-def test_nan_is_left_out_not_spread():
+def test_nan_pixels_are_left_out():
     noisy = TRUTH * RANDOM.gamma(3, 1 / 3, TRUTH.shape)
     outside = np.isfinite(with_hole(TRUTH))
     a, b = noisy[outside][None], TRUTH[outside][None]
@@ -74,7 +76,7 @@ def test_nan_is_left_out_not_spread():
     )
 
 
-def test_nothing_valid_gives_nan():
+def test_scores_without_valid_pixels_are_nan():
     empty = np.full((4, 4), np.nan)
     for score in (metrics.rmse_db, metrics.bias_db, metrics.psnr_amplitude_db):
         assert np.isnan(score(empty, empty))
@@ -83,7 +85,7 @@ def test_nothing_valid_gives_nan():
     assert np.isnan(border_gradient_ratio(empty, rows=[2]))
 
 
-def test_seams_are_seen_and_their_absence_too():
+def test_border_gradient_ratio_is_one_without_seams_and_larger_with_them():
     image = RANDOM.gamma(50, 1 / 50, (256, 256))
     borders = {"rows": [0, 64, 128, 192], "columns": [0, 100, 200]}
     assert border_gradient_ratio(image, **borders) == pytest.approx(1, abs=0.1)
@@ -92,7 +94,7 @@ def test_seams_are_seen_and_their_absence_too():
     assert border_gradient_ratio(image, rows=[32, 96]) == pytest.approx(1, abs=0.15)
 
 
-def test_peak_loss_is_the_loss_of_the_highest_pixel_nearby():
+def test_peak_loss_compares_the_maxima_near_each_point():
     before, after = np.ones((30, 30)), np.ones((30, 30))
     before[5, 7], after[6, 7] = 100, 10
     before[20, 0] = after[20, 0] = 50
@@ -101,8 +103,132 @@ def test_peak_loss_is_the_loss_of_the_highest_pixel_nearby():
     assert metrics.point_peak_loss_db(before, after, [(5, 7), (20, 0)]) == pytest.approx(5)
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_images_of_different_shapes_and_points_outside_are_refused():
     with pytest.raises(UsageError, match=r"\(2, 3\) and \(3, 2\)"):
         metrics.rmse_db(np.ones((2, 3)), np.ones((3, 2)))
     with pytest.raises(UsageError, match=r"points = \[\[9, 0\]\]"):
         metrics.point_peak_loss_db(np.ones((3, 3)), np.ones((3, 3)), [(1, 1), (9, 0)])
+
+
+# ---- one oracle for each entry of SCORES -----------------------------------------------------
+
+LOOKS = 4.0
+LAND = TRUTH[None]
+NOISY = LAND * RANDOM.gamma(LOOKS, 1 / LOOKS, LAND.shape)
+LEFT = np.zeros(LAND.shape, dtype=bool)
+LEFT[..., :90] = True
+HALVES = (LEFT[0], ~LEFT[0])
+DOUBLED_DB = 10 * np.log10(2)
+
+
+def result(despeckled, kind="simulated", noisy=NOISY, reference=LAND, **known):
+    return Result(kind, noisy, despeckled, reference, LOOKS, **known)
+
+
+def rmse_by_scikit_image():
+    to_db = [10 * np.log10(image) for image in (LAND, NOISY)]
+    return result(NOISY), np.sqrt(mean_squared_error(*to_db))
+
+
+def psnr_by_scikit_image():
+    truth, noisy = np.sqrt(LAND), np.sqrt(NOISY)
+    peak = np.quantile(truth, 0.99)
+    return result(NOISY), peak_signal_noise_ratio(truth, noisy, data_range=peak)
+
+
+def gain_of_2_where_changed_and_4_elsewhere():
+    return result(np.where(LEFT, 2, 4) * LAND, changed=LEFT)
+
+
+def changes_reduced_to_their_power_of_0_4():
+    gain = np.exp(RANDOM.normal(0, 1, LAND.shape))
+    return result(LAND * gain**0.4, reference=LAND * gain, usual=LAND, changed=LEFT)
+
+
+def two_dates_of_deviations_0_3_and_0_4():
+    """Deviations are half positive, half negative; a gain of the whole date does not count."""
+    signs = np.where(np.arange(LAND.size).reshape(LAND.shape[1:]) % 2, 1, -1)
+    return 2 * LAND * np.exp(np.array([0.3, 0.4])[:, None, None] * signs)
+
+
+def looks_by_scipy():
+    looks = [stats.variation(NOISY[0][half], ddof=1) ** -2 for half in HALVES]
+    return result(NOISY, flats=HALVES), stats.hmean(looks)
+
+
+def points_of_half_power():
+    despeckled = LAND.copy()
+    despeckled[0, 5, 7] /= 2
+    despeckled[0, 9, 3] /= 2
+    return result(despeckled, points=[(5, 7), (9, 3)])
+
+
+def lines_of_half_and_full_contrast():
+    """A line of 1 px whose contrast in dB is halved, and one of 3 px that is kept."""
+    truth, despeckled = np.ones((1, 30, 30)), np.ones((1, 30, 30))
+    thin, wide = np.zeros((2, 30, 30), dtype=bool)
+    thin[5], wide[20:23] = True, True
+    beside = ~(thin | wide)
+    truth[0, thin], truth[0, wide] = 16, 1 / 16
+    despeckled[0, thin], despeckled[0, wide] = 4, 1 / 16
+    lines = [Line(1, thin, beside), Line(3, wide, beside)]
+    return result(despeckled, noisy=truth, reference=truth, lines=lines)
+
+
+def log_variance_by_scipy():
+    expected = np.var(np.log(NOISY / LAND), ddof=1) / special.polygamma(1, LOOKS)
+    return result(LAND), expected
+
+
+def structure_by_scipy():
+    """The ratio is the image itself if the result is constant."""
+    logs = np.log(NOISY[0])
+    sums, counts = (
+        ndimage.uniform_filter(x, 15, mode="constant") for x in (logs, np.ones_like(logs))
+    )
+    expected = stats.pearsonr(logs.ravel(), (logs - sums / counts).ravel()).statistic
+    return result(np.ones_like(LAND), reference=NOISY), expected
+
+
+TWO_DATES = two_dates_of_deviations_0_3_and_0_4()
+BOTH = np.repeat(LAND, 2, axis=0)
+# The input of each score and the value that an independent library or a closed form gives.
+ORACLES = {
+    "rmse_db": rmse_by_scikit_image(),
+    "rmse_changed_db": (gain_of_2_where_changed_and_4_elsewhere(), DOUBLED_DB),
+    "rmse_unchanged_db": (gain_of_2_where_changed_and_4_elsewhere(), 2 * DOUBLED_DB),
+    "change_kept": (changes_reduced_to_their_power_of_0_4(), 0.4),
+    "spread": (result(TWO_DATES, "stack", BOTH, others=BOTH), np.sqrt(0.125)),
+    "spread_half": (result(TWO_DATES, "stack", BOTH, reference=BOTH), np.sqrt(0.125)),
+    "bias_db": (result(2 * NOISY), DOUBLED_DB),
+    "flat_bias_db": (result(np.where(LEFT, 0.5, 1.2) * NOISY, flats=HALVES), -DOUBLED_DB),
+    "enl": looks_by_scipy(),
+    "psnr_db": psnr_by_scikit_image(),
+    "point_loss_db": (points_of_half_power(), DOUBLED_DB),
+    "line_kept": (lines_of_half_and_full_contrast(), 0.75),
+    "thin_line_kept": (lines_of_half_and_full_contrast(), 0.5),
+    "ratio_mean": (result(NOISY / 3), 3.0),
+    "ratio_variance": log_variance_by_scipy(),
+    "ratio_structure": structure_by_scipy(),
+}
+# Scores that compare the methods of a table; tests/test_evaluation.py has their tests.
+OF_A_TABLE = {"of_lee", "cpu_s_per_mpx"}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_score_equals_its_oracle(name):
+    given, expected = ORACLES[name]
+    assert metrics.SCORES[name].function(given) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_score_has_an_oracle():
+    assert set(ORACLES) | OF_A_TABLE == set(metrics.SCORES)
+    assert {name for name, score in metrics.SCORES.items() if not score.function} == OF_A_TABLE
+    assert len({score.heading for score in metrics.SCORES.values()}) == len(metrics.SCORES)
+
+
+def test_best_value_follows_the_direction_of_the_score():
+    values = [0.7, np.nan, 1.2, 5.0]
+    assert metrics.SCORES["rmse_db"].best_index(values) == 0
+    assert metrics.SCORES["psnr_db"].best_index(values) == 3
+    assert metrics.SCORES["line_kept"].best_index(values) == 2
