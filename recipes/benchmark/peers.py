@@ -1,6 +1,6 @@
-"""Run a despeckler that others publish on the images of `sarstack bench cases`.
+"""Run a published despeckler on the images of `sarstack bench cases`.
 
-Needs numpy and the peer, not sarstack: see README.md beside this file.
+The environment needs numpy and that despeckler, not sarstack. See README.md.
 """
 
 import argparse
@@ -19,10 +19,10 @@ import numpy as np
 
 Program = Callable[[np.ndarray, float], np.ndarray]
 
-# SAR2SAR was trained on digital numbers and knows their scale; land has about this amplitude.
+# Both networks expect the scale of their training data, where land has about this amplitude.
 SAR2SAR_AMPLITUDE = 100.0
 MERLIN_AMPLITUDE = 100.0
-SIDE_PX = 256  # of the images that both networks know
+SIDE_PX = 256  # size of the training images of both networks
 
 OTB_PROGRAM = "otbcli_Despeckle"
 OTB_OPTIONS = {
@@ -48,7 +48,7 @@ def mulog_tv() -> Program:
 
 
 def tv_db() -> Program:
-    """Total variation on decibel, with the weight of the OPERA disturbance product."""
+    """Total variation of the image in dB, with the weight of the OPERA disturbance product."""
     from skimage.restoration import denoise_tv_bregman
 
     def run(image: np.ndarray, _looks: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def tv_db() -> Program:
 
 def sar2sar() -> Program:
     """SAR2SAR (Dalsasso et al., 2021) with the weights inside deepdespeckling."""
-    do_without_gdal()
+    replace_gdal()
     import torch
     from deepdespeckling.sar2sar.sar2sar_denoiser import Sar2SarDenoiser
 
@@ -69,7 +69,8 @@ def sar2sar() -> Program:
     def run(image: np.ndarray, _looks: float) -> np.ndarray:
         amplitude = np.sqrt(image)
         scale = SAR2SAR_AMPLITUDE / np.median(amplitude)
-        made = denoiser.denoise_image(enlarge(amplitude * scale), SIDE_PX, SIDE_PX - 2)["denoised"]
+        padded = pad_image(amplitude * scale)
+        made = denoiser.denoise_image(padded, SIDE_PX, SIDE_PX - 2)["denoised"]
         return (np.asarray(made)[: image.shape[0], : image.shape[1]] / scale) ** 2
 
     return run
@@ -77,36 +78,36 @@ def sar2sar() -> Program:
 
 def merlin(model: str) -> Program:
     """MERLIN (Dalsasso et al., 2022) with the weights inside deepdespeckling."""
-    do_without_gdal()
+    replace_gdal()
     from deepdespeckling.merlin.merlin_denoiser import MerlinDenoiser
 
-    # The suites' spectra are symmetric as they are: finding their centre could only shift them.
+    # Simulated spectra are symmetric: an estimate of their centre could only shift them.
     denoiser = MerlinDenoiser(model, symetrise=False)
 
     def run(field: np.ndarray, _looks: float) -> np.ndarray:
         scale = MERLIN_AMPLITUDE / np.median(np.abs(field))
-        parts = np.stack([enlarge(part * scale) for part in (field.real, field.imag)], axis=-1)
+        parts = np.stack([pad_image(part * scale) for part in (field.real, field.imag)], axis=-1)
         made = denoiser.denoise_image(parts, SIDE_PX, SIDE_PX - 2)["denoised"]["full"]
         return (np.asarray(made)[: field.shape[0], : field.shape[1]] / scale) ** 2
 
     return run
 
 
-def enlarge(image: np.ndarray) -> np.ndarray:
-    """Mirror a smaller image to the size these networks ask for."""
+def pad_image(image: np.ndarray) -> np.ndarray:
+    """Pad a smaller image to SIDE_PX by mirroring."""
     short = [max(SIDE_PX - length, 0) for length in image.shape]
     return np.pad(image, [(0, n) for n in short], mode="symmetric")
 
 
-def do_without_gdal() -> None:
-    """Stand in for GDAL, which deepdespeckling imports, does not declare and does not need here."""
+def replace_gdal() -> None:
+    """Replace GDAL by an empty module: deepdespeckling imports it but does not use it here."""
     for name in ("osgeo", "osgeo.gdal"):
         sys.modules.setdefault(name, types.ModuleType(name))
     sys.modules["osgeo"].gdal = sys.modules["osgeo.gdal"]
 
 
 def allow_old_weights(torch: types.ModuleType) -> None:
-    """Let torch's safe loader read the three numpy types that lie in the weight file."""
+    """Allow the three numpy types of the weight file in the safe loader of torch."""
     scalar = np._core.multiarray.scalar
     allowed = [(scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
     torch.serialization.add_safe_globals(allowed)
@@ -119,7 +120,7 @@ def otb(method: str) -> Program:
     import tifffile
 
     def run(image: np.ndarray, looks: float) -> np.ndarray:
-        # Its filters take variances below 1e-10 for none at all, whatever the brightness.
+        # The filters treat variances below 1e-10 as zero: scale the image to median 1.
         scale = np.median(image)
         with tempfile.TemporaryDirectory() as folder:
             given, made = (str(Path(folder, name)) for name in ("given.tif", "made.tif"))
@@ -133,14 +134,14 @@ def otb(method: str) -> Program:
     return run
 
 
-OF_INTENSITY = {
+INTENSITY_PROGRAMS = {
     "mulog-bm3d": mulog_bm3d,
     "mulog-tv": mulog_tv,
     "tv-db": tv_db,
     "sar2sar": sar2sar,
     **{f"otb-{method}": partial(otb, method) for method in OTB_OPTIONS},
 }
-OF_FIELDS = {
+COMPLEX_PROGRAMS = {
     "merlin-tops": partial(merlin, "Sentinel-TOPS"),
     "merlin-stripmap": partial(merlin, "stripmap"),
     "merlin-spotlight": partial(merlin, "spotlight"),
@@ -148,7 +149,7 @@ OF_FIELDS = {
 
 
 def despeckle(program: Program, image: np.ndarray, looks: float) -> np.ndarray:
-    """Hide from the peer what it cannot stand: holes, and pixels that are not positive."""
+    """Run a program that needs positive pixels without NaN; NaN pixels stay NaN."""
     valid = np.isfinite(image)
     floor = np.quantile(image[valid & (image > 0)], 1e-4)
     filled = np.where(valid, np.maximum(image, floor), np.median(image[valid]))
@@ -156,34 +157,34 @@ def despeckle(program: Program, image: np.ndarray, looks: float) -> np.ndarray:
     return np.where(valid, made, np.nan).astype(np.float32)
 
 
-def cpu_seconds() -> float:
-    """Return the processor seconds of this process and of the programs it has run."""
+def read_cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its child processes."""
     return sum(os.times()[:4])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peer", choices=sorted(OF_INTENSITY | OF_FIELDS))
+    parser.add_argument("peer", choices=sorted(INTENSITY_PROGRAMS | COMPLEX_PROGRAMS))
     parser.add_argument("cases", type=Path)
     parser.add_argument("results", type=Path, help="folder; its name is shown in the tables")
     options = parser.parse_args()
-    program = (OF_INTENSITY | OF_FIELDS)[options.peer]()
-    of_fields = options.peer in OF_FIELDS
-    folder = options.cases / "complex" if of_fields else options.cases
+    program = (INTENSITY_PROGRAMS | COMPLEX_PROGRAMS)[options.peer]()
+    is_complex = options.peer in COMPLEX_PROGRAMS
+    folder = options.cases / "complex" if is_complex else options.cases
     looks_of = json.loads((options.cases / "looks.json").read_text())
     looks_of = {n: looks for n, looks in looks_of.items() if (folder / f"{n}.npy").exists()}
     options.results.mkdir(parents=True, exist_ok=True)
-    ledger = options.results / "costs.json"
-    costs = json.loads(ledger.read_text()) if ledger.exists() else {}
+    costs_file = options.results / "costs.json"
+    costs = json.loads(costs_file.read_text()) if costs_file.exists() else {}
     for name, looks in looks_of.items():
         result = options.results / f"{name}.npy"
         if name in costs and result.exists():
             continue
-        image, started = np.load(folder / f"{name}.npy"), cpu_seconds()
-        made = program(image, looks) if of_fields else despeckle(program, image, looks)
+        image, started = np.load(folder / f"{name}.npy"), read_cpu_seconds()
+        made = program(image, looks) if is_complex else despeckle(program, image, looks)
         np.save(result, made.astype(np.float32))
-        costs[name] = (cpu_seconds() - started) / (image.size / 1e6)
-        ledger.write_text(json.dumps(costs, indent=1))
+        costs[name] = (read_cpu_seconds() - started) / (image.size / 1e6)
+        costs_file.write_text(json.dumps(costs, indent=1))
         print(f"{len(costs)}/{len(looks_of)}", flush=True)
 
 

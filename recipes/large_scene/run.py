@@ -1,4 +1,4 @@
-"""One large scene through the cluster with several tile sizes. See README.md beside this."""
+"""Despeckle one large scene on a local cluster with several tile sizes. See README.md."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ BLOCK_PX = 1024
 
 
 def write_scene(path: Path, height: int, width: int) -> None:
-    """Write fields, roads and points under speckle of 4.4 looks, block by block."""
+    """Write fields, roads and points with speckle of 4.4 looks, block by block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {
         "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "float32",
@@ -35,14 +35,14 @@ def write_scene(path: Path, height: int, width: int) -> None:
                 scene[:, columns // 2 : columns // 2 + 2] = 0.5
                 scene[rows // 3, columns // 3] = 50.0
                 scene = scene * rng.gamma(4.4, 1 / 4.4, scene.shape)
-                # A tilted swath edge, as scenes have it.
-                yy, xx = np.mgrid[y : y + rows, x : x + columns]
-                scene[xx < 600 - yy * 0.04] = np.nan
+                # Nodata with a slanted edge, as at the border of a swath.
+                row, column = np.mgrid[y : y + rows, x : x + columns]
+                scene[column < 600 - row * 0.04] = np.nan
                 raster.write(scene.astype(np.float32), 1, window=Window(x, y, columns, rows))
 
 
 def despeckle(stack: Path, output: Path, *options: str) -> dict[str, float]:
-    """Run the command line in a process of its own, as a user would."""
+    """Run `sarstack despeckle --cluster` in its own process; return its time and peak memory."""
     shutil.rmtree(output, ignore_errors=True)
     start = time.monotonic()
     command = [sys.executable, "-m", "sarstack", "-q", "despeckle", str(stack), "-o", str(output)]
@@ -72,7 +72,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=26_102)
     parser.add_argument("--method", default="lee-sigma")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1024, 2048])
-    parser.add_argument("--crop-px", type=int, default=0, help="only this much of the scene")
+    parser.add_argument(
+        "--crop-px", type=int, default=0, help="despeckle only a square of this side; default: all"
+    )
     options = parser.parse_args()
     scene = options.folder / "stack" / "S1A_IW_20240601T054321_gamma0_vv.tif"
     if not scene.exists():
@@ -93,7 +95,7 @@ def main() -> None:
         print(
             f"tile {tile_px:5d}: {found['seconds']:6.1f} s, peak {found['peak_mb']:5.0f} MB per"
             f" worker, {found['estimate_mb']:5.0f} MB estimated,"
-            f" same bits as the first: {same_pixels(outputs[0], outputs[-1])}",
+            f" same pixels as the first: {same_pixels(outputs[0], outputs[-1])}",
             flush=True,
         )
 

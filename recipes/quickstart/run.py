@@ -1,4 +1,4 @@
-"""Simulate a Sentinel-1-like stack and take it through the main job. See README.md beside this."""
+"""Simulate a stack like Sentinel-1 GRD, compute labels and despeckle it. See README.md."""
 
 import sys
 import time
@@ -18,14 +18,14 @@ POLARISATIONS = {"vv": 0.08, "vh": 0.016}
 LANDS = (("fields", "coast"), ("town", "relief"))
 
 
-def simulate(level: float) -> np.ndarray:
-    """Simulate four kinds of land side by side, of the same median intensity."""
+def simulate(median: float) -> np.ndarray:
+    """Simulate four kinds of land side by side, scaled to the same median intensity."""
     rng = np.random.default_rng(SEED)
     half = SIDE_PX // 2
 
     def quarter(land: str) -> np.ndarray:
         scenes = simulate_stack(N_DATES, (half, half), rng, kind=land).intensity
-        return scenes * (level / np.median(scenes))
+        return scenes * (median / np.median(scenes))
 
     return np.concatenate(
         [np.concatenate([quarter(land) for land in row], axis=2) for row in LANDS], axis=1
@@ -33,10 +33,10 @@ def simulate(level: float) -> np.ndarray:
 
 
 def write_stack(folder: Path) -> None:
-    """Write one GeoTIFF per date and polarisation: 10 m, UTM, a strip without data."""
+    """Write one GeoTIFF per date and polarisation: 10 m, UTM, with a strip of nodata at the top."""
     folder.mkdir(parents=True, exist_ok=True)
-    for polarisation, level in POLARISATIONS.items():
-        for date, scene in enumerate(simulate(level)):
+    for polarisation, median in POLARISATIONS.items():
+        for date, scene in enumerate(simulate(median)):
             day = np.datetime64("2024-04-03") + 12 * date
             stamp = str(day).replace("-", "")
             pixels = scene.astype(np.float32)
@@ -54,20 +54,20 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").absolute()
     start = time.monotonic()
     stack, labels, results = folder / "stack", folder / "labels.zarr", folder / "despeckled"
-    print(f"1. simulating {N_DATES} dates, VV and VH, {SIDE_PX} x {SIDE_PX} px, 4.5 looks")
+    print(f"1. Simulate {N_DATES} dates, VV and VH, {SIDE_PX} x {SIDE_PX} pixels, 4.5 looks.")
     if not stack.exists():
         write_stack(stack)
-    print("2. building labels (temporal mean, standard deviation, stable mask)")
+    print("2. Build labels: temporal mean, standard deviation, count, stable mask.")
     if not labels.exists():
         build_labels(LabelsConfig.make(stack=str(stack), output=str(labels)))
-    print("3. despeckling every date with deSpeckNet")
+    print("3. Despeckle all dates with the default method (deSpeckNet).")
     outcome = despeckle(DespeckleConfig.make(stack=str(stack), output=str(results)))
     outcome.raise_failures()
-    print(f"done in {time.monotonic() - start:.0f} s")
-    print(f"  stack:   {stack}")
-    print(f"  labels:  {labels}")
-    print(f"  COGs:    {results} ({len(outcome.outputs)} images; open them in QGIS)")
-    print(f"  picture: {results / 'quicklook.png'}")
+    print(f"Done in {time.monotonic() - start:.0f} s. Results:")
+    print(f"  stack:      {stack}")
+    print(f"  labels:     {labels}")
+    print(f"  despeckled: {results} ({len(outcome.outputs)} COGs; the *_db.vrt files are in dB)")
+    print(f"  picture:    {results / 'quicklook.png'} (input, result, ratio)")
 
 
 if __name__ == "__main__":
