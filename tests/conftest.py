@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import written_images
+from numpy.typing import NDArray
 from simulated_stack import LOOKS, SimulatedStack, reflectivity, write_tif
 
 
@@ -35,3 +37,16 @@ def make_stack(tmp_path: Path) -> Callable[..., SimulatedStack]:
         return SimulatedStack(folder, truth, files)
 
     return make
+
+
+@pytest.fixture
+def three_dates(tmp_path: Path) -> tuple[Path, dict[tuple[str, int], NDArray[np.float32]]]:
+    """Write three dates in VV and VH; return the folder and the pixels of each image."""
+    truth: dict[tuple[str, int], NDArray[np.float32]] = {}
+    for date, day in enumerate(("20210104", "20210116", "20210128")):
+        for polarisation, mean in (("vv", 0.1), ("vh", 0.02)):
+            scene = written_images.speckle(10 * date + len(truth), mean)
+            path = tmp_path / f"farm_{day}T053412_{polarisation}.tif"
+            written_images.write_tif(path, scene)
+            truth[polarisation, date] = scene
+    return tmp_path, truth

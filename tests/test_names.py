@@ -1,4 +1,4 @@
-"""File names of every product convention tell time, polarisation, platform, orbit, scale."""
+"""Time, polarisation, platform, orbit and scale are found in names of every product."""
 
 from datetime import datetime
 
@@ -66,7 +66,7 @@ CONVENTIONS = [
 
 
 @pytest.mark.parametrize("row", CONVENTIONS, ids=[row[0] for row in CONVENTIONS])
-def test_every_convention_is_read(row):
+def test_names_of_every_convention_are_parsed(row):
     name, time, polarisation, platform, direction, orbit, scale, calibration = row
     facts = parse_name(name)
     assert facts.time == stamp(time)
@@ -78,19 +78,19 @@ def test_every_convention_is_read(row):
     assert facts.calibration == calibration
 
 
-def test_the_second_stamp_of_opera_is_the_processing_and_never_the_date():
+def test_the_second_time_of_an_opera_name_is_the_processing_time():
     facts = parse_name(CONVENTIONS[0][0])
     assert facts.processed == stamp("2025-08-30T12:03:33")
     assert facts.burst == "T137-292318-IW1"
 
 
-def test_hyp3_tells_that_a_filter_was_applied():
+def test_a_hyp3_name_shows_whether_a_filter_was_applied():
     assert parse_name("S1A_IW_20200101T053020_DVP_RTC30_G_gpufed_AB12_VV.tif").filtered
     assert not parse_name("S1A_IW_20200101T053020_DVP_RTC30_G_gpuned_AB12_VV.tif").filtered
 
 
 @given(st.datetimes(min_value=datetime(1991, 1, 1), max_value=datetime(2099, 12, 31)))
-def test_any_time_survives_every_way_of_writing_it(moment):
+def test_every_time_is_found_in_every_notation(moment):
     second = moment.replace(microsecond=0)
     for layout in ("x_%Y%m%dT%H%M%S_vv", "x_%Y%m%dt%H%M%SZ_vv", "a%Y-%m-%dT%H:%M:%Sb"):
         assert find_times(second.strftime(layout)) == [np.datetime64(second, "ns")]
@@ -98,12 +98,12 @@ def test_any_time_survives_every_way_of_writing_it(moment):
 
 
 @pytest.mark.parametrize("name", ["orbit_041265", "id_99999999", "20211340_vv", "v120210304999"])
-def test_numbers_that_are_no_dates_are_not_taken_for_dates(name):
+def test_numbers_that_are_no_dates_give_no_time(name):
     assert np.isnat(parse_time(name))
 
 
 @pytest.mark.parametrize("name", ["dvp_scene", "vvh", "stack_vv_vh", "naivvety"])
-def test_no_or_several_polarisations_give_none(name):
+def test_no_or_several_polarisations_give_an_empty_text(name):
     assert find_polarisation(name) == ""
 
 
@@ -112,12 +112,12 @@ def test_no_or_several_polarisations_give_none(name):
     ["OPERA_x_S1A_30_v1.0_mask", "S1A_x_AB12_inc_map", "S1A_x_ls_map", "S1A_x_rgb", "S1A_x_dem",
      "S1A_x_area", "s1a_33NWB_vv_DES_007_20200108txxxxxx_BorderMask"],
 )  # fmt: skip
-def test_companions_of_images_are_known(stem):
+def test_auxiliary_files_are_recognised(stem):
     assert AUXILIARY_NAME.search(stem)
     assert not AUXILIARY_NAME.search(stem + "_vv")
 
 
-def test_the_folder_tells_the_date_of_a_planetary_computer_image():
+def test_the_product_folder_of_a_planetary_computer_image_is_found():
     folder = "S1A_IW_GRDH_1SDV_20220102T053030_20220102T053055_041265_04E7A3_rtc"
     assert product_folder(f"data/{folder}/measurement/iw-vv.rtc.tiff") == folder
     assert product_folder("data/20220102/measurement/iw-vv.rtc.tiff") == ""

@@ -1,4 +1,4 @@
-"""Linear, amplitude and decibel: exact conversion, and telling them apart."""
+"""Linear, amplitude and decibel convert exactly, and are recognised from the values."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def speckle(mean, looks=LOOKS, shape=(200, 200), seed=0):
 
 
 @given(st.floats(1e-7, 1e7))
-def test_decibel_and_back_is_the_same_number(intensity):
+def test_decibel_and_back_gives_the_same_intensity(intensity):
     value = np.array([intensity], np.float32)
     np.testing.assert_allclose(from_db(to_db(value)), value, rtol=1e-5)
 
 
-def test_decibel_of_what_has_none_is_nan_and_warns_of_nothing():
+def test_decibel_of_zero_or_negative_intensity_is_nan_without_a_warning():
     with np.errstate(all="raise"):
         values_db = to_db(np.array([np.nan, 0.0, -0.01, 1.0, 10.0], np.float32))
     np.testing.assert_array_equal(values_db, np.array([np.nan, np.nan, np.nan, 0, 10], np.float32))
@@ -53,7 +53,7 @@ def test_each_scale_of_the_same_scene_gives_the_same_intensity():
     np.testing.assert_array_equal(to_intensity(scene, "linear"), scene)
 
 
-def test_noise_subtracted_negatives_stay_and_do_not_become_decibel():
+def test_negative_intensity_stays_and_is_not_taken_for_decibel():
     scene = speckle(0.003) - 0.002
     assert (scene < 0).mean() > 0.1
     np.testing.assert_array_equal(to_intensity(scene, "linear"), scene.astype(np.float32))
@@ -82,7 +82,7 @@ def test_calibrated_intensity_and_its_decibel_are_recognised(mean):
     ],
     ids=["dn2", "dn", "uint16", "whole", "whole-db", "neither", "empty", "scaled-db"],
 )
-def test_what_is_not_clear_is_not_guessed(numbers):
+def test_the_scale_of_ambiguous_numbers_is_not_guessed(numbers):
     scale, reason = guess_scale(numbers)
     assert scale is None
     assert reason
@@ -97,7 +97,7 @@ def test_what_is_not_clear_is_not_guessed(numbers):
         (speckle(2e4), "db"),
     ],
 )
-def test_a_wrong_declaration_is_contradicted(numbers, declared):
+def test_numbers_contradict_a_wrong_scale(numbers, declared):
     assert scale_conflict(numbers, declared)
 
 
@@ -112,11 +112,11 @@ def test_a_wrong_declaration_is_contradicted(numbers, declared):
         (np.full(100, np.nan), "db"),
     ],
 )
-def test_a_true_declaration_is_not_contradicted(numbers, declared):
+def test_numbers_do_not_contradict_their_true_scale(numbers, declared):
     assert scale_conflict(numbers, declared) == ""
 
 
-def test_amplitude_taken_for_intensity_shows_four_times_the_looks():
+def test_amplitude_taken_for_intensity_has_about_four_times_the_looks():
     scene = speckle(0.1)
     assert median_local_looks(scene) == pytest.approx(LOOKS, rel=0.15)
     assert median_local_looks(np.sqrt(scene)) > 3.5 * LOOKS

@@ -36,7 +36,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 class NetcdfRaster(Raster):
     """One date of a variable of a netCDF file."""
 
-    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:  # noqa: ARG002
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored. Chunks are not cached."""
         if _is_classic(self.path):
             from scipy.io import netcdf_file

@@ -54,7 +54,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 class NpyRaster(Raster):
     """One date of an array of NumPy."""
 
-    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:  # noqa: ARG002
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored. The file is mapped into memory: nothing is cached."""
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         for window in windows:

@@ -43,7 +43,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 class ZarrRaster(Raster):
     """One date of a variable of a Zarr store."""
 
-    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:  # noqa: ARG002
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored. Chunks are not cached."""
         import zarr
 

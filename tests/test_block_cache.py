@@ -1,4 +1,4 @@
-"""Blocks are decoded about once, whatever tiles and threads want of them."""
+"""Blocks are decoded about once, whatever tiles and threads read them."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from sarstack.output.pieces import Pieces
-from sarstack.readers import block_cache as blocks
+from sarstack.readers import block_cache
 from sarstack.readers.block_cache import BlockCache
 from sarstack.readers.formats.gdal import GdalRaster
 from sarstack.readers.raster import Raster
@@ -23,11 +23,11 @@ SCENE = Shape(700, 900)
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> BlockCache:
+def cache(monkeypatch: pytest.MonkeyPatch) -> BlockCache:
     """Give the test a cache of its own."""
-    cache = BlockCache()
-    monkeypatch.setattr(blocks, "CACHE", cache)
-    return cache
+    own = BlockCache()
+    monkeypatch.setattr(block_cache, "CACHE", own)
+    return own
 
 
 def count_decoded(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
@@ -84,72 +84,72 @@ PLACES = [Window(0, 700, 0, 900), Window(60, 70, 120, 130), Window(64, 128, 128,
         "strips, uncompressed",
     ],
 )
-def test_what_is_kept_is_what_the_file_holds(
-    tmp_path: Path, kept: BlockCache, profile: dict[str, Any]
+def test_cached_pixels_equal_those_of_the_file(
+    tmp_path: Path, cache: BlockCache, profile: dict[str, Any]
 ) -> None:
     image = draw(SCENE)
     pixels = np.stack([draw(SCENE, 1), image]) if "interleave" in profile else image
     raster = write_pixels(tmp_path / "a.tif", pixels, **profile)
     for _ in range(2):
         for place in PLACES:
-            found = raster.read(place, cache_blocks=True)
+            found = raster.read(place)
             assert np.array_equal(found, image[place.slices])
-            found[:] = -1  # a tile is its reader's own
-    assert (kept.n_bytes > 0) == (profile.get("blockxsize") == 128 and "compress" in profile)
+            found[:] = -1  # must not change the cache
+    assert (cache.n_bytes > 0) == (profile.get("blockxsize") == 128 and "compress" in profile)
 
 
-def test_a_crop_is_read_where_it_lies(tmp_path: Path, kept: BlockCache) -> None:
+def test_a_crop_is_read_at_its_origin(tmp_path: Path, cache: BlockCache) -> None:
     image = draw(SCENE)
     write_pixels(tmp_path / "a.tif", image, **TILED)
     crop = GdalRaster(str(tmp_path / "a.tif"), "a", origin=(101, 203), shape=Shape(300, 300))
     window = Window(20, 200, 30, 290)
-    assert np.array_equal(crop.read(window, cache_blocks=True), image[121:301, 233:493])
+    assert np.array_equal(crop.read(window), image[121:301, 233:493])
 
 
-def test_a_file_that_changed_is_read_again(tmp_path: Path, kept: BlockCache) -> None:
+def test_a_file_that_changed_is_read_again(tmp_path: Path, cache: BlockCache) -> None:
     path, place = tmp_path / "a.tif", Window(0, 100, 0, 100)
     raster = write_pixels(path, draw(SCENE), **TILED)
-    raster.read(place, cache_blocks=True)
+    raster.read(place)
     later = draw(SCENE, 1)
     write_pixels(path, later, **TILED)
-    os.utime(path, ns=(0, 0))  # a coarse clock would not tell one write from the next
-    assert np.array_equal(raster.read(place, cache_blocks=True), later[place.slices])
+    os.utime(path, ns=(0, 0))  # both writes may be within one tick of a coarse clock
+    assert np.array_equal(raster.read(place), later[place.slices])
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
 def test_tiles_with_halos_decode_an_image_about_once(
-    tmp_path: Path, kept: BlockCache, monkeypatch: pytest.MonkeyPatch, n_threads: int
+    tmp_path: Path, cache: BlockCache, monkeypatch: pytest.MonkeyPatch, n_threads: int
 ) -> None:
     scene, tile_px, halo = Shape(2048, 4096), 512, 20
     raster = write_pixels(tmp_path / "a.tif", np.zeros(scene, np.float32), tiled=True,
                           blockxsize=256, blockysize=256, compress="deflate")  # fmt: skip
-    # As much of the scene as the real cache holds of a scene of 26,000 px in tiles of 2048.
-    kept.max_bytes = 64 * 256**2 * 4
-    decoded = count_decoded(kept, monkeypatch)
+    # The same share of the scene as the real cache holds of a scene of 26,000 px.
+    cache.max_bytes = 64 * 256**2 * 4
+    decoded = count_decoded(cache, monkeypatch)
     tiles = pair_rows(Pieces(tmp_path, scene, tile_px).tiles())
     assert sorted(tiles) == sorted(Pieces(tmp_path, scene, tile_px).tiles())
     with ThreadPoolExecutor(n_threads) as pool:
         windows = [tile.window.expand(halo, scene) for tile in tiles]
-        list(pool.map(lambda window: raster.read(window, cache_blocks=True), windows))
+        list(pool.map(lambda window: raster.read(window), windows))
     n_blocks = scene.y * scene.x / 256**2
     alone = sum((-(-w.y1 // 256) - w.y0 // 256) * (-(-w.x1 // 256) - w.x0 // 256) for w in windows)
-    assert alone > 2.5 * n_blocks  # what tiles of their own would decode
+    assert alone > 2.5 * n_blocks  # blocks that tiles would decode without a cache
     assert len(decoded) == n_blocks
     assert decoded.total() <= 1.3 * n_blocks
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_size_of_the_cache_is_bounded() -> None:
     cache = BlockCache(max_bytes=1000)
     for number in range(50):
         cache.get((number,), lambda: np.zeros(100, np.uint8))
         assert cache.n_bytes <= 1000
-    fresh: list[int] = []
+    decoded: list[int] = []
     for number in (49, 40, 39):
-        cache.get((number,), lambda n=number: (fresh.append(n), np.zeros(100, np.uint8))[1])
-    assert fresh == [39]
+        cache.get((number,), lambda n=number: (decoded.append(n), np.zeros(100, np.uint8))[1])
+    assert decoded == [39]
 
 
-def test_threads_that_want_one_block_decode_it_once() -> None:
+def test_threads_that_need_one_block_decode_it_once() -> None:
     cache, started, go = BlockCache(), threading.Event(), threading.Event()
     decoded: list[int] = []
 
@@ -180,7 +180,7 @@ def test_a_block_that_cannot_be_decoded_is_tried_again() -> None:
     assert cache.n_bytes == 24
 
 
-def test_forgetting_while_a_block_is_decoded_leaves_nothing() -> None:
+def test_clearing_while_a_block_is_decoded_leaves_an_empty_cache() -> None:
     cache = BlockCache()
 
     def decode() -> NDArray[Any]:
