@@ -1,6 +1,6 @@
-"""The command line: parse, call one job, print, exit with a documented code.
+"""The commands: parse, call one workflow, print, exit with a documented code.
 
-stdout is data (paths, tables), stderr is for people (log, progress, errors).
+Results (paths, tables) go to stdout; log, progress and errors go to stderr.
 """
 
 import logging
@@ -32,9 +32,9 @@ _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.ite
     epilog=f"\b\nExit codes:\n{_CODES}",
 )
 @click.version_option(__version__, prog_name="sarstack")
-@click.option("-v", "--verbose", is_flag=True, help="Tell more.")
-@click.option("-q", "--quiet", is_flag=True, help="Tell only what went wrong.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-v", "--verbose", is_flag=True, help="Print details.")
+@click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     """Despeckle whole Sentinel-1 archives.
 
@@ -58,7 +58,7 @@ cli.add_command(bench)
 
 
 def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
-    """Tell users what concerns them, in words; keep the libraries' own worries for --verbose."""
+    """Print warnings of sarstack; those of libraries only with --verbose."""
     ours = issubclass(kind, SarstackWarning)
     logging.getLogger("sarstack").log(
         logging.WARNING if ours else logging.DEBUG, "warning: %s", message
@@ -70,7 +70,7 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 @click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
 def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
-    """Show what a stack holds: dates, orbits, grid, scale, nodata, looks.
+    """Show dates, orbits, grid, scale, nodata and looks of a stack.
 
     \b
     Example:
@@ -86,15 +86,27 @@ def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
 @cli.command("build-labels")
 @click.argument("stack", required=False)
 @click.option("-o", "--output", help="Zarr store to write; default labels.zarr.")
-@click.option("--rule", type=click.Choice(["cv", "paper"]), help="Rule of the stable mask.")
-@click.option("--threshold", type=float, help="Largest standard deviation for --rule paper.")
-@click.option("--quantile", type=float, help="Share of pure speckle that --rule cv keeps.")
-@click.option("--multilook-px", type=int, help="Odd width of a spatial mean of each date.")
+@click.option(
+    "--rule",
+    type=click.Choice(["cv", "paper"]),
+    help="Stable pixels: by coefficient of variation (cv) or standard deviation (paper).",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    help="Largest standard deviation of a stable pixel, for --rule paper.",
+)
+@click.option(
+    "--quantile", type=float, help="Share of pixels with speckle only that --rule cv calls stable."
+)
+@click.option(
+    "--multilook-px", type=int, help="Odd width of a spatial mean that is taken of each date first."
+)
 @stack_options
 def build_labels_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
-    """Compute temporal mean, standard deviation, count and stable mask into Zarr.
+    """Compute temporal mean, standard deviation, count and stable mask into a Zarr store.
 
     \b
     Example:
@@ -110,11 +122,12 @@ def build_labels_command(
 @cli.command("despeckle")
 @click.argument("stack", required=False)
 @click.option("-o", "--output", help="Folder of the results; default STACK-despeckled.")
-@click.option("--method", help="A method of `sarstack methods`, or a .safetensors model. Default: "
-              "despecknet-mt for five dates or more, else despecknet.")  # fmt: skip
+@click.option("--method", help="A method of `sarstack methods`, a .safetensors model, or a class "
+              "in a file: my_file.py:MyFilter. Default: despecknet-mt for five dates or more, else "
+              "despecknet.")  # fmt: skip
 @click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
               help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
-@click.option("--finetune", is_flag=True, help="Tune the network on the stack first.")
+@click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @stack_options
@@ -123,8 +136,8 @@ def despeckle_command(
 ) -> None:
     """Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
 
-    Without STACK the sarstack.yaml of the current folder is run. Run the same command
-    again to continue after an interruption.
+    Without STACK, the settings of sarstack.yaml in the current folder are used. After an
+    interruption, run the same command again to continue.
 
     \b
     Example:
@@ -155,20 +168,24 @@ def despeckle_command(
 
 @cli.command("train")
 @click.argument("stack", required=False)
-@click.option("--labels", help="Store made by build-labels from the same stack.")
+@click.option("--labels", help="Zarr store that build-labels made from the same stack.")
 @click.option("-o", "--output", help="Model to write; default model.safetensors.")
 @click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]))
-@click.option("--start", help="Weights to start from: shipped (default), scratch, or a model.")
-@click.option("--steps", type=int, help="Batches to train on, at most.")
-@click.option("--learning-rate", type=float, help="Of Adam; 1e-3 suits --start scratch.")
+@click.option(
+    "--start", help="Weights to start from: shipped (default), scratch (random), or a model file."
+)
+@click.option("--steps", type=int, help="Largest number of batches.")
+@click.option(
+    "--learning-rate", type=float, help="Learning rate of Adam; use 1e-3 with --start scratch."
+)
 @learning_options
 def train_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
-    """Train the network on a stack, supervised by the labels of its other dates.
+    """Train a network on a stack; the target of a date is the label without that date.
 
-    An interrupted training continues from its checkpoint. With --cluster every worker
-    computes its share of each batch; the result is that of one process.
+    After an interruption, the same command continues from the last checkpoint. With --cluster
+    every worker computes a part of each batch; the steps are those of one process.
 
     \b
     Example:
@@ -177,29 +194,30 @@ def train_command(
     from sarstack.workflows.learning.train import train_on_stack
     from sarstack.workflows.settings import TrainConfig
 
-    _tell_model(
+    _print_model(
         train_on_stack(read_config(TrainConfig, stack, config, entries), overwrite=overwrite)
     )
 
 
 @cli.command("finetune")
 @click.argument("stack", required=False)
-@click.option("--model", help="Model to tune: shipped (default), or a .safetensors file.")
+@click.option("--model", help="Model to start from: shipped (default), or a .safetensors file.")
 @click.option("-o", "--output", help="Model to write; default finetuned.safetensors.")
 @click.option("--mode", type=click.Choice(["auto", "noise2noise", "paper"]),
-              help="Target: other dates, or the image itself; auto: the dates if 4.")  # fmt: skip
-@click.option("--steps", type=int, help="Batches, at most.")
-@click.option("--learning-rate", type=float, help="Of Adam.")
+              help="Target: other dates (noise2noise) or the image itself (paper); "
+              "auto: noise2noise with 4 dates or more.")  # fmt: skip
+@click.option("--steps", type=int, help="Largest number of batches.")
+@click.option("--learning-rate", type=float, help="Learning rate of Adam.")
 @learning_options
 def finetune_command(
     stack: str | None, config: Path | None, *, overwrite: bool, **entries: Any
 ) -> None:
-    """Tune the network on the noisy images themselves, without any label.
+    """Finetune a network on the noisy images, without labels.
 
-    With 4 dates or more it learns from the other dates and is judged by them at held-out
-    places; else it is the paper's phase 2. Both stop on the statistics of the ratio image, and
-    keep the weights one started from where nothing was better. An interrupted tuning
-    continues. With --cluster every worker computes its share of each batch.
+    With 4 dates or more, the target of a date is the mean of the other dates; else this is
+    phase 2 of the deSpeckNet paper. Validation uses held-out places. If nothing became better,
+    the weights are those of the start. After an interruption, the same command continues from
+    the last checkpoint. With --cluster every worker computes a part of each batch.
 
     \b
     Example:
@@ -208,12 +226,12 @@ def finetune_command(
     from sarstack.workflows.learning.finetune import finetune_on_stack
     from sarstack.workflows.settings import FinetuneConfig
 
-    _tell_model(
+    _print_model(
         finetune_on_stack(read_config(FinetuneConfig, stack, config, entries), overwrite=overwrite)
     )
 
 
-def _tell_model(adapted: Any) -> None:
+def _print_model(adapted: Any) -> None:
     logging.getLogger("sarstack").info("%s", adapted.message)
     click.echo(adapted.model)
 
@@ -279,7 +297,7 @@ def check_method(method: str, parameters: tuple[str, ...]) -> None:
 
 @cli.command()
 def versions() -> None:
-    """Print the versions a bug report needs."""
+    """Print the versions for a bug report."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -296,14 +314,17 @@ def versions() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; a user never sees a traceback for a mistake of theirs."""
+    """Run the command line and exit with its code."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code.
+
+    An error that a user can mend is printed without a traceback.
+    """
     debug = "--debug" in arguments
-    _stop_gently()
+    _handle_signals()
     try:
         cli(args=arguments, prog_name="sarstack", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -328,15 +349,15 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _stop_gently() -> None:
-    """First Ctrl-C (or SIGTERM): finish running tiles and stop. Second: stop now."""
-    asked: list[bool] = []
+def _handle_signals() -> None:
+    """Handle Ctrl-C and SIGTERM: first finish the running tiles, at the second stop at once."""
+    received: list[bool] = []
 
     def stop(_signal: int, _frame: Any) -> None:
-        if asked:
+        if received:
             os._exit(130)
-        asked.append(True)
-        click.echo("stopping when the running tiles are done (again to stop now)", err=True)
+        received.append(True)
+        click.echo("stopping after the running tiles (press Ctrl-C again to stop now)", err=True)
         raise KeyboardInterrupt
 
     try:

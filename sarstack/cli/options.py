@@ -1,4 +1,4 @@
-"""Options that commands share, and the settings made of them."""
+"""Options that several commands share, and the settings that they make."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,51 +10,59 @@ from sarstack.errors import UsageError
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which images of a stack take part."""
+    """Add the options that select images of a stack."""
     options = [
         click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Settings in YAML (a run.yaml replays that run); options win over it."),
+                     help="Settings in YAML; options override them. A run.yaml repeats its run."),
         click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
-                     help="What the stored numbers are; found out when not given."),
+                     help="Scale of the stored numbers; detected by default."),
         click.option("--bands", metavar="POL,POL", callback=parse_bands,
-                     help="Polarisations of the bands, where the files do not say."),
-        click.option("--dates", metavar="FIRST/LAST", help="For example 2021-01-01/2021-12-31."),
+                     help="Polarisations of the bands, if the files do not name them."),
+        click.option("--dates", metavar="FIRST/LAST",
+                     help="First and last date, for example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,
-                     help="Part of the stack, in its own coordinates."),
+                     help="Part of the stack, in the coordinates of its CRS."),
         click.option("--pol", "polarisations", multiple=True, metavar="POL",
-                     help="vv, vh, hh or hv; may be repeated."),
-        click.option("--looks", type=float, help="Equivalent number of looks; measured if absent."),
-        click.option("--overwrite", is_flag=True, help="Make finished results again."),
+                     help="vv, vh, hh or hv; can be repeated. Default: all."),
+        click.option("--looks", type=float,
+                     help="Equivalent number of looks; measured by default."),
+        click.option("--overwrite", is_flag=True, help="Replace finished results."),
     ]  # fmt: skip
     return _add_options(command, options)
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of jobs on the workers one chooses."""
+    """Add the options that choose workers."""
     options = [
         click.option("--cluster", is_flag=False, flag_value="local", default=None,
                      metavar="[ADDRESS]",
-                     help="Alone: a Dask cluster on this machine. With an address "
+                     help="Without a value: a Dask cluster on this machine. With an address "
                      "(tcp://host:port) or a scheduler file: that cluster."),
-        click.option("--workers", type=int, help="Worker processes or threads; default all cores."),
+        click.option("--workers", type=int,
+                     help="Number of worker processes or threads; default: one per core."),
     ]  # fmt: skip
     return selection_options(_add_options(command, options))
 
 
 def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of jobs that go over a stack tile by tile."""
-    tile = click.option("--tile-px", type=int, help="Edge of a tile, a multiple of 256.")
+    """Add the options of workflows that compute tiles of a stack."""
+    tile = click.option(
+        "--tile-px",
+        type=int,
+        help="Width of a tile, a multiple of 256; it changes speed and memory, never pixels.",
+    )
     return tile(worker_options(command))
 
 
 def learning_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of jobs in which a network learns from patches of a stack."""
+    """Add the options of workflows that train a network on patches of a stack."""
     options = [
-        click.option("--batch-size", type=int, help="Patches per batch."),
-        click.option("--patch-px", type=int, help="Edge of a patch."),
-        click.option("--seed", type=int, help="Decides places, dates and flips of all patches."),
+        click.option("--batch-size", type=int, help="Number of patches in a batch."),
+        click.option("--patch-px", type=int, help="Width of a patch."),
+        click.option("--seed", type=int,
+                     help="Random seed of places, dates and flips of the patches."),
         click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]),
-                     help="Of convolutions; auto: bfloat16 where this processor has it."),
+                     help="Of convolutions; auto: bfloat16 if this processor supports it."),
     ]  # fmt: skip
     return worker_options(_add_options(command, options))
 
@@ -78,17 +86,17 @@ def _parse_bbox(_context: Any, _option: Any, text: str | None) -> tuple[float, .
 
 
 def parse_bands(_context: Any, _option: Any, text: str | None) -> tuple[str, ...] | None:
-    """Turn ``vv,vh`` into the names of polarisations."""
+    """Parse ``vv,vh`` into names of polarisations."""
     return tuple(part.strip().lower() for part in text.split(",")) if text else None
 
 
 def read_config(kind: Any, stack: str | None, config: Path | None, entries: dict[str, Any]) -> Any:
-    """Join the settings file and the options; without both, find sarstack.yaml here."""
+    """Combine a settings file with the options; without STACK and file, use sarstack.yaml."""
     from sarstack.workflows.settings import DEFAULT_FILE
 
     cluster = entries.get("cluster")
     if stack is None and cluster and "://" not in cluster and Path(cluster).is_dir():
-        # `--cluster stack/`: the optional value of --cluster swallowed the argument.
+        # In `--cluster stack/` click takes the stack for the optional value of --cluster.
         stack, entries["cluster"] = cluster, "local"
     entries["polarisations"] = entries["polarisations"] or None
     given = {k: v for k, v in entries.items() if v is not None and v is not False}
@@ -101,14 +109,14 @@ def read_config(kind: Any, stack: str | None, config: Path | None, entries: dict
                 expected=f"a folder of images, or a {DEFAULT_FILE} in the current folder",
                 do=f"sarstack {kind.command()} FOLDER",
             )
-        return _without_code(kind.read(Path(DEFAULT_FILE), **given), entries)
+        return _refuse_code(kind.read(Path(DEFAULT_FILE), **given), entries)
     return kind.read(config, **given) if config else kind.make(**given)
 
 
-def _without_code(settings: Any, entries: dict[str, Any]) -> Any:
-    """Refuse to run code that only the settings file of the current folder names.
+def _refuse_code(settings: Any, entries: dict[str, Any]) -> Any:
+    """Refuse a method from a Python file that only sarstack.yaml names.
 
-    Nobody has named it: such a file may come with somebody else's data.
+    The user did not name it: sarstack.yaml may come with the data of somebody else.
     """
     from sarstack.despecklers.external import is_method_file
     from sarstack.workflows.settings import DEFAULT_FILE
@@ -117,7 +125,7 @@ def _without_code(settings: Any, entries: dict[str, Any]) -> Any:
     if is_method_file(method) and not entries.get("method"):
         raise UsageError(
             f"{DEFAULT_FILE} of this folder names code: method = {method}",
-            expected="code of a file runs only if you name the file",
+            expected="a Python file that you name yourself: its code will run",
             where=str(Path(DEFAULT_FILE).absolute()),
             do=f"read it, then run sarstack {settings.command()} --method {method}",
         )
@@ -125,7 +133,7 @@ def _without_code(settings: Any, entries: dict[str, Any]) -> Any:
 
 
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
-    """Turn pairs ``NAME=VALUE`` into parameters of a method, None for no pairs."""
+    """Parse ``NAME=VALUE`` into parameters of a method; None without any."""
     import yaml
 
     parameters = {}
