@@ -239,7 +239,7 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
 @pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2), (0, 4, 1, 3)])
 def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
     if not fuses:  # as where oneDNN does not do it
-        monkeypatch.setattr("sarstack.networks.fused._fuses", lambda *_: False)
+        monkeypatch.setattr("sarstack.networks.fused._has_fused_convolutions", lambda *_: False)
     shape = TwoScaleShape(8, 12, *blocks)
     torch.manual_seed(1)
     branch, sensor = TwoScaleBranch(3, shape), sensor_of(2.0)

@@ -1,1 +1,1 @@
-"""Networks and the card that travels inside each model file."""
+"""Networks, their model files, and inference."""

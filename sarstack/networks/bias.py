@@ -1,8 +1,8 @@
-"""Measure the radiometric bias of a network on stationary speckle, for its card.
+"""Measure the bias of a network on stationary speckle, for the tables in its card.
 
-A network estimates the mean of what it cannot see exactly; on flat land a small bias that
-depends on looks and correlation is left. It is measured on simulated flats and divided out
-by the despeckler, so that the mean of a scene is kept.
+On stationary speckle the mean of the output of a network differs a little from the mean of its
+input. This bias depends on looks and correlation. It is measured on simulated flat fields, and
+inference divides by it, so that the mean of a scene is kept.
 """
 
 from dataclasses import replace
@@ -35,20 +35,27 @@ def simulate_flat(
     seed: int = SEED,
     side_px: int = SIDE_PX,
 ) -> NDArray[np.float32]:
-    """Simulate stationary speckle of mean 1 on one date and its others.
+    """Simulate dates of a flat field: stationary speckle of mean 1.
 
     Parameters
     ----------
-    looks, correlation : float
-        Of the speckle, the same along both axes.
+    looks : float
+        Equivalent number of looks.
+    correlation : float
+        Lag-1 correlation of intensity along both axes.
     band_limited : bool
-        Spectrum with a sharp band edge, or falling off smoothly.
-    n_others, seed, side_px : int
-        Of the simulation.
+        Whether the spectrum has a sharp edge; else it falls off smoothly.
+    n_others : int
+        Number of other dates.
+    seed : int
+        Seed of the random numbers.
+    side_px : int
+        Height and width.
 
     Returns
     -------
     ndarray, shape (1 + n_others, side_px, side_px), float32
+        Linear power.
     """
     shape = (side_px, side_px)
     flat = Reflectivity(np.ones(shape, np.float32), np.zeros(shape, np.complex64))
@@ -66,29 +73,29 @@ def flat_bias(
     *,
     sensor_given: bool = True,
 ) -> float:
-    """Return the mean of a despeckled flat over the mean of the noisy one.
+    """Return the mean of the first date after despeckling over its mean before.
 
     Parameters
     ----------
     network : DeSpeckNet
-        Folded, in evaluation mode.
+        From :meth:`DeSpeckNet.fuse`.
     card : ModelCard
-        Its calibration table is applied.
+        The result is divided by the bias in its tables.
     dates : ndarray, shape (time, y, x), float32
-        From :func:`simulate_flat`; all but the first are the others.
+        From :func:`simulate_flat`. The first is despeckled, the rest are the other dates.
     looks, correlation : float
-        Of the simulated speckle.
+        Looks and correlation of the simulation.
     sensor_given : bool
-        Whether the network is told them.
+        Whether the network has them as input.
     """
     noisy, others = dates[0], sum_dates(dates[1:], dates.shape[1:]) if len(dates) > 1 else None
     bright = float(np.quantile(noisy, 0.98, method="higher"))
     source = "given" if sensor_given else "estimated"
-    known = SceneStatistics(looks, (correlation, correlation), bright, source)
-    clean = despeckle_image(network, card, noisy, known, others)
-    # The edge of the scene is another problem: the network sees less there.
+    statistics = SceneStatistics(looks, (correlation, correlation), bright, source)
+    despeckled = despeckle_image(network, card, noisy, statistics, others)
+    # Without the edge of the scene: there the network has less input and another bias.
     inner = (slice(card.halo, -card.halo),) * 2
-    return float(clean[inner].mean(dtype=np.float64) / noisy[inner].mean(dtype=np.float64))
+    return float(despeckled[inner].mean(dtype=np.float64) / noisy[inner].mean(dtype=np.float64))
 
 
 def measure_bias(
@@ -105,34 +112,38 @@ def measure_bias(
     network : DeSpeckNet
         In evaluation mode; not changed.
     card : ModelCard
-        Of the network; its calibration is not looked at.
+        Card of the network; its bias tables are not used.
     looks, correlation : tuple of float
-        The grid, increasing.
+        Rows and columns of the table, increasing.
     n_others : int
-        Other dates that the network sees.
+        Number of other dates that the network has as input.
 
     Returns
     -------
     BiasTable
-        The middle of speckle with and without a sharp band edge, told and not told.
+        Mean of the bias on band-limited speckle and on speckle with a smooth spectrum; with looks
+        and correlation as input of the network, and without.
     """
     fused = network.fuse()
-    plain = replace(card, calibration=BiasTable(), with_others=())
+    uncorrected = replace(card, calibration=BiasTable(), with_others=())
     tables = np.zeros((2, len(looks), len(correlation)))
     for row, n_looks in enumerate(looks):
         for column, lag1 in enumerate(correlation):
             for band_limited in (True, False):
                 dates = simulate_flat(n_looks, lag1, band_limited=band_limited, n_others=n_others)
                 tables[:, row, column] += [
-                    flat_bias(fused, plain, dates, n_looks, lag1, sensor_given=given) / 2
+                    flat_bias(fused, uncorrected, dates, n_looks, lag1, sensor_given=given) / 2
                     for given in (True, False)
                 ]
-    bias, bias_without_sensor = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
-    return BiasTable(looks, correlation, bias, bias_without_sensor, n_others)
+    with_sensor, without = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
+    return BiasTable(looks, correlation, with_sensor, without, n_others)
 
 
 def add_bias_tables(network: DeSpeckNet, card: ModelCard) -> ModelCard:
-    """Return the card with the bias of its network, alone and, if it sees any, beside others."""
+    """Return the card with the measured bias of its network.
+
+    A multi-temporal network has a table without other dates and one for each of `N_OTHER_DATES`.
+    """
     card = replace(card, calibration=measure_bias(network, card))
     if card.variant in MULTI_TEMPORAL_VARIANTS:
         tables = tuple(measure_bias(network, card, n_others=n) for n in N_OTHER_DATES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, TypeAdapter
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 CARD_KEY = "sarstack-card"
+Domain = Literal["log", "linear"]
 KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")
 
 
@@ -76,8 +77,8 @@ class ModelCard:
     ----------
     variant : str
         One of `KNOWN_VARIANTS`.
-    domain : str
-        Domain in which the branches compute: ``log`` or ``linear`` intensity.
+    domain : {"log", "linear"}
+        Domain in which the branches compute: log or linear intensity.
     halo : int
         Pixels needed on each side.
     architecture : dict of str to int
@@ -99,7 +100,7 @@ class ModelCard:
     """
 
     variant: str
-    domain: str
+    domain: Domain
     halo: Annotated[int, Field(ge=0)]
     architecture: dict[str, int] = field(default_factory=dict, hash=False)
     channels: float = 64.0

@@ -1,4 +1,9 @@
-"""What several dates add up to, for networks that see the other dates of a stack."""
+"""Sums over dates: the input of networks that use the other dates of a stack.
+
+At each pixel there are four sums over the dates with positive power: the number of dates n, and
+the sums of y, ln y and (ln y)^2, with y the linear intensity. From them follow the mean of y, the
+mean of ln y and the standard deviation of ln y.
+"""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,26 +20,27 @@ Count = TypeVar("Count", "Tensor", NDArray[np.float64])
 
 
 def scale_date_count(count: Count) -> Count:
-    """Return n / (n + 3) of a number of dates: the first tell most.
+    """Return n / (n + 3) for a number of dates n: between 0 and 1, steepest for few dates.
 
-    Networks see a number of dates like this, and their bias is linear along it.
+    Networks take the number of dates in this form. Their bias is close to linear in it.
     """
     return count / (count + 3)
 
 
 def sum_dates(dates: Iterable[NDArray[np.float32]], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return 1, y, ln y and (ln y)^2 summed over dates.
+    """Return the four sums over dates.
 
     Parameters
     ----------
     dates : iterable of ndarray, shape (y, x), float32
-        Linear power; where it is not positive (NaN, too) a date adds nothing.
+        Linear power. A pixel that is zero, negative or NaN adds nothing.
     shape : tuple of int
-        Of a date.
+        Shape of one date.
 
     Returns
     -------
     ndarray, shape (4, y, x), float32
+        Number of dates, and sums of y, ln y and (ln y)^2.
     """
     sums = np.zeros((N_SUMS, *shape), np.float32)
     for date in dates:
@@ -43,7 +49,14 @@ def sum_dates(dates: Iterable[NDArray[np.float32]], shape: tuple[int, int]) -> N
 
 
 def add_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
-    """Add one date to the sums, in place; a pixel that is not positive adds nothing."""
+    """Add one date to the sums, in place.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (4, y, x), float32 or float64
+    intensity : ndarray, shape (y, x), float32
+        Linear power. A pixel that is zero, negative or NaN adds nothing.
+    """
     for total, term in zip(sums, _terms(intensity), strict=True):
         total += term
 
@@ -51,7 +64,7 @@ def add_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
 def subtract_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
     """Subtract one date from the sums, in place.
 
-    The terms are float32, as in :func:`add_date`, so they cancel.
+    The terms are rounded to float32 as in :func:`add_date`, so both calls use the same values.
     """
     for total, term in zip(sums, _terms(intensity), strict=True):
         total -= term

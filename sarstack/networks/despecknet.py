@@ -1,14 +1,15 @@
 """deSpeckNet (Mullissa et al., TGRS 2020): two convolutional branches, clean image and speckle.
 
-All variants have the two branches; they differ in what the branches see and are.
+All variants have two branches. They differ in the layers and in the input of the branches.
 
-* ``despecknet-paper``, in :mod:`sarstack.networks.despecknet_paper`: linear intensity in, linear
-  intensity out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
-* :class:`LogDeSpeckNet` (``despecknet``, ``despecknet-lite``): log intensity with its local
-  mean taken off, so a brighter scene is the same input; the product becomes a sum and the
-  clean branch predicts what to take away. It is told looks and correlation, if known.
-* :class:`StackDeSpeckNet` (``despecknet-mt``): the same, and it sees what the other dates
-  of the stack have in common.
+* ``despecknet-paper``, in :mod:`sarstack.networks.despecknet_paper`: linear intensity in and
+  out, ``yhat = xhat * nhat``, two plain stacks of 17 convolutions, as published.
+* :class:`LogDeSpeckNet` (``despecknet``, ``despecknet-lite``): log intensity without its local
+  mean, so that the brightness of the scene does not matter. The product becomes a sum, and the
+  clean branch predicts the difference to the noisy image. Looks and correlation are further
+  inputs, if known.
+* :class:`StackDeSpeckNet` (``despecknet-mt``): the same, with statistics of the other dates of
+  the stack as further input images.
 """
 
 from typing import ClassVar, Self, cast
@@ -27,23 +28,30 @@ from sarstack.tiles import ALIGNMENT_PX
 LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
+"""Limits of the input, in nat (1 nat = 4.3 dB) above the local mean."""
 FADE_START_NAT, FADE_END_NAT = 6.0, 8.0
-"""So far above the local mean no speckle comes: a strong scatterer alone, seen as it is."""
-SPREAD_OFFSET_NAT = 0.1  # A plain root would blow up what float32 rounds off large squares.
+"""In nat above the local mean: the correction fades out between them (26 and 35 dB).
+
+So bright a pixel is a strong scatterer, not speckle."""
+SPREAD_OFFSET_NAT = 0.1
+"""Added to the standard deviation under the root: a plain root of a small variance would amplify
+the rounding errors of float32."""
 
 
 class LogDeSpeckNet(DeSpeckNet):
-    """deSpeckNet on log intensity with the local mean taken off, residual.
+    """deSpeckNet on log intensity without its local mean, residual.
 
-    ``ln xhat = ln y - g(u)``, ``u = ln y - m``, m the mean of ln y over some 44x44 pixels;
-    ``ln yhat = ln xhat + h(u)``. Multiplying the scene by a constant adds to ln y and m
-    alone, so the result is multiplied by it. From u = 6 to 8 (26 to 35 dB) g fades out: single
-    pixels can hold most of the power of a town, and of those a network has seen too few.
+    ``ln xhat = ln y - g(u)`` and ``ln yhat = ln xhat + h(u)`` with ``u = ln y - m``; m is the
+    mean of ln y over about 44x44 pixels, g and h are the branches. A constant factor on the scene
+    changes ln y and m by the same amount, so the result has the same factor.
+
+    From u = 6 to 8 (26 to 35 dB) the correction g is scaled to zero. A single pixel can hold most
+    of the power of a town, and such pixels are too rare in training.
 
     Parameters
     ----------
     **shape : int
-        Fields of :class:`TwoScaleShape` of the clean branch, by default those of the variant.
+        Fields of :class:`TwoScaleShape` for the clean branch; by default those of the variant.
     """
 
     variant, domain = "despecknet", "log"
@@ -53,20 +61,20 @@ class LogDeSpeckNet(DeSpeckNet):
 
     def __init__(self, **shape: int) -> None:
         super().__init__()
-        wanted = self.shape._replace(**shape)
-        self.architecture = wanted._asdict()
-        self.clean = TwoScaleBranch(self.n_images, wanted)
-        small = TwoScaleShape(*map(min, zip(self.noise_shape, wanted, strict=True)))
-        self.noise = TwoScaleBranch(self.n_images, small)
+        clean_shape = self.shape._replace(**shape)
+        self.architecture = clean_shape._asdict()
+        self.clean = TwoScaleBranch(self.n_images, clean_shape)
+        noise_shape = TwoScaleShape(*map(min, zip(self.noise_shape, clean_shape, strict=True)))
+        self.noise = TwoScaleBranch(self.n_images, noise_shape)
 
     @property
     def halo(self) -> int:
-        """Receptive radius, and the reach of the local mean."""
-        reach = TwoScaleShape(**self.architecture).radius_px
-        return reach + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
+        """Receptive radius of the clean branch plus that of the local mean."""
+        radius = TwoScaleShape(**self.architecture).radius_px
+        return radius + ALIGNMENT_PX * (LOCAL_MEAN_CELLS // 2 + 2)
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Return a copy for inference, the inner layers of both branches in `dtype`."""
+        """Return a copy for inference; inner layers of both branches compute in `dtype`."""
         fused = super().fuse(dtype)
         for name in ("clean", "noise"):
             branch = getattr(fused, name)
@@ -76,7 +84,7 @@ class LogDeSpeckNet(DeSpeckNet):
 
     @property
     def channels(self) -> float:
-        """Activations per pixel: a quarter of the fine grid's, a sixteenth of the coarse's."""
+        """Activations per pixel: fine grid pixels are 2x2, coarse grid pixels 4x4 of the scene."""
         return max(self.architecture["width"] / 4, self.architecture["deep_width"] / 16)
 
     def forward(
@@ -89,123 +97,125 @@ class LogDeSpeckNet(DeSpeckNet):
         noise: bool = True,
         inside: Inside | None = None,
     ) -> Prediction:
-        """Predict ``ln xhat``, ``ln nhat`` and their sum.
+        """Predict ``ln xhat``, ``ln nhat`` and their sum; see :meth:`DeSpeckNet.forward`.
 
-        Pixels that are not positive, and windows without a positive pixel, are taken as
-        e**-8 of the local mean; ``observed`` says so with the same number.
+        A pixel that is not positive counts as e**-8 of the local mean, also in ``observed``.
+        Where no pixel of the window of the local mean is positive, the prediction is NaN.
         """
         rows, columns = intensity.shape[-2:]
         known = torch.ones_like(intensity) if valid is None else valid
-        intensity, known = _fill_cells(intensity), _fill_cells(known)
+        intensity, known = _pad_to_cells(intensity), _pad_to_cells(known)
         u, mean = centre_log(intensity, known)
-        wanted, near, margins = self._plan(inside or (slice(0, rows), slice(0, columns)), u)
+        wanted = inside or (slice(0, rows), slice(0, columns))
+        needed, margins = self._needed_input(wanted, u)
         observed = (mean + u)[(..., *wanted)]
-        seen = [u.clamp(max=BRIGHTEST_NAT) * known, known]
-        if self.n_images > len(seen):
-            seen.append(self.encode_other_dates(None if others is None else _fill_cells(others),
-                                        mean, known))  # fmt: skip
-        images = torch.cat([image[(..., *near)] for image in seen], dim=1)
+        channels = [u.clamp(max=BRIGHTEST_NAT) * known, known]
+        if self.n_images > len(channels):
+            others = None if others is None else _pad_to_cells(others)
+            channels.append(self.encode_other_dates(others, mean, known))
+        images = torch.cat([channel[(..., *needed)] for channel in channels], dim=1)
         if sensor is None:
             sensor = images.new_zeros((len(images), N_SENSOR_FEATURES))
         height, width = observed.shape[-2:]
 
         def predict(branch: nn.Module) -> Tensor:
-            # Margins may be wider than wanted: the coarse grid has its own lines.
-            found = branch(images, sensor, margins).float()
+            # The output covers whole cells of the coarse grid, so it may be larger than wanted.
+            predicted = branch(images, sensor, margins).float()
             y, x = (w.start % ALIGNMENT_PX for w in wanted)
-            return cast("Tensor", found[..., y : y + height, x : x + width])
+            return cast("Tensor", predicted[..., y : y + height, x : x + width])
 
-        clean = observed - _keep_steady(predict(self.clean), u[(..., *wanted)])
+        clean = observed - _fade_out_correction(predict(self.clean), u[(..., *wanted)])
         if not noise:
             return Prediction(observed, clean, None, None)
         speckle = predict(self.noise)
         return Prediction(observed, clean, speckle, clean + speckle)
 
-    def _plan(self, inside: Inside, block: Tensor) -> tuple[Inside, Inside, list[int]]:
-        """Choose what the layers are given: what is wanted and their reach, no more.
+    def _needed_input(self, wanted: Inside, block: Tensor) -> tuple[Inside, list[int]]:
+        """Return the rows and columns that the branches need to predict `wanted`.
 
         Returns
         -------
-        wanted, near : tuple of slice
-            Rows and columns to predict, and to give to the branches, on the coarse grid.
+        needed : tuple of slice
+            `wanted` and the receptive radius, from grid line to grid line of the coarse grid.
         margins : list of int
-            What of `near` is reach only: top, bottom, left, right.
+            Width of the part of `needed` that is input only: top, bottom, left, right.
         """
-        reach, near, margins = TwoScaleShape(**self.architecture).radius_px, [], []
-        for wanted, size in zip(inside, block.shape[-2:], strict=True):
-            first = wanted.start - wanted.start % ALIGNMENT_PX
-            last = wanted.stop + -wanted.stop % ALIGNMENT_PX
-            start, stop = max(first - reach, 0), min(last + reach, size)
-            near.append(slice(start, stop))
+        radius, needed, margins = TwoScaleShape(**self.architecture).radius_px, [], []
+        for part, size in zip(wanted, block.shape[-2:], strict=True):
+            first = part.start - part.start % ALIGNMENT_PX
+            last = part.stop + -part.stop % ALIGNMENT_PX
+            start, stop = max(first - radius, 0), min(last + radius, size)
+            needed.append(slice(start, stop))
             margins += [first - start, stop - last]
-        return inside, (near[0], near[1]), margins
+        return (needed[0], needed[1]), margins
 
     def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
-        """Turn the sums over other dates into images; this variant sees none."""
+        """Make input images of the sums over other dates; only multi-temporal variants can."""
         raise NotImplementedError
 
     @torch.no_grad()
     def initialise_from(self, trained: "LogDeSpeckNet") -> None:
-        """Start from a network that sees fewer images or has fewer blocks: it computes the same.
+        """Copy the weights of a network with fewer input images or blocks.
 
-        The further images count nothing yet, the further blocks add nothing yet.
+        Weights of the additional images and blocks are zero where it matters, so that this
+        network at first computes the same as `trained`.
         """
-        weights = trained.state_dict()
-        for name, ours in self.state_dict().items():
-            if name in weights:
-                given = weights[name]
-                ours.zero_()
-                ours[tuple(map(slice, given.shape))] = given
-            elif ".second." in name:
-                ours.zero_()
+        trained_weights = trained.state_dict()
+        for name, weights in self.state_dict().items():
+            if name in trained_weights:
+                copied = trained_weights[name]
+                weights.zero_()
+                weights[tuple(map(slice, copied.shape))] = copied
+            elif ".second." in name:  # last layer of a residual block: the block then adds zero
+                weights.zero_()
 
     def to_intensity(self, clean: Tensor) -> Tensor:
-        """Return linear power, never zero and never infinite."""
+        """Return linear power; limited so that it is never zero and never infinite."""
         return torch.exp(clean.clamp(-80.0, 80.0))
 
 
 class LiteDeSpeckNet(LogDeSpeckNet):
-    """The same with an eighth of the operations."""
+    """Smaller variant with an eighth of the operations."""
 
     variant = "despecknet-lite"
     shape = TwoScaleShape(32, 48, 0, 4, 1, dilation=3)
 
 
 class StackDeSpeckNet(LogDeSpeckNet):
-    """The same, with what the other dates of the stack have in common as further images.
+    """Multi-temporal variant: statistics of the other dates are four further input images.
 
-    Others are four sums over those dates, at pixels with positive power: 1, y, ln y and
-    (ln y)^2. Seen are ``ln(mean y) - m``, ``mean(ln y) - m``, the standard deviation of ln y
-    and ``n / (n + 3)``; all zero where there is no other date.
+    They are ``ln(mean y) - m``, ``mean(ln y) - m``, the standard deviation of ln y, and
+    ``n / (n + 3)`` with n the number of other dates. All are zero where n = 0. They follow from
+    the sums of :mod:`sarstack.networks.date_sums`.
     """
 
     variant = "despecknet-mt"
     n_images = 6
 
     def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
-        """Return four images, shape (batch, 4, y, x)."""
+        """Return the four images of the other dates, shape (batch, 4, y, x)."""
         if others is None:
             return known.new_zeros((len(known), 4, *known.shape[-2:]))
         count = others[:, :1]
         n = count.clamp(min=1)
-        average, log_average = others[:, 1:2] / n, others[:, 2:3] / n
-        variance = (others[:, 3:4] / n - log_average**2).clamp(min=0)
+        temporal_mean, mean_of_log = others[:, 1:2] / n, others[:, 2:3] / n
+        variance = (others[:, 3:4] / n - mean_of_log**2).clamp(min=0)
         spread = (variance + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
-        level = average.clamp(min=1e-30).log() - mean
-        seen = torch.cat([level, log_average - mean, spread, scale_date_count(count)], dim=1)
-        there = (count > 0) & torch.isfinite(mean)
-        return torch.where(there, seen.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
+        level = temporal_mean.clamp(min=1e-30).log() - mean
+        images = torch.cat([level, mean_of_log - mean, spread, scale_date_count(count)], dim=1)
+        usable = (count > 0) & torch.isfinite(mean)
+        return torch.where(usable, images.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 
 
-def _keep_steady(taken: Tensor, u: Tensor) -> Tensor:
-    """Take nothing from pixels so bright that they are no speckle."""
+def _fade_out_correction(correction: Tensor, u: Tensor) -> Tensor:
+    """Scale the correction of strong scatterers to zero."""
     if u.amax() <= FADE_START_NAT:
-        return taken
-    return taken * ((FADE_END_NAT - u) / (FADE_END_NAT - FADE_START_NAT)).clamp(0, 1)
+        return correction
+    return correction * ((FADE_END_NAT - u) / (FADE_END_NAT - FADE_START_NAT)).clamp(0, 1)
 
 
 def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Split log intensity into local mean and deviation.
+    """Split log intensity into its local mean and the deviation from it.
 
     Parameters
     ----------
@@ -217,46 +227,48 @@ def centre_log(intensity: Tensor, valid: Tensor | None = None) -> tuple[Tensor, 
     Returns
     -------
     u, mean : Tensor, same shape
-        ``u = max(ln y - mean, -8)``, and -8 where y is not positive. The mean is over
-        the positive valid pixels of 11x11 cells of 4x4 pixels, clipped at the edge, and
-        linear between the middles of cells; where there is none it is NaN and u is -8.
+        ``u = max(ln y - mean, -8)``, and -8 where y is not positive. The mean is over the
+        positive valid pixels of 11x11 cells of 4x4 pixels, clipped at the edge of the scene, and
+        bilinear between the centres of cells. Where no pixel is positive it is NaN and u is -8.
     """
     positive = intensity > 0 if valid is None else (intensity > 0) & (valid > 0)
-    whole = bool(positive.all())  # as is the rule: half of the passes over the image
-    log = (intensity if whole else torch.where(positive, intensity, 1.0)).log()
-    if whole:
+    all_positive = bool(positive.all())  # the usual case needs half of the passes over the image
+    log = (intensity if all_positive else torch.where(positive, intensity, 1.0)).log()
+    if all_positive:
         mean = _cell_sum(log) / _count_pixels(log)
     else:
         count = _cell_sum(positive.to(log.dtype))
         mean = torch.where(count > 0, _cell_sum(log) / count.clamp(min=1), torch.nan)
     mean = functional.interpolate(mean, scale_factor=ALIGNMENT_PX, mode="bilinear")
     u = (log - mean).clamp_(min=DARKEST_NAT)
-    return u if whole else torch.where(positive, u, DARKEST_NAT), mean
+    return u if all_positive else torch.where(positive, u, DARKEST_NAT), mean
 
 
 def _count_pixels(image: Tensor) -> Tensor:
-    """Return what :func:`_cell_sum` makes of as many ones, but for the batch."""
+    """Return the number of pixels in each sum of :func:`_cell_sum`, shape (row, column)."""
     rows, columns = (size // ALIGNMENT_PX for size in image.shape[-2:])
     column = _slide_sum(image.new_ones(rows, 1), 0)
     row = _slide_sum(image.new_ones(1, columns), 1)
     return ALIGNMENT_PX**2 * column * row
 
 
-def _fill_cells(image: Tensor) -> Tensor:
-    """Add zeros below and on the right, up to whole cells."""
+def _pad_to_cells(image: Tensor) -> Tensor:
+    """Pad with zeros below and on the right to whole cells."""
     rows, columns = (-size % ALIGNMENT_PX for size in image.shape[-2:])
     return functional.pad(image, (0, columns, 0, rows)) if rows or columns else image
 
 
 def _cell_sum(image: Tensor) -> Tensor:
-    """Add up the pixels of 11x11 cells around each cell, clipped at the edge."""
+    """Sum the pixels of the 11x11 cells around each cell, clipped at the edge."""
     total = functional.avg_pool2d(image, ALIGNMENT_PX, divisor_override=1)
     return _slide_sum(_slide_sum(total, -2), -1)
 
 
 def _slide_sum(image: Tensor, axis: int) -> Tensor:
-    """Add up a window along an axis; a fifth of the time of avg_pool2d, to the same bits."""
-    # Not a running sum: each window is added in the same order wherever the block lies.
+    """Sum a moving window along an axis; same bits as avg_pool2d in a fifth of its time.
+
+    It is no running sum: each window is summed in the same order, wherever the block begins.
+    """
     half, size = LOCAL_MEAN_CELLS // 2, image.shape[axis]
     edge = torch.zeros_like(image.narrow(axis, 0, 1)).repeat_interleave(half, axis)
     padded = torch.cat([edge, image, edge], dim=axis)
@@ -272,5 +284,14 @@ VARIANTS: dict[str, type[DeSpeckNet]] = {
 
 
 def build_network(variant: str, **architecture: int) -> DeSpeckNet:
-    """Make an untrained network of a known variant."""
+    """Make an untrained network.
+
+    Parameters
+    ----------
+    variant : str
+        A key of `VARIANTS`.
+    **architecture : int
+        Sizes: the fields of :class:`TwoScaleShape`; ``depth`` and ``width`` for
+        ``despecknet-paper``. By default those of the variant.
+    """
     return VARIANTS[variant](**architecture)

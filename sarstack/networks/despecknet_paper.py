@@ -1,4 +1,4 @@
-"""The network as published: two plain stacks of convolutions on linear intensity."""
+"""deSpeckNet as published: two plain stacks of convolutions on linear intensity."""
 
 from itertools import pairwise
 from typing import Self, cast
@@ -13,7 +13,7 @@ from sarstack.networks.network import DeSpeckNet, Inside, Prediction
 class Branch(nn.Module):
     """A plain stack of 3x3 convolutions with zero padding.
 
-    conv 1->width, ReLU; (depth - 2) x [conv, batch norm, ReLU]; conv width->1.
+    Layers: conv 1->width, ReLU; (depth - 2) x [conv, batch norm, ReLU]; conv width->1.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Branch(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels)
         )
-        # Statistics of some thirty batches: a batch of few sensors and scenes is no fair sample.
+        # Running statistics over about 30 batches: one batch has too few sensors and scenes.
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, momentum=0.03) for _ in range(depth - 2))
         for convolution in self.layers:
             fan = 9 * max(convolution.in_channels, convolution.out_channels)
@@ -39,19 +39,19 @@ class Branch(nn.Module):
 
     @property
     def layers(self) -> list[nn.Conv2d]:
-        """The convolutions in order."""
+        """Convolutions in order."""
         return cast("list[nn.Conv2d]", list(self.convolutions))
 
     @property
     def radius_px(self) -> int:
-        """Receptive radius: how far away an input pixel can matter."""
+        """Receptive radius: distance of the farthest input pixel that changes an output pixel."""
         return sum(c.kernel_size[0] // 2 for c in self.layers)
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
         """Map (batch, 1, y, x) to the same shape.
 
-        With `valid` (1 or 0, same shape), every layer sees zeros at invalid pixels: a
-        hole acts exactly as the zero padding at the edge of the scene.
+        With `valid` (1 or 0, same shape), the input of every layer is zero at invalid pixels.
+        So a hole acts exactly as the zero padding at the edge of the scene.
         """
         last = len(self.layers) - 1
         for i, convolution in enumerate(self.layers):
@@ -66,7 +66,7 @@ class Branch(nn.Module):
 
     @torch.no_grad()
     def fold_batch_norms(self) -> None:
-        """Put the batch norms' running statistics into the convolutions, in place."""
+        """Fold the batch norms with their running statistics into the convolutions, in place."""
         if not len(self.norms):
             return
         norms = cast("list[nn.BatchNorm2d]", list(self.norms))
@@ -83,8 +83,8 @@ class Branch(nn.Module):
 class LinearDeSpeckNet(DeSpeckNet):
     """The published network on linear intensity.
 
-    Its input must be of the brightness it was trained on: divide by the scene's 98th
-    percentile before, multiply after.
+    The input must have the brightness of the training data: divide it by the 98th percentile of
+    the scene, and multiply the output by it.
     """
 
     variant, domain = "despecknet-paper", "linear"
@@ -102,11 +102,11 @@ class LinearDeSpeckNet(DeSpeckNet):
 
     @property
     def channels(self) -> float:
-        """Width."""
+        """Activations per pixel: the width."""
         return float(self.architecture["width"])
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Return a copy for inference in float32, batch norms fused into the convolutions."""
+        """Return a copy for inference in float32, with batch norms folded into the convolutions."""
         fused = super().fuse(dtype)
         for branch in (fused.clean, fused.noise):
             cast("Branch", branch).fold_batch_norms()
@@ -122,7 +122,7 @@ class LinearDeSpeckNet(DeSpeckNet):
         noise: bool = True,
         inside: Inside | None = None,
     ) -> Prediction:
-        """Predict ``xhat``, ``nhat`` and their product."""
+        """Predict ``xhat``, ``nhat`` and their product; see :meth:`DeSpeckNet.forward`."""
         part = (..., *(inside or (slice(None), slice(None))))
         clean = self.clean(intensity, valid).float()[part]
         if not noise:
@@ -131,5 +131,5 @@ class LinearDeSpeckNet(DeSpeckNet):
         return Prediction(intensity[part], clean, speckle, clean * speckle)
 
     def to_intensity(self, clean: Tensor) -> Tensor:
-        """Return the prediction itself: it is linear power already."""
+        """Return the clean image itself: it is linear power."""
         return clean

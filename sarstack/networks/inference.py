@@ -1,6 +1,6 @@
-"""From a block of intensities through a network to despeckled intensities, numpy to numpy.
+"""Inference: run a network on a block of intensities, NumPy in and NumPy out.
 
-A network is loaded once per process, folded, and shared by all threads.
+A network is loaded once per process, with fused layers, and shared by all threads.
 """
 
 import threading
@@ -26,31 +26,30 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 _LOADING = threading.Lock()
 
-# Share of the scene's brightness given to pixels about which nothing is known.
-_FLOOR = 1e-8
-_PAPER_FLOOR = 1e-4
+# Lowest output, as a part of the 98th percentile of the scene, by domain of the network.
+_LOWEST_OUTPUT = {"log": 1e-8, "linear": 1e-4}
 
 
 def load_network(
     path: str, sha256: str, device: str = "cpu", precision: str = "auto"
 ) -> "DeSpeckNet":
-    """Load a network for inference: folded, channels last, cached for the process.
+    """Load a network for inference: fused, channels last, cached in the process.
 
     Parameters
     ----------
     path : str
         A ``.safetensors`` model file, readable by this process.
     sha256 : str
-        What the file must be, so that every worker computes with the same weights.
+        Expected hash of the file, so that all workers compute with the same weights.
     device : str
-        A torch device.
+        Torch device.
     precision : {"auto", "float32", "bfloat16"}
-        Of the inner layers, see :func:`choose_precision`.
+        Precision of the inner layers, see :func:`choose_precision`.
 
     Raises
     ------
     ModelCardError
-        If the file is not a model, or not the one expected.
+        If the file is no model, or has another hash.
     """
     with _LOADING:
         keep_freed_memory()
@@ -62,15 +61,15 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
     import torch
 
     network, _ = load_model(path)
-    found = model_sha256(path)
-    if found != sha256:
+    actual_sha256 = model_sha256(path)
+    if actual_sha256 != sha256:
         raise ModelCardError(
-            f"the model file has the SHA-256 {found[:12]}",
+            f"the model file has the SHA-256 {actual_sha256[:12]}",
             expected=f"{sha256[:12]}, as where this work was planned",
             where=path,
             do="give all workers the same file, and do not change it during a run",
         )
-    if device.startswith("cuda"):  # for good: threads that switch it to and fro would collide
+    if device.startswith("cuda"):  # once per process: threads cannot have different settings
         torch.backends.cudnn.allow_tf32 = False
     fused = network.fuse(getattr(torch, precision))
     fused.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,7 +77,7 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
 
 
 def choose_device(wanted: str | None = None) -> str:
-    """Return the torch device to use: the one wanted, else a GPU if there is one."""
+    """Return the torch device: `wanted` if given, else a GPU if there is one, else the CPU."""
     if wanted:
         return wanted
     import torch
@@ -87,10 +86,10 @@ def choose_device(wanted: str | None = None) -> str:
 
 
 def choose_precision(device: str, wanted: str = "auto") -> str:
-    """Return ``bfloat16`` where the processor computes in it, else ``float32``.
+    """Return the precision of the inner layers: for "auto", bfloat16 on hardware that has it.
 
-    bfloat16 inside, float32 at both ends: 0.005 to 0.015 dB from the result in float32
-    throughout, twice as fast. Processors that only imitate it would be slower.
+    With bfloat16 in the inner layers a network is twice as fast. The result differs by 0.005 to
+    0.015 dB from float32 throughout. Emulated bfloat16 would be slower than float32.
     """
     if wanted != "auto":
         return wanted
@@ -115,28 +114,28 @@ def run_network(
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
 ) -> NDArray[np.float32]:
-    """Run the clean branch over one image.
+    """Run the clean branch of a network on one image.
 
     Parameters
     ----------
     network : DeSpeckNet
         From :func:`load_network`.
     intensity : ndarray, shape (y, x), float32
-        Linear power, any sign, NaN = nodata; any size from 1x1.
+        Linear power, may be zero or negative; NaN = nodata. At least 1x1.
     scale : float
-        The image is divided by it before and multiplied after.
+        The input is divided by it, the output multiplied by it.
     sensor : tuple of float, optional
-        Looks and lag-1 correlation along y and x; None: the network is told nothing.
+        Looks and lag-1 correlation along y and x, further inputs; None: unknown.
     others : ndarray, shape (4, y, x), float32, optional
-        Sums over other dates, for ``despecknet-mt``.
+        Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
-        Rows and columns to return; all, if None.
+        Rows and columns to return; None: all.
 
     Returns
     -------
     ndarray, shape (y, x) or of `inside`, float32
-        Linear power. NaN where the input is NaN, and where a network on log intensity had
-        no positive pixel in reach; see :func:`despeckle_image`.
+        Linear power. NaN where the input is NaN, and where a network on log intensity has no
+        positive pixel in the window of its local mean; see :func:`despeckle_image`.
     """
     import torch
 
@@ -144,27 +143,30 @@ def run_network(
 
     device = next(network.parameters()).device
     finite = np.isfinite(intensity)
-    whole = bool(finite.all())
+    has_nodata = not finite.all()
     image = intensity / np.float32(scale)
-    if not whole:
+    if has_nodata:
         image[~finite] = 0
 
-    def send(values: NDArray[np.float32]) -> "Tensor":
+    def to_device(values: NDArray[np.float32]) -> "Tensor":
         return torch.from_numpy(values)[None].to(device)
 
-    told = None
+    encoded_sensor = None
     if sensor is not None:
         looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
-        told = encode_sensor(looks, correlation, torch.ones(1)).to(device)
-    valid = None if whole else send(finite[None].astype(np.float32))
-    seen = None if others is None else send(others)
+        encoded_sensor = encode_sensor(looks, correlation, torch.ones(1)).to(device)
     with torch.inference_mode():
-        found = network(
-            send(image[None]), valid, sensor=told, others=seen, noise=False, inside=inside
+        prediction = network(
+            to_device(image[None]),
+            to_device(finite[None].astype(np.float32)) if has_nodata else None,
+            sensor=encoded_sensor,
+            others=None if others is None else to_device(others),
+            noise=False,
+            inside=inside,
         )
-        despeckled = network.to_intensity(found.clean)[0, 0].cpu().numpy()
+        despeckled = network.to_intensity(prediction.clean)[0, 0].cpu().numpy()
     despeckled *= np.float32(scale)
-    if not whole:
+    if has_nodata:
         despeckled[~finite[inside or ...]] = np.nan
     return np.asarray(despeckled, dtype=np.float32)
 
@@ -177,20 +179,21 @@ def despeckle_image(
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
 ) -> NDArray[np.float32]:
-    """Despeckle one image and take out the network's known flat-field bias.
+    """Despeckle one image and divide by the flat-field bias of the network.
 
     Parameters
     ----------
     network, card
-        Network and card of the same file.
+        Network and card of the same model file.
     intensity : ndarray, shape (y, x), float32
         Linear power, NaN = nodata.
     statistics : SceneStatistics
-        Of the whole scene; the network is told what is sure in them.
+        Statistics of the whole scene. Looks and correlation are input of the network if they
+        are given or measured between dates, not if they are estimated from single dates.
     others : ndarray, shape (4, y, x), float32, optional
-        Sums over other dates, for ``despecknet-mt``.
+        Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
-        Rows and columns to return, the rest being their surroundings; all, if None.
+        Rows and columns to return; the rest is their halo. None: all.
 
     Returns
     -------
@@ -200,32 +203,42 @@ def despeckle_image(
     missing = ~np.isfinite(intensity[inside or ...])
     if missing.all():
         return np.full(missing.shape, np.nan, np.float32)
-    bright, looks, correlation = statistics.bright, statistics.looks, statistics.correlation
+    bright = statistics.bright
     reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
-    linear, sensor_given = card.domain == "linear", statistics.sensor is not None
+    is_linear = card.domain == "linear"
     despeckled = run_network(
         network,
         intensity,
-        reference if linear else 1.0,
+        reference if is_linear else 1.0,
         sensor=statistics.sensor,
         others=others,
         inside=inside,
     )
+    despeckled /= _find_bias(card, statistics, None if others is None else others[0][inside or ...])
+    # A linear network may return zero or less; a log network NaN, where no pixel is positive.
+    lowest = np.float32(max(reference * _LOWEST_OUTPUT[card.domain], 1e-37))
+    if is_linear:
+        np.maximum(despeckled, lowest, out=despeckled)
+    despeckled[np.isnan(despeckled) & ~missing] = lowest
+    return despeckled
+
+
+def _find_bias(
+    card: ModelCard, statistics: SceneStatistics, n_others: NDArray[np.float32] | None
+) -> NDArray[np.float32] | np.float32:
+    """Return the bias of a network, for each pixel if its number of other dates is given."""
     tables = (card.calibration, *card.with_others)
+    sensor_given = statistics.sensor is not None
     bias = np.array(
-        [table.interpolate(looks, correlation, sensor_given=sensor_given) for table in tables],
+        [
+            table.interpolate(statistics.looks, statistics.correlation, sensor_given=sensor_given)
+            for table in tables
+        ],
         np.float32,
     )
-    if others is None:
-        despeckled /= bias[0]
-    else:
-        count = others[0][inside or ...].astype(np.intp)
-        known = scale_date_count(np.array([float(table.n_others) for table in tables]))
-        of_count = np.interp(scale_date_count(np.arange(count.max() + 1.0)), known, bias)
-        despeckled /= of_count.astype(np.float32)[count]
-    # Linear networks may return nothing or less; windows without a positive pixel, NaN.
-    floor = np.float32(max(reference * (_PAPER_FLOOR if linear else _FLOOR), 1e-37))
-    if linear:
-        np.maximum(despeckled, floor, out=despeckled)
-    despeckled[np.isnan(despeckled) & ~missing] = floor
-    return despeckled
+    if n_others is None:
+        return bias[0]
+    count = n_others.astype(np.intp)
+    measured_at = scale_date_count(np.array([float(table.n_others) for table in tables]))
+    by_count = np.interp(scale_date_count(np.arange(count.max() + 1.0)), measured_at, bias)
+    return by_count.astype(np.float32)[count]

@@ -1,4 +1,4 @@
-"""What all variants of deSpeckNet have in common: two branches, and what they promise."""
+"""Base class of all variants of deSpeckNet: a branch for the image, a branch for the speckle."""
 
 import copy
 from typing import Any, ClassVar, NamedTuple, Self
@@ -6,13 +6,23 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from sarstack.networks.card import Domain
+
 Inside = tuple[slice, slice]
 
 
 class Prediction(NamedTuple):
-    """What a network says of a batch, each (batch, 1, y, x), in the variant's own domain.
+    """Output of a network for a batch; each (batch, 1, y, x), in the domain of the variant.
 
-    ``noise`` and ``reconstruction`` are None when the noise branch was not asked for.
+    Attributes
+    ----------
+    observed : Tensor
+        The noisy image.
+    clean : Tensor
+        The despeckled image.
+    noise, reconstruction : Tensor, optional
+        The speckle, and the noisy image that follows from `clean` and `noise`; None if the noise
+        branch was not computed.
     """
 
     observed: Tensor
@@ -22,18 +32,29 @@ class Prediction(NamedTuple):
 
 
 class DeSpeckNet(nn.Module):
-    """Two branches with separate weights; subclasses say what they see and predict."""
+    """Two branches with separate weights; a subclass defines their input and output.
+
+    Attributes
+    ----------
+    variant : str
+        Name of the variant.
+    domain : {"log", "linear"}
+        Domain in which the branches compute: log or linear intensity.
+    clean, noise : nn.Module
+        The branches.
+    architecture : dict
+        Parameters of :func:`sarstack.networks.despecknet.build_network` for the same network.
+    """
 
     variant: ClassVar[str]
-    domain: ClassVar[str]
+    domain: ClassVar[Domain]
     clean: nn.Module
     noise: nn.Module
     architecture: dict[str, Any]
-    """What :func:`build_network` needs to build it again."""
 
     @property
     def halo(self) -> int:
-        """Pixels needed on each side, derived from the layers."""
+        """Pixels needed on each side; follows from the layers."""
         raise NotImplementedError
 
     @property
@@ -42,7 +63,10 @@ class DeSpeckNet(nn.Module):
         raise NotImplementedError
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Return a copy for inference, its inner layers in `dtype` where that does no harm."""
+        """Return a copy for inference with fused layers; inner layers compute in `dtype`.
+
+        Variants that lose accuracy in `dtype` compute in float32.
+        """
         return copy.deepcopy(self).eval().requires_grad_(requires_grad=False)
 
     def forward(
@@ -55,26 +79,26 @@ class DeSpeckNet(nn.Module):
         noise: bool = True,
         inside: Inside | None = None,
     ) -> Prediction:
-        """Predict clean image and, if asked, speckle; all tensors (batch, 1, y, x).
+        """Predict the clean image and, if wanted, the speckle.
 
         Parameters
         ----------
-        intensity : Tensor
-            Linear power, 0 where invalid.
-        valid : Tensor, optional
-            1 where there is data, 0 elsewhere; None: everywhere.
+        intensity : Tensor, shape (batch, 1, y, x)
+            Linear power, 0 at invalid pixels.
+        valid : Tensor, shape (batch, 1, y, x), optional
+            1 at valid pixels, 0 elsewhere; None: all are valid.
         sensor : Tensor, shape (batch, 5), optional
-            See :func:`sarstack.networks.two_scale.encode_sensor`; None: unknown.
+            From :func:`sarstack.networks.two_scale.encode_sensor`; None: unknown.
         others : Tensor, shape (batch, 4, y, x), optional
-            What other dates add up to, see :class:`StackDeSpeckNet`.
+            Sums over the other dates, see :mod:`sarstack.networks.date_sums`.
         noise : bool
-            Whether the noise branch is computed.
+            Whether to compute the noise branch.
         inside : tuple of slice, optional
-            Rows and columns to predict, at least `halo` away from every edge that is not
-            one of the scene's; all, if None.
+            Rows and columns to predict, at least `halo` pixels away from each edge of the block
+            that is not an edge of the scene. None: all.
         """
         raise NotImplementedError
 
     def to_intensity(self, clean: Tensor) -> Tensor:
-        """Turn the clean prediction into linear power."""
+        """Convert the clean image to linear power."""
         raise NotImplementedError

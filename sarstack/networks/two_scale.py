@@ -1,9 +1,9 @@
-"""The branches of our own variants: eighteen convolutions on two coarser grids.
+"""Branch of the log-intensity variants: convolutions on two grids of 2x2 and 4x4 pixels.
 
-Speckle hides what a pixel says alone, so a despeckler must look far: 2x2 pixels become
-channels, most layers work on 4x4 pixels, and a skip connection carries the detail past
-them. Per pixel that is a quarter of the operations of the published 17 x 64 network, and
-three times its reach.
+A despeckler needs a wide receptive field, because speckle hides the value of a single pixel. So
+2x2 pixels become channels, most layers work on a grid of 4x4 pixels, and a skip connection
+carries the detail of the finer grid. Per pixel this takes a quarter of the operations of the
+published network (17 layers of 64 channels), with three times its receptive radius.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,13 @@ class TwoScaleShape(NamedTuple):
     Attributes
     ----------
     width, deep_width : int
-        Channels at 2x2 and at 4x4 pixels.
+        Channels on the grids of 2x2 and of 4x4 pixels.
     head, body, tail : int
-        Residual blocks of two convolutions: before the coarse grid, on it, after it.
+        Number of residual blocks of two convolutions: on the fine grid, then on the coarse
+        grid, then on the fine grid again.
     dilation : int
-        Of the second convolution of every other block on the coarse grid, whose pixels it
-        looks at with gaps: reach without operations.
+        Dilation of the second convolution of every other block of the coarse grid. It widens
+        the receptive field without more operations.
     """
 
     width: int = 64
@@ -41,29 +42,29 @@ class TwoScaleShape(NamedTuple):
 
     @property
     def dilations(self) -> list[int]:
-        """Of the blocks on the coarse grid."""
+        """Dilation of each block of the coarse grid."""
         return [self.dilation if block % 2 else 1 for block in range(self.body)]
 
     @property
     def radius_px(self) -> int:
-        """Farthest pixel that can matter, rounded up to whole 4x4 cells."""
+        """Receptive radius of the branch, rounded up to whole cells of 4x4 pixels."""
         fine = 2 + 2 * (self.head + self.tail)
         needed = 2 * fine + self.body_radius_px(0) + ALIGNMENT_PX - 1
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
 
     def body_radius_px(self, first: int) -> int:
-        """Reach of the blocks on the coarse grid, from the block number `first` on."""
+        """Receptive radius of the blocks of the coarse grid from number `first` on."""
         return sum(4 * (1 + dilation) for dilation in self.dilations[first:])
 
     @property
     def tail_radius_px(self) -> int:
-        """Reach of the layers after the coarse grid, in whole cells."""
+        """Receptive radius of the layers after the coarse grid, rounded up to whole cells."""
         needed = 2 * (1 + 2 * self.tail)
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
 
     @property
     def n_operations(self) -> int:
-        """Multiply-accumulate operations per pixel, without the first layer's extra images."""
+        """Multiply-accumulate operations per pixel for a branch with two input images."""
         w, d = self.width, self.deep_width
         fine = 9 * (8 * w + 2 * (self.head + self.tail) * w * w + 4 * w)
         coarse = 4 * w * d + 18 * self.body * d * d + 4 * d * w
@@ -71,7 +72,7 @@ class TwoScaleShape(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(relu(conv(x) + shift))``, the shift told by the sensor."""
+    """``x + conv(relu(conv(x) + shift))``; the shift of each channel follows from the sensor."""
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
@@ -89,13 +90,14 @@ class ResidualBlock(nn.Module):
 
 
 class TwoScaleBranch(nn.Module):
-    """From images at full resolution to one image at full resolution.
+    """Map images at full resolution to one image at full resolution.
 
     Parameters
     ----------
     n_images : int
-        Images seen.
+        Number of input images.
     shape : TwoScaleShape
+        Size of the branch.
     """
 
     def __init__(self, n_images: int, shape: TwoScaleShape) -> None:
@@ -113,7 +115,7 @@ class TwoScaleBranch(nn.Module):
         self.tail = nn.ModuleList(ResidualBlock(w) for _ in range(shape.tail))
         self.leave = nn.Conv2d(w, 4, 3, padding=1)
         with torch.no_grad():
-            self.leave.weight.mul_(0.1)  # start near "take nothing away"
+            self.leave.weight.mul_(0.1)  # training starts near an output of zero
 
     def forward(
         self, images: Tensor, sensor: Tensor, margins: Sequence[int] = (0, 0, 0, 0)
@@ -125,14 +127,14 @@ class TwoScaleBranch(nn.Module):
         images : Tensor, shape (batch, n_images, y, x)
             y and x are multiples of 4.
         sensor : Tensor, shape (batch, 5)
-            See :func:`encode_sensor`.
+            From :func:`encode_sensor`.
         margins : sequence of int
-            Pixels at the top, bottom, left and right that are there for the layers to reach
-            only, 0 or the whole reach.
+            Width in pixels of the margin at the top, bottom, left and right that is input only:
+            0, or `radius_px`.
 
         Returns
         -------
-        Tensor, shape (batch, 1, y, x) less the margins
+        Tensor, shape (batch, 1, y, x) without the margins
         """
         fine = functional.relu(self.enter(functional.pixel_unshuffle(images, 2)))
         for block in self.head:
@@ -149,17 +151,18 @@ class TwoScaleBranch(nn.Module):
 
 
 def trim_margins(
-    image: Tensor, have: Sequence[int], need_px: int, pixel_px: int
+    image: Tensor, margins: Sequence[int], needed_px: int, pixel_px: int
 ) -> tuple[Tensor, list[int]]:
-    """Cut margins down to what is needed.
+    """Cut the margins of an image down to the width that is needed.
 
     Parameters
     ----------
     image : Tensor, shape (batch, channels, y, x)
-    have : sequence of int
-        Margins in pixels of the scene: top, bottom, left, right.
-    need_px : int
-        Margin to leave; smaller ones stay.
+        Image on a grid of `pixel_px`.
+    margins : sequence of int
+        Margins at the top, bottom, left and right, in pixels of the scene.
+    needed_px : int
+        Width to keep, in pixels of the scene. A narrower margin is not changed.
     pixel_px : int
         Size of a pixel of `image` in pixels of the scene.
 
@@ -168,29 +171,29 @@ def trim_margins(
     Tensor, list of int
         View of the image, and its margins.
     """
-    top, bottom, left, right = (max(h - need_px, 0) // pixel_px for h in have)
+    top, bottom, left, right = (max(margin - needed_px, 0) // pixel_px for margin in margins)
     rows, columns = image.shape[-2:]
-    cut = image[..., top : rows - bottom, left : columns - right]
-    return cut, [min(h, need_px) for h in have]
+    trimmed = image[..., top : rows - bottom, left : columns - right]
+    return trimmed, [min(margin, needed_px) for margin in margins]
 
 
 def encode_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
-    """Tell a network what is known of the speckle.
+    """Encode looks and correlation of the speckle as input of a network.
 
     Parameters
     ----------
     looks : Tensor, shape (batch,)
-        Equivalent number of looks.
+        Equivalent number of looks; limited to 0.5 to 50.
     correlation : Tensor, shape (batch, 2)
-        Lag-1 correlation of intensity along y and x.
+        Lag-1 correlation of intensity along y and x; limited to 0 to 0.95.
     known : Tensor, shape (batch,)
-        1, or 0 where the network must find out by itself.
+        1 if both are known, else 0.
 
     Returns
     -------
     Tensor, shape (batch, 5), float32
-        All zero where unknown.
+        1, ln L, (ln L)^2 / 3, and both correlations; all zero where unknown.
     """
     log = looks.clamp(0.5, 50.0).log()
-    told = torch.stack([torch.ones_like(log), log, log**2 / 3], dim=1)
-    return torch.cat([told, correlation.clamp(0.0, 0.95)], dim=1) * known[:, None]
+    of_looks = torch.stack([torch.ones_like(log), log, log**2 / 3], dim=1)
+    return torch.cat([of_looks, correlation.clamp(0.0, 0.95)], dim=1) * known[:, None]
