@@ -270,7 +270,7 @@ def test_what_does_not_fit_on_the_gpu_is_done_in_pieces_and_remembered(model, mo
         summary = sum(despeckler.contribute(date, KNOWN) for date in block).astype(np.float32)
     inside = slice(7, 295), slice(10, 259)
     whole = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
-    monkeypatch.setattr(methods, "_LARGEST_PX", {})
+    monkeypatch.setattr(methods, "_MAX_BLOCK_PX", {})
 
     def on_a_small_gpu(*args):
         given.append(args[2].shape)
@@ -283,7 +283,7 @@ def test_what_does_not_fit_on_the_gpu_is_done_in_pieces_and_remembered(model, mo
     found = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
     assert_array_equal(np.isnan(found), np.isnan(whole))
     assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
-    assert list(methods._LARGEST_PX.values()) == [72]
+    assert list(methods._MAX_BLOCK_PX.values()) == [72]
     n_tried = len(given)
     despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
     assert len(given) - n_tried == n_tried - 2  # two sizes were tried in vain, once
@@ -293,7 +293,7 @@ def test_a_gpu_without_memory_for_anything_says_so(model, monkeypatch):
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(methods, "_LARGEST_PX", {})
+    monkeypatch.setattr(methods, "_MAX_BLOCK_PX", {})
     monkeypatch.setattr(methods, "despeckle_image", no_memory)
     with pytest.raises(NotEnoughSpaceError, match="the GPU has no memory for 100 x 100 pixels"):
         exact(model).despeckle(speckle((200, 130)), KNOWN)

@@ -1,4 +1,4 @@
-"""Base class of the methods that run a network, whose weights and card lie in a model file."""
+"""Base class of the methods that run a network from a model file."""
 
 import logging
 from pathlib import Path
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("sarstack")
 
-SMALLEST_PX = 64
-_LARGEST_PX: dict[str, int] = {}  # What was left after a GPU had no memory, for this process.
+MIN_BLOCK_PX = 64
+# Largest block that fits into the memory of a GPU, by device; filled after a failure.
+_MAX_BLOCK_PX: dict[str, int] = {}
 
 
 class NetworkMethod(Despeckler):
-    """A despeckler whose weights lie in a model file; the object holds path and hash only.
+    """A method that runs a network; it holds the path, hash and card of the model file.
+
+    The weights are loaded once per process. So the object is small to send to a worker process.
 
     Parameters
     ----------
     model : str or Path, optional
-        A ``.safetensors`` file of this variant; the weights shipped with sarstack if None.
+        A ``.safetensors`` file of this variant; None: the weights shipped with sarstack.
     device : str, optional
-        Torch device; a GPU if there is one, else the CPU, if None.
+        Torch device; None: a GPU if there is one, else the CPU.
     precision : {"auto", "float32", "bfloat16"}
-        Of the inner layers; auto: bfloat16 if the processor (GPU, if there is one) of the
-        machine that plans the work computes in it. Its workers are told the outcome: all
-        compute in the same, whatever their own processors are.
+        Precision of the inner layers; auto: bfloat16 if the processor (or GPU) of the machine
+        that plans the work has it in hardware. All worker processes use the same precision, also
+        on other processors.
 
     Raises
     ------
@@ -51,15 +54,15 @@ class NetworkMethod(Despeckler):
         If the file is missing, damaged, has no card, or is of another variant.
     """
 
-    # torch and oneDNN, measured.
+    # Memory of torch and oneDNN, measured.
     runtime_bytes: ClassVar[int] = 282 * 2**20
 
     def __init__(
         self, model: str | Path | None = None, *, device: str | None = None, precision: str = "auto"
     ) -> None:
         check_choice(PRECISIONS, precision=precision)
-        # None stays None: each worker finds the shipped file in its own installation.
-        # Absolute: workers may have been started in another folder.
+        # None stays None: each worker process uses the shipped file of its own installation. The
+        # path is absolute, because a worker process may run in another folder.
         self.model = None if model is None else str(Path(model).absolute())
         self.device, self.precision = device, precision
         self.card: ModelCard = read_card(self.path)
@@ -75,17 +78,17 @@ class NetworkMethod(Despeckler):
 
     @property
     def path(self) -> str:
-        """Where the weights are on this machine."""
+        """Path of the model file on this machine."""
         return self.model or str(shipped_model(self.name))
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the network runs on a GPU of this process."""
-        return self._place.startswith("cuda")
+        """Whether the network runs on a GPU in this process."""
+        return self._torch_device.startswith("cuda")
 
     @property
-    def _place(self) -> str:
-        """Torch device in this process; another process may have another."""
+    def _torch_device(self) -> str:
+        """Torch device in this process; it may differ between processes."""
         return choose_device(self.device)
 
     def warm_up(self) -> None:
@@ -93,28 +96,28 @@ class NetworkMethod(Despeckler):
         self._network()
 
     def _network(self) -> "DeSpeckNet":
-        return load_network(self.path, self.sha256, self._place, self.precision)
+        return load_network(self.path, self.sha256, self._torch_device, self.precision)
 
     def files(self) -> list[str]:
-        """Return the model's path if it is a user's; each worker has the shipped ones."""
+        """Return the path of a model of the user; shipped models are on each worker already."""
         return [self.model] if self.model else []
 
     def memory_bytes(self, n_px: int) -> int:
-        """Return the size of three layers' activations."""
+        """Return the size of the activations of three layers."""
         return int(3 * 4 * self.card.channels * n_px)
 
     def settings(self) -> dict[str, str]:
-        """Return the name and the hash of the weights, and what is computed in."""
+        """Return the name and hash of the model file, and the precision."""
         linear = self.card.domain == "linear"
         return {
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
             "precision": "float32" if linear
-            else choose_precision(self._place, self.precision),
+            else choose_precision(self._torch_device, self.precision),
         }  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is sent to workers: they do not choose the precision."""
+        """Return the state for a worker process, with the precision that is chosen here."""
         return vars(self) | {"precision": self.settings()["precision"]}
 
     def __repr__(self) -> str:
@@ -136,10 +139,11 @@ class NetworkMethod(Despeckler):
         summary: NDArray[np.float32] | None = None,
         inside: tuple[slice, slice] | None = None,
     ) -> NDArray[np.float32]:
-        """Despeckle a part of a block; layers compute what that part needs, no more.
+        """Despeckle a part of a block; layers compute only the pixels that this part needs.
 
-        What a GPU has no memory for is done in pieces, and so is all that follows: half as
-        high and wide each time. They differ by rounding only.
+        If the memory of the GPU is not enough, the part is cut into blocks of half the height and
+        width, again and again down to `MIN_BLOCK_PX`. Later calls begin with the size that was
+        enough. The result differs by rounding only.
         """
         import torch
 
@@ -147,21 +151,21 @@ class NetworkMethod(Despeckler):
         rows, columns = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
         wanted = Window(rows.start, rows.stop, columns.start, columns.stop)
         while True:
-            side = _LARGEST_PX.get(self._place, max(wanted.shape))
+            side_px = _MAX_BLOCK_PX.get(self._torch_device, max(wanted.shape))
             try:
-                return self._despeckle_pieces(intensity, statistics, others, wanted, side)
+                return self._despeckle_blocks(intensity, statistics, others, wanted, side_px)
             except torch.cuda.OutOfMemoryError as error:
-                if side < 2 * SMALLEST_PX:
+                if side_px < 2 * MIN_BLOCK_PX:
                     raise NotEnoughSpaceError(
-                        f"the GPU has no memory for {side} x {side} pixels",
+                        f"the GPU has no memory for {side_px} x {side_px} pixels",
                         expected="some hundred MB free",
-                        where=self._place,
+                        where=self._torch_device,
                         do="end other programs that use it, or compute with --set device=cpu",
                     ) from error
-            _LARGEST_PX[self._place] = side = min(side, max(wanted.shape)) // 2
-            LOGGER.warning("out of memory on the GPU: going on in pieces of %d px", side)
+            _MAX_BLOCK_PX[self._torch_device] = side_px = min(side_px, max(wanted.shape)) // 2
+            LOGGER.warning("GPU out of memory: continuing with blocks of %d px", side_px)
 
-    def _despeckle_pieces(
+    def _despeckle_blocks(
         self,
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
@@ -169,20 +173,22 @@ class NetworkMethod(Despeckler):
         wanted: Window,
         side_px: int,
     ) -> NDArray[np.float32]:
-        network, block = self._network(), Shape(*intensity.shape)
+        """Despeckle the window `wanted` in blocks of at most `side_px`."""
+        network, shape = self._network(), Shape(*intensity.shape)
         result = np.empty(wanted.shape, np.float32)
-        for _, _, place in tile_grid(wanted.shape, side_px):
+        for _, _, tile in tile_grid(wanted.shape, side_px):
             y, x = wanted.y0, wanted.x0
-            piece = Window(y + place.y0, y + place.y1, x + place.x0, x + place.x1)
-            need = self.reach(piece, block)
-            known = None if others is None else others[(slice(None), *need.slices)]
-            result[place.slices] = despeckle_image(
-                network, self.card, intensity[need.slices], statistics, known, piece.inside(need)
-            )
+            block = Window(y + tile.y0, y + tile.y1, x + tile.x0, x + tile.x1)
+            needed = self.reach(block, shape)
+            sums = None if others is None else others[(slice(None), *needed.slices)]
+            result[tile.slices] = despeckle_image(
+                network, self.card, intensity[needed.slices], statistics, sums,
+                block.inside(needed),
+            )  # fmt: skip
         return result
 
     def sum_other_dates(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return what the other dates add up to."""
+        """Return the sums over the other dates: the summary without this date."""
         raise NotImplementedError(f"{self.name} does not look at other dates")

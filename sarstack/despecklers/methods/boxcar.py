@@ -11,7 +11,7 @@ from sarstack.speckle.statistics import SceneStatistics
 
 
 class Boxcar(MovingWindowMethod):
-    """Mean of a square window: strongest smoothing, blurs every edge; the yardstick.
+    """Mean of a square window: smooths most and blurs edges; a reference for other methods.
 
     Parameters
     ----------
@@ -20,8 +20,9 @@ class Boxcar(MovingWindowMethod):
 
     Notes
     -----
-    Nodata: the window holds valid pixels only and is clipped at the edge of the scene.
-    Mean: kept. Linear, so exactly scale-equivariant. Memory: four arrays of a tile.
+    Nodata: the mean is over valid pixels only; the window is clipped at the edge of the scene.
+    Mean: kept. The filter is linear, so a factor on the input is the same factor on the output.
+    Memory: four arrays of the size of a tile.
     """
 
     name: ClassVar[str] = "boxcar"

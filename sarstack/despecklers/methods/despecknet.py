@@ -1,4 +1,4 @@
-"""deSpeckNet as a despeckler: the network of this project and the one of the paper.
+"""deSpeckNet: the networks of this project, and the network of the paper.
 
 Mullissa, Marcos, Tuia, Herold, Reiche: deSpeckNet: Generalizing Deep Learning-Based SAR
 Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
@@ -16,16 +16,16 @@ from sarstack.tiles import ALIGNMENT_PX
 
 
 class DeSpeckNetDespeckler(NetworkMethod):
-    """deSpeckNet on log intensity, residual, told looks and correlation.
+    """deSpeckNet on log intensity, residual, with looks and correlation as input.
 
-    The local mean of ln y is taken off before the network: a brighter or darker scene
-    gives the same result, brighter or darker.
+    The input of the network is ln y minus its local mean. So a factor on the scene is the same
+    factor on the result.
     """
 
     name: ClassVar[str] = "despecknet"
-    hole_is_border: ClassVar[bool] = False  # the network sees a mask of the holes
+    hole_is_border: ClassVar[bool] = False  # the network has a mask of valid pixels as input
     alignment: ClassVar[int] = ALIGNMENT_PX
-    # Its halo is wide: with cells of 512 px it would take a sixth more time.
+    # Cells of 512 px would take a sixth more time, because the halo is wide.
     cell_px: ClassVar[int] = 1024
 
 
@@ -36,24 +36,23 @@ class LiteDeSpeckNetDespeckler(DeSpeckNetDespeckler):
 
 
 class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
-    """deSpeckNet that also sees what the other dates have in common.
+    """deSpeckNet with statistics of the other dates as further input, multi-temporal.
 
-    The temporal summary holds, for pixels with positive power, the number of dates and the
-    sums of y, ln y and (ln y)^2; each date is taken away from it again before it is looked
-    at, so that no date is its own witness. What changed on a date is for the network to
-    tell from its speckle.
+    The temporal summary is the number of dates with positive power at each pixel, and the sums of
+    y, ln y and (ln y)^2. Before a date is despeckled, its own terms are subtracted: the network
+    has the sums over the other dates as input. The network is trained to tell change from speckle.
     """
 
     name: ClassVar[str] = "despecknet-mt"
     n_summary = N_SUMS
 
     def memory_bytes(self, n_px: int) -> int:
-        """Return the size of activations, and of what is made of the sums; measured."""
+        """Return the size of the activations and of the images of the other dates; measured."""
         return super().memory_bytes(n_px) + 150 * n_px
 
     @property
     def summary_halo(self) -> int:
-        """Contributions are made pixel by pixel."""
+        """Zero: the contribution of a pixel depends on this pixel only."""
         return 0
 
     def contribute(
@@ -61,7 +60,7 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
     ) -> NDArray[np.float64]:
-        """Return 1, y, ln y and (ln y)^2 where there is a positive pixel, 0 elsewhere."""
+        """Return 1, y, ln y and (ln y)^2 at positive pixels, 0 elsewhere."""
         sums = np.zeros((self.n_summary, *intensity.shape))
         add_date(sums, intensity)
         return sums
@@ -69,20 +68,20 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
     def sum_other_dates(
         self, summary: NDArray[np.float32], intensity: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return the sums without this date; zero where it was the only one."""
+        """Return the sums over the other dates; zero where there is none."""
         others = summary.copy()
         subtract_date(others, intensity)
-        np.copyto(others, 0, where=others[:1] < 0.5)  # rounding is no other date
+        np.copyto(others, 0, where=others[:1] < 0.5)  # rounding errors where no other date is left
         return others
 
 
 class PaperDeSpeckNetDespeckler(NetworkMethod):
     """deSpeckNet on linear intensity, as published.
 
-    One deviation: the scene is divided by its 98th percentile before the network and
-    multiplied by it after. The published network knows the brightness of its training
-    scene only (released weights saturate 8 dB above it); with this the result scales with
-    the scene. It is still less accurate far below that percentile.
+    One deviation: the input is divided by the 98th percentile of the scene, and the output
+    multiplied by it. So a factor on the scene is the same factor on the result. Without it, the
+    network works only at the brightness of its training scene (the released weights saturate 8 dB
+    above it). Far below the 98th percentile the network is less accurate.
     """
 
     name: ClassVar[str] = "despecknet-paper"

@@ -1,4 +1,4 @@
-"""Lee's local-statistics filter (MMSE under multiplicative speckle)."""
+"""Lee filter: minimum mean square error from local statistics, multiplicative speckle."""
 
 from typing import ClassVar
 
@@ -11,12 +11,12 @@ from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
 
 class Lee(MovingWindowMethod):
-    """Lee 1980: local mean, moved towards the pixel where the window varies more than speckle.
+    """Lee 1980: local mean, closer to the pixel where the window varies more than speckle.
 
-    ``x = mean + W (y - mean)``, ``W = max(0, 1 - Cu^2 / Ci^2)`` with the local squared
-    coefficient of variation ``Ci^2`` and that of speckle ``Cu^2 = (1 - rbar) / L``. The mean
-    pairwise correlation rbar of the window's pixels makes ``Cu^2`` what such a window really
-    measures on flat land, so that correlated speckle is not smoothed beyond the model.
+    ``x = mean + W (y - mean)`` and ``W = max(0, 1 - Cu^2 / Ci^2)``. Ci^2 is the squared
+    coefficient of variation in the window, ``Cu^2 = (1 - rbar) / L`` that of speckle of L looks.
+    rbar is the mean correlation of the pairs of pixels in the window: correlated speckle varies
+    less within a window than independent speckle.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ class Lee(MovingWindowMethod):
 
     Notes
     -----
-    Nodata: statistics over valid pixels only, window clipped at the edge of the scene.
-    Mean: kept on stationary speckle. Memory: about ten arrays of a tile.
+    Nodata: statistics are over valid pixels only; the window is clipped at the edge of the scene.
+    Mean: kept on stationary speckle. Memory: about ten arrays of the size of a tile.
 
     References
     ----------
@@ -52,7 +52,7 @@ class Lee(MovingWindowMethod):
 def local_mmse(
     intensity: NDArray[np.float32], window_px: int, speckle_cv2: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return local mean and weight of the centre pixel of Lee's filter.
+    """Return local mean and weight of the centre pixel in the Lee filter.
 
     Parameters
     ----------
@@ -61,15 +61,16 @@ def local_mmse(
     window_px : int
         Odd width of the window.
     speckle_cv2 : float
-        Squared coefficient of variation that speckle alone shows in such a window.
+        Squared coefficient of variation of speckle in such a window.
 
     Returns
     -------
     mean, weight : ndarray, shape (y, x), float32
-        The weight is between 0 and 1; 0 where fewer than two pixels are valid.
+        The weight is 0 to 1; 0 where fewer than two pixels are valid. The mean is NaN where none
+        is.
     """
     valid = np.isfinite(intensity)
-    # In float64: the variance is a small difference of large sums.
+    # float64, because the variance is a small difference of large sums.
     filled = np.where(valid, intensity, 0).astype(np.float64)
     count = box_count(valid, window_px)
     with np.errstate(invalid="ignore"):
@@ -78,7 +79,7 @@ def local_mmse(
         variance = box_sum(np.square(filled, out=filled), window_px) / count
         variance -= square
         variance *= count / np.maximum(count - 1, 1)
-        # The plain form 1 - Cu^2 mean^2 / var, written so that var = 0 gives W = 0.
+        # W = (var - Cu^2 mean^2) / var, and 0 where var = 0.
         square *= speckle_cv2
         signal = np.maximum(variance - square, 0, out=square)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)

@@ -1,4 +1,4 @@
-"""Improved Lee sigma filter: average the neighbours that speckle alone could explain."""
+"""Improved Lee sigma filter: average neighbours within the range of speckle around the pixel."""
 
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -17,19 +17,19 @@ from sarstack.tiles import strips
 
 PRIOR_PX = 3
 MIN_BRIGHT_OF_9 = 6
-# From here on the range is so narrow and even that its bias is below 0.4 %.
+# With more looks, the range is so narrow and symmetric that its bias is below 0.4 %.
 _UNBIASED_LOOKS = 30
 
 
 class SigmaRange(NamedTuple):
-    """Range of unit-mean speckle that holds a given share of it and has mean 1.
+    """Range of speckle of mean 1 that contains a given share of it, and whose own mean is 1.
 
     Attributes
     ----------
     low, high : float
         Ends of the range, I1 and I2 of the paper.
     inner_cv2 : float
-        Squared coefficient of variation of the speckle inside (eta' squared).
+        Squared coefficient of variation of the speckle in the range (eta' squared in the paper).
     """
 
     low: float
@@ -38,37 +38,38 @@ class SigmaRange(NamedTuple):
 
 
 class LeeSigma(MovingWindowMethod):
-    """Improved Lee sigma 2009: mean of the neighbours within the speckle's range, points kept.
+    """Lee 2009, improved sigma filter: mean of neighbours in the range of speckle; keeps points.
 
-    Per pixel: (1) an a-priori mean, MMSE in 3x3; (2) of the pixels of the window those
-    within ``[I1, I2]`` times it, where I1 and I2 hold the share `sigma` of gamma speckle and
-    leave its mean at 1; (3) MMSE on them with the speckle left inside the range. Pixels of
-    clusters brighter than the scene's 98th percentile keep their values.
+    For each pixel: (1) estimate an a-priori mean by the Lee filter (MMSE) in 3x3. (2) Select the
+    pixels of the window within ``[I1, I2]`` times this mean. The range contains the share `sigma`
+    of gamma speckle, and the mean of the speckle in it is 1. (3) Apply the Lee filter to the
+    selected pixels, with the variance of speckle in the range. Clusters of pixels brighter than
+    the 98th percentile of the scene are point targets and keep their values.
 
     Parameters
     ----------
     window_px : int
         Odd width of the window.
     sigma : float
-        Share of the speckle within the range, between 0.3 and 0.99.
+        Share of the speckle in the range, between 0.3 and 0.99.
 
     Notes
     -----
-    The range of the paper is unbiased about the true mean, but the a-priori mean errs, and
-    errs together with the pixels it selects when speckle is correlated: outputs would be up
-    to 6 % low (single look). So the range is moved up by a factor found once per number of
-    looks and correlation on simulated flat speckle, see :func:`prior_gain`. In both MMSE
-    steps speckle varies by ``(1 - rbar)`` of its variance, rbar the mean correlation of a
-    window's pixels. Clusters of bright pixels are marked independently of any order.
+    Deviations from the paper. The range is unbiased about the true mean, but the a-priori mean has
+    an error, which for correlated speckle is correlated with the selected pixels. The output would
+    be up to 6 % too low (single look). So the a-priori mean is multiplied by a factor from
+    simulated speckle, see :func:`prior_gain`. The variance of speckle in a window is ``(1 - rbar)``
+    of the full variance; rbar is the mean correlation of the pairs of its pixels. Point targets
+    are detected in the input, so they do not depend on the order of pixels.
 
-    Nodata: never selected, never counted; the window is clipped at the edge of the scene.
-    Mean: kept within 1 % on stationary speckle. Memory: about twelve arrays of a tile.
+    Nodata: not selected; the window is clipped at the edge of the scene.
+    Mean: kept within 1 % on stationary speckle. Memory: about twelve arrays of the size of a tile.
 
     References
     ----------
     J.-S. Lee, J.-H. Wen, T. L. Ainsworth, K.-S. Chen, A. J. Chen, "Improved sigma filter for
-    speckle filtering of SAR imagery", IEEE TGRS 47(1), 2009: the range of its Table I solved
-    for any number of looks, its point-target rule, its MMSE step.
+    speckle filtering of SAR imagery", IEEE TGRS 47(1), 2009: the range of Table I, solved for any
+    number of looks; detection of point targets; MMSE step.
     """
 
     name: ClassVar[str] = "lee-sigma"
@@ -78,7 +79,7 @@ class LeeSigma(MovingWindowMethod):
         super().__init__(window_px)
         check_between(0.3, 0.99, sigma=sigma)
         self.sigma = float(sigma)
-        # A pixel is kept because of a neighbour whose own 3x3 is bright: 2 pixels away.
+        # A point target depends on the 3x3 window of its neighbour: 2 pixels away.
         self.halo = max(self.halo, 2)
 
     def despeckle(
@@ -100,80 +101,81 @@ class LeeSigma(MovingWindowMethod):
 def sigma_range(looks: float, share: float) -> SigmaRange:
     """Solve for the range of gamma speckle with the given share and mean 1.
 
-    With F_k the gamma distribution of shape k and scale 1/L, the share is
-    ``F_L(I2) - F_L(I1)``, the mean asks ``F_{L+1}(I2) - F_{L+1}(I1) = share``, and the
-    second moment is ``(L+1)/L * (F_{L+2}(I2) - F_{L+2}(I1)) / share``.
+    F_k is the distribution function of a gamma variable of shape k and scale 1/L. The share is
+    ``F_L(I2) - F_L(I1)``. The mean is 1 if ``F_{L+1}(I2) - F_{L+1}(I1) = share``. The second
+    moment is ``(L+1)/L * (F_{L+2}(I2) - F_{L+2}(I1)) / share``.
 
     Parameters
     ----------
     looks : float
-        Any positive real number of looks.
+        Equivalent number of looks, any positive number.
     share : float
-        Share of the speckle inside, 0 to 1.
+        Share of the speckle in the range, 0 to 1.
 
     Returns
     -------
     SigmaRange
     """
 
-    def stop(low: float) -> float:
+    def high_of(low: float) -> float:
         return float(gammaincinv(looks, gammainc(looks, looks * low) + share) / looks)
 
-    def inside(order: int, low: float) -> float:
+    def share_inside(order: int, low: float) -> float:
         shape = looks + order
-        return float(gammainc(shape, looks * stop(low)) - gammainc(shape, looks * low))
+        return float(gammainc(shape, looks * high_of(low)) - gammainc(shape, looks * low))
 
-    top = gammaincinv(looks, 1 - share) / looks * (1 - 1e-9)
-    low = float(brentq(lambda start: inside(1, start) - share, 0.0, top, xtol=1e-10))
-    return SigmaRange(low, stop(low), (looks + 1) / looks * inside(2, low) / share - 1)
+    largest_low = gammaincinv(looks, 1 - share) / looks * (1 - 1e-9)
+    low = float(brentq(lambda start: share_inside(1, start) - share, 0.0, largest_low, xtol=1e-10))
+    return SigmaRange(low, high_of(low), (looks + 1) / looks * share_inside(2, low) / share - 1)
 
 
 @lru_cache(maxsize=256)
 def prior_gain(
     looks: float, correlation: tuple[float, float], window_px: int, sigma: float
 ) -> float:
-    """Return the factor on the a-priori mean that makes the filter keep the mean.
+    """Return the factor on the a-priori mean with which the filter keeps the mean.
 
-    Found by filtering one seeded field of flat simulated speckle; rounded, so that it is the
-    same number on every machine.
+    It is found by filtering a simulated flat field with a fixed seed, and rounded to three
+    decimals, so that it is the same on every machine. Its result is cached.
     """
     from sarstack.speckle.landscapes import Reflectivity
     from sarstack.speckle.sensor import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
 
     if looks >= _UNBIASED_LOOKS:
         return 1.0
-    known = min(correlation[0], MAX_CORRELATION), min(correlation[1], MAX_CORRELATION)
+    simulated = min(correlation[0], MAX_CORRELATION), min(correlation[1], MAX_CORRELATION)
     side = 384 + 2 * MARGIN_PX
     flat = Reflectivity(np.ones((side, side), np.float32), np.zeros((side, side), np.complex64))
-    simulator = SpeckleSimulator(max(looks, 1.0), known)
+    simulator = SpeckleSimulator(max(looks, 1.0), simulated)
     speckle, _ = simulator.observe_inside(flat, np.random.default_rng(2009))
     bright = float(np.quantile(speckle, 0.98, method="lower"))
     statistics = SceneStatistics(looks, correlation, bright)
 
-    def excess(gain: float) -> float:
+    def relative_bias(gain: float) -> float:
         filtered = _filter(speckle, statistics, window_px, sigma, gain)
         return float(filtered.mean(dtype=np.float64) / speckle.mean(dtype=np.float64) - 1)
 
     lowest, highest = 0.9, 2.0
-    if excess(lowest) > 0 or excess(highest) < 0:
+    if relative_bias(lowest) > 0 or relative_bias(highest) < 0:
         return 1.0
-    return round(float(brentq(excess, lowest, highest, xtol=1e-3)), 3)
+    return round(float(brentq(relative_bias, lowest, highest, xtol=1e-3)), 3)
 
 
 def point_targets(intensity: NDArray[np.float32], bright: float) -> NDArray[np.bool_]:
-    """Mark bright pixels that belong to a 3x3 cluster of at least six bright pixels.
+    """Detect point targets: bright pixels in a 3x3 window with at least six bright pixels.
 
     Parameters
     ----------
     intensity : ndarray, shape (y, x), float32
         Linear power, NaN = nodata.
     bright : float
-        Intensity above which a pixel is bright: one value for the scene.
+        Intensity above which a pixel is bright, one value for the scene.
 
     Returns
     -------
     ndarray, shape (y, x), bool
-        Bright pixels that are, or touch, a bright pixel with such a neighbourhood.
+        True at a bright pixel if it, or a neighbour of it, is bright and the centre of such a
+        window.
     """
     above = intensity > bright
     seeds = above & (box_count(above, 3) >= MIN_BRIGHT_OF_9)
@@ -214,14 +216,14 @@ def _moments_in_range(
     window_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return count, mean and variance (ddof=1) of each window's pixels within the range."""
-    # Nodata, inside the image or around it, is below any range.
-    nothing = np.finfo(np.float32).min
-    filled = np.where(np.isfinite(intensity), intensity, nothing)
-    padded = np.pad(filled, window_px // 2, constant_values=nothing)
+    # Below any range, for nodata and for the margin around the image.
+    excluded = np.finfo(np.float32).min
+    filled = np.where(np.isfinite(intensity), intensity, excluded)
+    padded = np.pad(filled, window_px // 2, constant_values=excluded)
     count, mean, variance = np.empty((3, *intensity.shape), np.float32)
     for rows in strips(intensity.shape, STRIP_PX):
-        reach = padded[rows.start : rows.stop + window_px - 1]
-        n, total, squares = _add_up_in_range(reach, low[rows], high[rows], window_px)
+        margin = padded[rows.start : rows.stop + window_px - 1]
+        n, total, squares = _sums_in_range(margin, low[rows], high[rows], window_px)
         count[rows] = n
         mean[rows] = total / np.maximum(n, 1)
         variance[rows] = np.maximum(squares / np.maximum(n, 1) - mean[rows] ** 2, 0)
@@ -229,19 +231,22 @@ def _moments_in_range(
     return count, mean, variance
 
 
-def _add_up_in_range(
-    reach: NDArray[np.float32],
+def _sums_in_range(
+    padded: NDArray[np.float32],
     low: NDArray[np.float32],
     high: NDArray[np.float32],
     window_px: int,
 ) -> NDArray[np.float32]:
-    """Return count, sum and sum of squares, shape (3, y, x); `reach` has the windows' margin."""
+    """Return count, sum and sum of squares of each window, shape (3, y, x).
+
+    `padded` is larger than `low` and `high` by half a window on each side.
+    """
     height, width = low.shape
     sums = np.zeros((3, height, width), np.float32)
     inside, below = np.empty((2, height, width), bool)
     chosen = np.empty((3, height, width), np.float32)
     for y, x in np.ndindex(window_px, window_px):
-        values = reach[y : y + height, x : x + width]
+        values = padded[y : y + height, x : x + width]
         np.greater_equal(values, low, out=inside)
         inside &= np.less_equal(values, high, out=below)
         np.copyto(chosen[0], inside)

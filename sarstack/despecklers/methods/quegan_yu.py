@@ -1,4 +1,4 @@
-"""Quegan-Yu: what the other dates say about a pixel, scaled to the date at hand."""
+"""Quegan-Yu: multi-temporal filter, the local mean of a date times the mean ratio of all dates."""
 
 from typing import ClassVar
 
@@ -11,28 +11,28 @@ from sarstack.speckle.statistics import SceneStatistics, correlated_area
 
 
 class QueganYu(MovingWindowMethod):
-    """Quegan and Yu 2001, multi-temporal: local mean of the date times the dates' mean detail.
+    """Quegan and Yu 2001, multi-temporal: local mean times the mean over dates of I / local mean.
 
     ``J_k = mu_k / M * sum_i(I_i / mu_i)``: mu_i is the boxcar mean of date i, M the number of
-    dates that are valid at the pixel. Detail that all dates share stays at full resolution.
-    With N independent pixels in the window, output looks are ``L M N / (M + N - 1)``.
+    dates with data at the pixel. Detail that all dates share stays at full resolution. With N
+    independent pixels in the window, the output has ``L M N / (M + N - 1)`` looks.
 
     Parameters
     ----------
     window_px : int
-        Odd width of the window of the pre-estimate.
+        Odd width of the window of the local mean.
 
     Notes
     -----
-    With one date the formula returns that date unchanged: there is nothing to add up.
-    When speckle is correlated a pixel resembles its window's mean and the ratios I / mu of
-    the other dates are low by ``(A_centre - A) / (L window_px^2)``, where A_centre and A are
-    the correlated areas about the centre and on average; this is given back.
-    Where the local mean of a date is not positive (noise subtracted from very dark land)
-    its detail is undefined: the date adds nothing there and keeps its own values.
-    Nodata: a date counts only where it is valid; its windows hold valid pixels only.
-    Mean: kept on stationary speckle. All dates should be of one relative orbit. The dates
-    are added up, so their order is irrelevant and memory does not grow with their number.
+    With one date the formula returns the input. Correlated speckle makes a pixel similar to the
+    mean of its window. The ratios I / mu of the other dates are then too low by
+    ``(A_centre - A) / (L window_px^2)``; A_centre and A are the correlated areas about the centre
+    of the window and on average. The filter corrects this.
+    Where the local mean of a date is not positive (after noise subtraction on very dark land), the
+    ratio is undefined: the date adds nothing there, and its own pixels keep their values.
+    Nodata: a date counts only where it has data; local means are over valid pixels only.
+    Mean: kept on stationary speckle. All dates should be of one relative orbit. Only sums over
+    dates are needed: their order does not matter, and memory does not grow with their number.
 
     References
     ----------
@@ -48,8 +48,8 @@ class QueganYu(MovingWindowMethod):
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
     ) -> NDArray[np.float64]:
-        """Return this date's ratio to its local mean, and where it counts."""
-        mean, usable = self._pre_estimate(intensity)
+        """Return the ratio of the date to its local mean, and 1 where it is defined; else 0."""
+        mean, usable = self._local_mean(intensity)
         ratio = np.divide(intensity, mean, out=np.zeros_like(mean), where=usable)
         return np.stack([ratio, usable.astype(np.float64)])
 
@@ -62,24 +62,25 @@ class QueganYu(MovingWindowMethod):
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         if summary is None:
             summary = self.contribute(intensity, statistics).astype(np.float32)
-        mean, usable = self._pre_estimate(intensity)
+        mean, usable = self._local_mean(intensity)
         total, count = summary
         others = total * mean - np.where(usable, intensity, 0)
-        pooled = intensity + others / self._mean_ratio(statistics)
-        despeckled = np.divide(pooled, count, out=np.full_like(mean, np.nan), where=count > 0)
+        corrected = intensity + others / self._mean_ratio(statistics)
+        despeckled = np.divide(corrected, count, out=np.full_like(mean, np.nan), where=count > 0)
         return np.where(usable, despeckled, intensity)
 
     def _mean_ratio(self, statistics: SceneStatistics) -> float:
-        """Return E[I / mu] on flat land, to first order in the speckle variance."""
+        """Return the expectation of I / mu on a flat field, to first order in the variance."""
         correlation, n_pixels = statistics.correlation, self.window_px**2
         lag = np.arange(-(self.window_px // 2), self.window_px // 2 + 1)
         centre = np.prod([np.sum(np.float64(rho) ** (lag**2)) for rho in correlation])
         excess = centre - correlated_area(correlation, self.window_px)
         return float(1 - excess / (statistics.looks * n_pixels))
 
-    def _pre_estimate(
+    def _local_mean(
         self, intensity: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the local mean, and where it can be a divisor."""
         valid = np.isfinite(intensity)
         mean = box_mean(intensity, valid, self.window_px)
         return mean, valid & (mean > 0)
