@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 CARD_KEY = "sarstack-card"
-Domain = Literal["log", "linear"]
 KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")
 
 
@@ -100,7 +99,7 @@ class ModelCard:
     """
 
     variant: str
-    domain: Domain
+    domain: Literal["log", "linear"]
     halo: Annotated[int, Field(ge=0)]
     architecture: dict[str, int] = field(default_factory=dict, hash=False)
     channels: float = 64.0

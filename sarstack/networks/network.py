@@ -1,12 +1,10 @@
 """Base class of all variants of deSpeckNet: a branch for the image, a branch for the speckle."""
 
 import copy
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-
-from sarstack.networks.card import Domain
 
 Inside = tuple[slice, slice]
 
@@ -47,7 +45,7 @@ class DeSpeckNet(nn.Module):
     """
 
     variant: ClassVar[str]
-    domain: ClassVar[Domain]
+    domain: ClassVar[Literal["log", "linear"]]
     clean: nn.Module
     noise: nn.Module
     architecture: dict[str, Any]
