@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401 (registers the accessor ``rio``)
 import xarray as xr
+from pyproj import CRS
 from rasterio.control import GroundControlPoint
 from written_images import PLACE, read_whole, speckle, write_tif
 
@@ -209,6 +210,19 @@ def test_packed_netcdf_opens_to_the_values_before_packing(tmp_path):
     for i in range(3):
         np.testing.assert_allclose(read_whole(stack, "vv", i), scenes[i], rtol=2e-3)
         np.testing.assert_array_equal(np.isnan(read_whole(stack, "vv", i)), np.isnan(scenes[i]))
+
+
+def test_a_crs_given_only_by_cf_attributes_is_read(tmp_path):
+    cf = CRS.from_epsg(32632).to_cf()
+    ds = xr.Dataset(
+        {"vv": (("y", "x"), speckle(), {"grid_mapping": "utm"}),
+         "utm": ((), 0, {key: value for key, value in cf.items() if key != "crs_wkt"})},
+        {"y": 5000000.0 - 10 * np.arange(96) - 5, "x": 500005 + 10.0 * np.arange(80)},
+    )  # fmt: skip
+    ds.to_netcdf(tmp_path / "a_20210104.nc", engine="h5netcdf")
+    grid = index_stack(tmp_path / "a_20210104.nc").grid
+    assert grid.crs_name == "EPSG:32632"
+    assert grid.transform == tuple(PLACE)[:6]
 
 
 def test_classic_netcdf_opens(tmp_path):

@@ -141,7 +141,7 @@ def _is_worth_caching(dataset: Any, band: int) -> bool:
 def _empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:
     """Make an array in memory pages of its own.
 
-    Cached blocks stay longer than tiles. On the heap they would lie between freed tiles, and
+    Cached blocks stay longer than tiles. On the heap they would be between freed tiles, and
     that memory could not be returned to the system.
     """
     pages = mmap.mmap(-1, max(shape.y * shape.x, 1) * dtype.itemsize)

@@ -116,6 +116,7 @@ def _list_dates(
 
 
 def _read_date_coords(dataset: "xr.Dataset", time: Hashable | None, index: int) -> dict[str, str]:
+    """Return platform and orbit of a date, as far as the dataset has them."""
     found = {}
     for key in _DATE_COORDS:
         if key in dataset.coords and set(dataset[key].dims) <= {time}:
@@ -127,6 +128,7 @@ def _read_date_coords(dataset: "xr.Dataset", time: Hashable | None, index: int) 
 def _read_times(
     dataset: "xr.Dataset", variable: "xr.DataArray", time: Hashable | None
 ) -> list[np.datetime64]:
+    """Return the time of each image of a variable, NaT if unknown."""
     if time is None:
         scalar = [variable.coords[n].values for n in TIME_NAMES if n in variable.coords]
         known = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
@@ -137,6 +139,7 @@ def _read_times(
 
 
 def _find_dims(path: str, variable: "xr.DataArray") -> tuple[Hashable, Hashable, Hashable | None]:
+    """Return the dimensions y, x and time (None without one) of a variable."""
     dims = [str(d) for d in variable.dims]
     fits = (
         len(dims) in (2, 3)
@@ -154,6 +157,7 @@ def _find_dims(path: str, variable: "xr.DataArray") -> tuple[Hashable, Hashable,
 
 
 def _read_nodata(tags: dict[Any, Any]) -> tuple[float, ...]:
+    """Return the stored numbers that attributes declare as nodata."""
     found = []
     for key in ("_FillValue", "missing_value", "nodata", "_nodata"):
         try:
@@ -196,7 +200,7 @@ def _read_crs(dataset: "xr.Dataset", mapping: dict[str, Any]) -> str:
     if not wkt and mapping:
         from pyproj import CRS as AnyCRS  # noqa: N811 (rasterio cannot read CF attributes)
 
-        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_grid_mapping_name" in mapping else ""
+        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_mapping_name" in mapping else ""
     return str(CRS.from_user_input(wkt).to_wkt()) if wkt else ""
 
 

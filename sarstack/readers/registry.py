@@ -1,4 +1,4 @@
-"""The formats that sarstack opens: the files of ``readers/formats``, found by themselves."""
+"""The formats that sarstack opens: every file of ``readers/formats`` is one, none is listed."""
 
 import pkgutil
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ _LAST = "gdal"
 
 
 class Format(Protocol):
-    """A file of ``readers/formats``."""
+    """The names that a file of ``readers/formats`` must have at module level."""
 
     TITLE: str
-    """What the README calls it, in its table of inputs."""
+    """Its name in the table of inputs of the README."""
 
     SUFFIXES: tuple[str, ...]
-    """Of the files of this format, in lower case with the dot; empty if it is a folder."""
+    """Suffixes of its files, in lower case with the dot; empty if a folder is one data set."""
 
     def matches(self, path: str) -> bool:
         """Return whether a path is of this format, by its name or its first bytes.
@@ -35,27 +35,28 @@ class Format(Protocol):
         ----------
         path : str
         bands : sequence of str or None
-            Names of the bands given by the user; beat those of the file.
+            Names of the bands given by the user, used instead of those of the file.
 
         Returns
         -------
         list of Image
-            One for each date and polarisation. ``Image.raster`` reads the pixels: it is of a
-            subclass of :class:`sarstack.readers.raster.Raster` that the file defines, or that
-            of another format.
+            One for each date and polarisation, made with
+            :func:`sarstack.readers.image.describe_image`. ``Image.raster`` reads the pixels. Its
+            class is a subclass of :class:`sarstack.readers.raster.Raster`: one that the file
+            defines, or one of another format.
 
         Raises
         ------
         StackError
             If it can be read, but cannot be part of a stack.
         Exception
-            Anything else means that the file is damaged.
+            Any other error is reported as a file that cannot be read.
         """
 
 
 @cache
 def find_formats() -> tuple[Format, ...]:
-    """Return all formats in the order in which they are asked; GDAL, which takes any file, last."""
+    """Return all formats in the order in which they are tried: GDAL, which takes any file, last."""
     names = [file.name for file in pkgutil.iter_modules(formats.__path__)]
     names.sort(key=lambda name: (name == _LAST, name))
     return tuple(cast("Format", import_module(f"{formats.__name__}.{name}")) for name in names)

@@ -28,7 +28,7 @@ SUFFIXES = (".tif", ".tiff", ".img")
 
 
 def matches(path: str) -> bool:
-    """Return whether a path is not a folder: GDAL finds out itself whether it can open it."""
+    """Return whether a path is not a folder. Whether GDAL can open it shows when it does."""
     return not Path(path).is_dir()
 
 
