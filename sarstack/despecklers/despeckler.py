@@ -1,7 +1,7 @@
-"""The one verb of sarstack: a despeckler turns intensities into despeckled intensities.
+"""The base class of all methods: intensities in, despeckled intensities out.
 
-The tile engine, the command line, the accessor and the contract tests know only
-this class. A new method is one file that subclasses it and registers itself.
+Tiling, the command line, the accessor and the laws use this class only. A new method is one file
+with a subclass; the registry finds it.
 """
 
 from abc import ABC, abstractmethod
@@ -17,27 +17,27 @@ from sarstack.tiles import Shape, Window
 
 
 class Despeckler(ABC):
-    """Anything that despeckles one date, given what is known of its scene.
+    """A method that despeckles one date of a scene.
 
     Attributes
     ----------
     name : str
-        Name in the registry, used in file names and tags.
+        Name of the method, in commands, file names and tags.
     halo : int
-        Pixels needed on each side of a pixel to compute it exactly.
+        Number of pixels on each side of a pixel that its result depends on.
     alignment : int
-        Blocks given to the method begin at multiples of this many pixels from the scene's
-        origin: 1, unless the method works on a coarser grid.
+        Blocks start at multiples of this number of pixels from the origin of the scene. 1, unless
+        the method works on a coarser grid.
     cell_px : int
-        Side of the cells into which tiles are cut. The halo is computed again in each; what is
-        computed in between should stay near the processor's cache.
+        Width of the cells into which a tile is cut. Each cell is one call. Larger cells compute
+        fewer halo pixels twice; smaller cells fit into the cache of the processor.
     n_summary : int
-        Channels of the temporal summary (0: every date is despeckled alone). A
-        multi-temporal method adds up one contribution per date; the sum is all
-        that a date ever sees of the others, so memory does not grow with the
-        number of dates and dates can be added in any order.
+        Number of channels of the temporal summary. 0: each date is despeckled alone. A
+        multi-temporal method gets the sum of the contributions of all dates, and nothing else of
+        the other dates. So memory does not grow with the number of dates, and dates can be
+        summed in any order.
     runtime_bytes : int
-        What the method's libraries add to a worker process, once.
+        Memory that the libraries of the method need once in each worker process.
     has_thresholds : bool
         The method compares pixels with thresholds. When the input is scaled, rounding may move a
         few pixels (0.2 %) to the other side.
@@ -64,7 +64,7 @@ class Despeckler(ABC):
 
     @property
     def summary_halo(self) -> int:
-        """Pixels needed on each side to compute a contribution exactly."""
+        """Number of pixels on each side of a pixel that its contribution depends on."""
         return self.halo
 
     @property
@@ -73,7 +73,7 @@ class Despeckler(ABC):
         return False
 
     def reach(self, window: Window, scene: Shape) -> Window:
-        """Return the window of pixels needed to despeckle `window` exactly."""
+        """Return the window of input pixels that the result of `window` depends on."""
         return window.expand(self.halo, scene, self.alignment)
 
     @abstractmethod
@@ -88,8 +88,8 @@ class Despeckler(ABC):
         Parameters
         ----------
         intensity : ndarray, shape (y, x), float32
-            Linear power. NaN marks nodata; values may be zero or negative where
-            thermal noise was subtracted. At least 1x1, smaller than the halo is fine.
+            Linear power, NaN = nodata. Values can be zero or negative where thermal noise was
+            subtracted. Any size from 1 x 1, also smaller than the halo.
         statistics : SceneStatistics
             Looks, correlation and brightness of the whole scene, never of the tile.
         summary : ndarray, shape (n_summary, y, x), float32, optional
@@ -98,8 +98,8 @@ class Despeckler(ABC):
         Returns
         -------
         ndarray, shape (y, x), float32
-            Linear power; NaN exactly where the input is NaN. Pixels closer than
-            `halo` to an edge that is not the scene's are computed but not trusted.
+            Linear power; NaN exactly where the input is NaN. The caller does not use pixels
+            closer than `halo` to an edge, unless it is the edge of the scene.
         """
 
     def despeckle_inside(
@@ -116,7 +116,7 @@ class Despeckler(ABC):
         intensity, statistics, summary
             As for :meth:`despeckle`.
         inside : tuple of slice, optional
-            Rows and columns to return; the rest is their halo. All, if None.
+            Rows and columns to return; the other pixels are their halo. Default: all.
 
         Returns
         -------
@@ -127,7 +127,7 @@ class Despeckler(ABC):
     def contribute(
         self, intensity: NDArray[np.float32], statistics: SceneStatistics
     ) -> NDArray[np.float64]:
-        """Return what one date adds to the temporal summary.
+        """Return the contribution of one date to the temporal summary.
 
         Parameters
         ----------
@@ -141,23 +141,23 @@ class Despeckler(ABC):
         ndarray, shape (n_summary, y, x), float64
             Zero (not NaN) where the date has no data.
         """
-        raise NotImplementedError(f"{self.name} does not look at other dates")
+        raise NotImplementedError(f"{self.name} does not use other dates")
 
-    def warm_up(self) -> None:  # noqa: B027 - most methods have nothing to load
-        """Load, once per process, what the first call would have to load (a model)."""
+    def warm_up(self) -> None:  # noqa: B027 - most methods load nothing
+        """Load a model into this process, before the first call needs it."""
 
     def files(self) -> list[str]:
-        """Return paths that every worker must see, besides the images (a user's model)."""
+        """Return paths that every worker must read beside the images (the model of a user)."""
         return []
 
     def memory_bytes(self, n_px: int) -> int:
-        """Return about how much memory one call needs for an input of `n_px` pixels."""
+        """Estimate the memory that one call needs for an input of `n_px` pixels."""
         return 16 * 8 * n_px
 
     def settings(self) -> dict[str, str]:
-        """Return what decides the pixels besides the input, for tags and fingerprints.
+        """Return what the pixels depend on beside the input, for tags and fingerprints.
 
-        Parameters of the method by name; a network adds the hash of its weights.
+        The parameters of the method by name; a network adds the hash of its weights.
         """
         return {name: str(value) for name, value in sorted(vars(self).items())}
 
@@ -203,14 +203,13 @@ class Despeckler(ABC):
             for date, known in zip(block, statistics, strict=True):
                 total += self.contribute(date, known)
             summary = total.astype(np.float32)
-        despeckled = [
-            self.despeckle(date, known, summary)
-            for date, known in zip(block, statistics, strict=True)
-        ]
-        return np.stack(despeckled) if despeckled else block.copy()
+        result = np.empty_like(block, np.float32)
+        for date, known, despeckled in zip(block, statistics, result, strict=True):
+            despeckled[...] = self.despeckle(date, known, summary)
+        return result
 
 
 def _rebuild(source: MethodSource) -> Despeckler:
-    """Make an empty object of the class; pickle then fills in its attributes."""
+    """Make an object without attributes; pickle then sets them."""
     cls: type[Despeckler] = source.load_class()
     return cls.__new__(cls)
