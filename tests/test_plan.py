@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from simulated_stack import SimulatedStack
 
-from sarstack.benchmark.made_stacks import write_stack
+from benchmarks.simulated_stacks import write_stack
 from sarstack.workflows.despeckle.plan import LARGE_TILE_PX, plan_despeckle
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig

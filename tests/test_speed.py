@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from sarstack.benchmark import peaks, speed, stages
-from sarstack.benchmark.made_stacks import decompress_stack, write_stack
-from sarstack.benchmark.speed_report import SpeedTable, render_text
-from sarstack.benchmark.timing import (
+from benchmarks import peaks, speed, stages
+from benchmarks.report import SpeedTable, render_text
+from benchmarks.simulated_stacks import decompress_stack, write_stack
+from benchmarks.timing import (
     BYTES,
     FLOP,
     PX,
@@ -218,7 +218,7 @@ def test_commands_run_in_processes_of_their_own(short_peaks, tmp_path):
 
 
 def test_a_peer_that_is_not_installed_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr("sarstack.benchmark.peers.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.peers.find_spec", lambda name: None)
     (table,) = speed.bench_speed(tmp_path, stages=["peers"], quick=True)
     assert "not installed" in render_text(table)
 

@@ -103,6 +103,6 @@ def speed(**options: Any) -> None:
     All of a table is measured in turn and compared round by round; commands run in processes
     of their own on stacks made for it. Let nothing else run meanwhile.
     """
-    from sarstack.benchmark.speed import bench_speed
+    from benchmarks.speed import bench_speed
 
     bench_speed(tell=click.echo, **options)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sarstack.benchmark.timing import BYTES, FLOP, PX, TASKS, Row
+from benchmarks.timing import BYTES, FLOP, PX, TASKS, Row
 from sarstack.workflows.progress import write_json
 
 COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "beside")

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sarstack.benchmark.made_stacks import write_stack
-from sarstack.benchmark.overhead import empty_tasks
-from sarstack.benchmark.stages import (
+from benchmarks.overhead import empty_tasks
+from benchmarks.simulated_stacks import write_stack
+from benchmarks.stages import (
     SMALL_PX,
     Setting,
     command,
@@ -13,7 +13,7 @@ from sarstack.benchmark.stages import (
     work_of,
     write_archive,
 )
-from sarstack.benchmark.timing import PX, Beside, Stage, in_threads
+from benchmarks.timing import PX, Beside, Stage, in_threads
 from sarstack.despecklers import make_despeckler
 from sarstack.workflows.despeckle.plan import plan_despeckle
 from sarstack.workflows.settings import DespeckleConfig

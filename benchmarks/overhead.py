@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sarstack.benchmark.timing import TASKS, Cost, Stage
+from benchmarks.timing import TASKS, Cost, Stage
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import LOCAL, open_workers
 from sarstack.output.pieces import Pieces

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark import peaks
-from sarstack.benchmark.made_stacks import decompress_stack, draw_parts, write_stack
-from sarstack.benchmark.timing import (
+from benchmarks import peaks
+from benchmarks.simulated_stacks import decompress_stack, draw_parts, write_stack
+from benchmarks.timing import (
     BYTES,
     FLOP,
     PX,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.timing import BYTES, FLOP, Stage, in_threads
+from benchmarks.timing import BYTES, FLOP, Stage, in_threads
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.output.cog import DEFLATE_LEVEL
 from sarstack.output.pyramid import BLOCKS_PX

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.benchmark.timing import PX, Row
+from benchmarks.timing import PX, Row
 
 PAPER = "published (Mullissa et al. 2020, their machine)"
 PUBLISHED_INFERENCE = Row("deSpeckNet on a CPU", rates={PX: 1 / 2.69e-5}, note=PAPER)

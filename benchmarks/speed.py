@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sarstack import __version__
-from sarstack.benchmark import stages as kinds
-from sarstack.benchmark import sweeps
-from sarstack.benchmark.peers import PUBLISHED_INFERENCE, PUBLISHED_TUNING, find_sar2sar
-from sarstack.benchmark.speed_report import (
+from benchmarks import stages as kinds
+from benchmarks import sweeps
+from benchmarks.peers import PUBLISHED_INFERENCE, PUBLISHED_TUNING, find_sar2sar
+from benchmarks.report import (
     MEANING,
     SpeedTable,
     draw_shares,
     render_text,
     write_tables,
 )
-from sarstack.benchmark.stages import Setting
-from sarstack.benchmark.timing import PX, Beside, Row, Stage, in_threads, measure
+from benchmarks.stages import Setting
+from benchmarks.timing import PX, Beside, Row, Stage, in_threads, measure
+from sarstack import __version__
 from sarstack.cluster.workers import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
