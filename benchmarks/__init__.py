@@ -1,5 +1,4 @@
-"""The benchmark of quality: every method on the same scenes, simulated and real.
+"""The speed benchmark: peak rates of this machine, and every step of sarstack compared with them.
 
-Suites make cases whose truth is known, scores judge what a method made of them, tables tell.
-Real stacks are judged without truth, each date by the others.
+It is part of the repository, not of the wheel. README.md in this folder says how to run it.
 """

@@ -1,7 +1,8 @@
-"""Run one command and tell its cost; started by path, for it must stay thin.
+"""Run one command as a child process and print its cost as JSON.
 
-The largest memory that the system tells of a process is never below that of the process it
-was forked from: a benchmark with torch in it would find its own size in every command.
+This file is run by its path, with the standard library only. The peak memory that the system
+reports for a process is at least the memory of the process that forked it. If the benchmark,
+which has loaded torch, started the command itself, it would measure its own size.
 """
 
 import json
@@ -12,14 +13,17 @@ import time
 
 
 def main(command: list[str]) -> int:
-    """Print seconds, CPU seconds and peak bytes of a command and all it waited for, as JSON."""
+    """Print seconds, CPU seconds and peak bytes of a command; return its exit code.
+
+    CPU seconds and peak bytes include all processes that the command started and waited for.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     cost = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        # The largest of the processes, not their sum.
+        # Of the largest process, not the sum. macOS reports bytes, Linux KiB.
         "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,8 @@
-"""What this machine can do at best: the rates that stages are shares of."""
+"""Peak rates of this machine: stages that sarstack is compared with.
+
+Operations per second (convolution, matrix product), bytes per second in memory (copy), from
+files (read, decode) and through compression (deflate).
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.timing import BYTES, FLOP, Stage, in_threads
+from benchmarks.timing import BYTES, FLOP, Stage, time_in_threads
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.output.cog import DEFLATE_LEVEL
 from sarstack.output.pyramid import BLOCKS_PX
@@ -15,18 +19,18 @@ from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid
 
 CONVOLUTIONS = ((64, 256), (128, 128))
-"""Channels and side of what despecknet's 3x3 layers see of a cell of 512 pixels."""
+"""Channels and side in pixels of the inputs of despecknet's 3x3 layers, for a cell of 512 px."""
 
 MATRIX_SIDE = 1024
 COPY_BYTES = 64 * 2**20
-READ_PX = 1024
+READ_TILE_PX = 1024
 
-# Long enough for the clock on each kind of device.
-_LEAST_FLOP = {"cpu": 1e10, "cuda": 2e13}
+# Operations of one measurement, by device: enough for the resolution of the clock.
+_MIN_FLOP = {"cpu": 1e10, "cuda": 2e13}
 
 
-def convolution(precision: str, channels: int, side_px: int, n_threads: int = 1) -> Stage:
-    """Make a stage of 3x3 convolutions, batch 1, channels last, as in the network."""
+def convolution_stage(precision: str, channels: int, side_px: int, n_threads: int = 1) -> Stage:
+    """Make a stage of 3x3 convolutions with batch size 1, channels last, as in the network."""
     import torch
     from torch import nn
 
@@ -37,59 +41,59 @@ def convolution(precision: str, channels: int, side_px: int, n_threads: int = 1)
     image = image.contiguous(memory_format=torch.channels_last)
     name = f"convolution {precision}, {channels} channels, {side_px} px"
     flop = 2.0 * 9 * channels**2 * side_px**2
-    return _on_device(name, lambda: layer(image), flop, n_threads)
+    return _device_stage(name, lambda: layer(image), flop, n_threads)
 
 
-def matrix_product(precision: str, n_threads: int = 1) -> Stage:
+def matrix_product_stage(precision: str, n_threads: int = 1) -> Stage:
     """Make a stage of products of two square matrices."""
     import torch
 
     kind = {"dtype": getattr(torch, precision), "device": choose_device()}
     left, right = (torch.rand(MATRIX_SIDE, MATRIX_SIDE).to(**kind) for _ in range(2))
     name = f"matrix product {precision}, {MATRIX_SIDE}"
-    return _on_device(name, lambda: left @ right, 2.0 * MATRIX_SIDE**3, n_threads)
+    return _device_stage(name, lambda: left @ right, 2.0 * MATRIX_SIDE**3, n_threads)
 
 
-def _on_device(name: str, once: Callable[[], object], flop: float, n_threads: int) -> Stage:
-    """Repeat an operation until the clock can tell."""
+def _device_stage(name: str, operation: Callable[[], object], flop: float, n_threads: int) -> Stage:
+    """Make a stage that repeats a torch operation of `flop` operations."""
     import torch
 
     device = choose_device().partition(":")[0]
-    n_times = int(np.ceil(_LEAST_FLOP[device] / flop))
+    n_times = int(np.ceil(_MIN_FLOP[device] / flop))
 
     def work(_: int) -> None:
         with torch.inference_mode():
             for _ in range(n_times):
-                once()
+                operation()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    work_done = {FLOP: flop * n_times * n_threads}
-    return Stage(_with_threads(name, n_threads), in_threads(work, n_threads), work_done)
+    total = {FLOP: flop * n_times * n_threads}
+    return Stage(_with_threads(name, n_threads), time_in_threads(work, n_threads), total)
 
 
 @cache
 def fastest_convolution(precision: str, n_threads: int = 1) -> Stage:
-    """Return the faster of the network's shapes: the peak that networks are a share of."""
-    stages = [convolution(precision, *shape, n_threads) for shape in CONVOLUTIONS]
+    """Return the faster convolution of :data:`CONVOLUTIONS`: the peak rate for networks."""
+    stages = [convolution_stage(precision, *shape, n_threads) for shape in CONVOLUTIONS]
     return max(stages, key=lambda stage: stage.work[FLOP] / stage.run().seconds)
 
 
-def precisions() -> list[str]:
-    """Return the precisions worth looking at here: float32, and bfloat16 if networks use it."""
+def list_precisions() -> list[str]:
+    """Return the precisions to measure: float32, and that of the networks on this machine."""
     return list(dict.fromkeys(["float32", choose_precision(choose_device())]))
 
 
-def memory_copy(n_threads: int = 1) -> Stage:
-    """Make a stage that copies arrays too large for any cache; bytes copied are counted once."""
+def memory_copy_stage(n_threads: int = 1) -> Stage:
+    """Make a stage that copies arrays larger than the caches; bytes copied are counted once."""
     pairs = [(np.ones(COPY_BYTES, np.uint8), np.empty(COPY_BYTES, np.uint8))
              for _ in range(n_threads)]  # fmt: skip
-    run = in_threads(lambda number: np.copyto(pairs[number][1], pairs[number][0]), n_threads)
+    run = time_in_threads(lambda i: np.copyto(pairs[i][1], pairs[i][0]), n_threads)
     return Stage(_with_threads("memory copy", n_threads), run, {BYTES: COPY_BYTES * n_threads})
 
 
-def read_bytes(path: Path, n_threads: int = 1) -> Stage:
-    """Make a stage that reads a file as it is, from the page cache where it is in it."""
+def file_read_stage(path: Path, n_threads: int = 1) -> Stage:
+    """Make a stage that reads the bytes of a file, usually from the page cache."""
     size = path.stat().st_size
     buffers = [bytearray(min(size, COPY_BYTES)) for _ in range(n_threads)]
 
@@ -99,31 +103,34 @@ def read_bytes(path: Path, n_threads: int = 1) -> Stage:
                 pass
 
     name = _with_threads("file read", n_threads)
-    return Stage(name, in_threads(work, n_threads), {BYTES: size * n_threads})
+    return Stage(name, time_in_threads(work, n_threads), {BYTES: size * n_threads})
 
 
-def read_pixels(stack: Path, n_threads: int = 1, tile_px: int = READ_PX, what: str = "") -> Stage:
-    """Make a stage that reads every pixel of a stack as intensity, as every job does, and no more.
+def pixel_read_stage(
+    stack: Path, n_threads: int = 1, tile_px: int = READ_TILE_PX, suffix: str = ""
+) -> Stage:
+    """Make a stage that reads all pixels of a stack as intensity, with the readers of sarstack.
 
-    Threads share the tiles; the dates of a tile are read one after the other.
+    Threads share the tiles; the dates of a tile are read one after the other. `suffix` is
+    added to the name of the stage.
     """
-    (own,) = index_stack(stack).rasters.values()
-    rasters = [raster for raster in own if raster is not None]
+    (series,) = index_stack(stack).rasters.values()
+    rasters = [raster for raster in series if raster is not None]
     shape = rasters[0].shape
     tiles = list(tile_grid(shape, tile_px))
 
     def work(number: int) -> None:
         for tile in tiles[number::n_threads]:
             for raster in rasters:
-                raster.read(tile.window, cache_blocks=False)
+                raster.read(tile.window)
 
-    name = _with_threads(f"reading {len(rasters)} x {shape.y} x {shape.x}{what}", n_threads)
-    done = {BYTES: 4.0 * len(rasters) * shape.y * shape.x}
-    return Stage(name, in_threads(work, n_threads), done)
+    name = _with_threads(f"reading {len(rasters)} x {shape.y} x {shape.x}{suffix}", n_threads)
+    n_bytes = 4.0 * len(rasters) * shape.y * shape.x
+    return Stage(name, time_in_threads(work, n_threads), {BYTES: n_bytes})
 
 
-def deflate(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
-    """Make a stage that compresses an image in memory as our COGs are: GDAL's deflate."""
+def deflate_stage(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
+    """Make a stage that compresses an image in memory with GDAL's deflate, as in our COGs."""
     from rasterio.io import MemoryFile
     from rasterio.transform import from_origin
 
@@ -139,7 +146,7 @@ def deflate(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
             raster.write(pixels, 1)
 
     name = _with_threads("deflate", n_threads)
-    return Stage(name, in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
+    return Stage(name, time_in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
 
 
 def _with_threads(name: str, n_threads: int) -> str:

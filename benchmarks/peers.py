@@ -1,4 +1,4 @@
-"""Despecklers of others, timed in the same run where they are installed, or as published."""
+"""Despecklers of other authors: timed in the same rounds if installed, else published figures."""
 
 import sys
 import types
@@ -12,28 +12,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.timing import PX, Row
+from benchmarks.stages import Sizes, despeckle_task
+from benchmarks.timing import PX, Reference, Row, Stage, time_in_threads
+from sarstack.despecklers import make_despeckler
 
-PAPER = "published (Mullissa et al. 2020, their machine)"
-PUBLISHED_INFERENCE = Row("deSpeckNet on a CPU", rates={PX: 1 / 2.69e-5}, note=PAPER)
-PUBLISHED_TUNING = Row("deSpeckNet, tuning", rates={PX: 1 / 7.7e-4}, note=PAPER)
+_PAPER = "published (Mullissa et al. 2020, their machine)"
+PUBLISHED_INFERENCE = Row("deSpeckNet on a CPU", rates={PX: 1 / 2.69e-5}, note=_PAPER)
+PUBLISHED_TUNING = Row("deSpeckNet, tuning", rates={PX: 1 / 7.7e-4}, note=_PAPER)
+NOT_INSTALLED = Row("SAR2SAR", note="not installed (pip install deepdespeckling)")
 
-# What SAR2SAR was trained on: digital numbers of about this median, patches of this side.
+# SAR2SAR was trained on digital numbers of about this median, in patches of this side.
 SAR2SAR_AMPLITUDE, SAR2SAR_PX = 100.0, 256
 
 
-def find_sar2sar() -> Callable[[NDArray[np.float32]], Any] | None:
-    """Return SAR2SAR of the package deepdespeckling as a function of intensity, if installed."""
+def peer_stages(sizes: Sizes) -> list[Stage]:
+    """Return SAR2SAR and two of our networks on one thread; nothing if it is not installed."""
+    sar2sar = load_sar2sar()
+    if sar2sar is None:
+        return []
+    block = sizes.block(512)
+    work = {PX: float(block.size)}
+    stages = [Stage("SAR2SAR", time_in_threads(lambda _: sar2sar(block)), work)]
+    for name in ("despecknet", "despecknet-lite"):
+        run = time_in_threads(despeckle_task(make_despeckler(name), block))
+        stages.append(Stage(name, run, work, [Reference("SAR2SAR", PX)]))
+    return stages
+
+
+def load_sar2sar() -> Callable[[NDArray[np.float32]], Any] | None:
+    """Return SAR2SAR (package deepdespeckling) as a function of intensity; None if missing."""
     if find_spec("deepdespeckling") is None:
         return None
     if find_spec("osgeo") is None:
-        # Imported at import time, not declared, and only used to read TIFF files.
+        # deepdespeckling imports osgeo without declaring it, and needs it for TIFF files only.
         gdal = types.ModuleType("osgeo.gdal")
         sys.modules["osgeo"] = types.ModuleType("osgeo")
         sys.modules["osgeo"].gdal, sys.modules["osgeo.gdal"] = gdal, gdal  # type: ignore[attr-defined]
     import torch
 
-    # Three numpy types lie in the weight file.
+    # The weight file has objects of three numpy types, which torch refuses by default.
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     torch.serialization.add_safe_globals(
         [(scalar, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType]
@@ -44,7 +61,7 @@ def find_sar2sar() -> Callable[[NDArray[np.float32]], Any] | None:
         filled = np.nan_to_num(intensity, nan=float(np.nanmedian(intensity)))
         amplitude = np.sqrt(filled)
         scaled = amplitude * (SAR2SAR_AMPLITUDE / np.median(amplitude))
-        # It prints, and shows bars.
+        # It prints messages and progress bars.
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             return denoiser.denoise_image(scaled, patch_size=SAR2SAR_PX, stride_size=SAR2SAR_PX - 2)
 

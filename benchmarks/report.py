@@ -1,4 +1,4 @@
-"""Tables of speed as text, JSON and one picture."""
+"""Tables of the speed benchmark as text, JSON and a picture."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 from benchmarks.timing import BYTES, FLOP, PX, TASKS, Row
 from sarstack.workflows.progress import write_json
 
-COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "beside")
-MEANING = """\
-s: median over rounds. range: slowest minus fastest round, over the median. CPU s: of all threads
-and processes. MB: of the largest process, and what its plan foresaw. beside: median over rounds
-of two rates of one round. s/px, rate, beside: without the start of the command where it stands in
-the table; of operations (2 per multiply-accumulate) those that are needed, of bytes those of
-float32, uncompressed."""
+COLUMNS = ("", "s", "range", "CPU s", "s/px", "rate", "MB", "compared with")
+LEGEND = """\
+s: median over rounds. range: (slowest - fastest round) / median. CPU s: sum over threads and
+processes. MB: peak memory of the largest process, and the estimate of its plan. compared with:
+ratio of two rates, median over rounds. s/px, rate and ratios do not include the start of a
+command if the table has it. Operations: 2 for a multiply-accumulate, halos not counted. Bytes:
+those of the uncompressed float32 image."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ class SpeedTable:
     Attributes
     ----------
     name : str
-        As in ``--stage``.
+        Name for ``--stage``.
     title : str
-        For people.
+        Heading of the table.
     rows : sequence of Row
+        Results.
     """
 
     name: str
@@ -37,7 +38,7 @@ class SpeedTable:
 
 
 def render_text(table: SpeedTable) -> str:
-    """Return the table as aligned text, with its title."""
+    """Return the title and the table as aligned text; a dash where there is no value."""
     cells = [list(COLUMNS), *(_cells(row) for row in table.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
     lines = []
@@ -49,27 +50,27 @@ def render_text(table: SpeedTable) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    per_px = 1 / row.rates[PX] if PX in row.rates else math.nan
-    beside = "; ".join(f"{_percent(share)} of {other}" for other, share in row.shares.items())
+    s_per_px = 1 / row.rates[PX] if PX in row.rates else math.nan
+    shares = "; ".join(f"{_percent(share)} of {other}" for other, share in row.shares.items())
     return [
         row.name,
         _number(row.seconds, ".2f"),
         _number(row.range, ".0%"),
         _number(row.cpu_seconds, ".2f"),
-        _number(per_px, ".2e"),
+        _number(s_per_px, ".2e"),
         _rate(row),
         _memory(row),
-        beside or row.note,
+        shares or row.note,
     ]
 
 
 def _memory(row: Row) -> str:
-    found = f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes else "-"
-    return f"{found} of {row.planned_bytes / 1e6:.0f}" if row.planned_bytes else found
+    peak = f"{row.peak_bytes / 1e6:.0f}" if row.peak_bytes else "-"
+    return f"{peak} of {row.planned_bytes / 1e6:.0f}" if row.planned_bytes else peak
 
 
-def _number(value: float, how: str) -> str:
-    return "-" if math.isnan(value) else format(value, how)
+def _number(value: float, spec: str) -> str:
+    return "-" if math.isnan(value) else format(value, spec)
 
 
 def _percent(share: float) -> str:
@@ -86,10 +87,10 @@ def _rate(row: Row) -> str:
     return "-"
 
 
-def write_tables(path: Path, tables: Sequence[SpeedTable], about: dict[str, Any]) -> None:
-    """Write everything as JSON; what is not known is null."""
-    found = [{**asdict(table), "rows": [asdict(row) for row in table.rows]} for table in tables]
-    write_json(path, _without_nan({**about, "tables": found}))
+def write_tables(path: Path, tables: Sequence[SpeedTable], machine: dict[str, Any]) -> None:
+    """Write the tables and the description of the machine as JSON; NaN becomes null."""
+    content = [{**asdict(table), "rows": [asdict(row) for row in table.rows]} for table in tables]
+    write_json(path, _without_nan({**machine, "tables": content}))
 
 
 def _without_nan(value: Any) -> Any:
@@ -100,31 +101,30 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def draw_shares(tables: Sequence[SpeedTable], path: Path) -> Path:
-    """Draw a panel per table: each stage's rate as a share of what it is beside first."""
+def draw_shares(tables: Sequence[SpeedTable], path: Path) -> None:
+    """Draw a panel for each table, with a bar for each stage: its first share."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [(t.title, bars) for t in tables if (bars := [_bar(r) for r in t.rows if r.shares])]
-    heights = [len(bars) + 2 for _, bars in shown]
+    panels = [(t.title, bars) for t in tables if (bars := [_bar(r) for r in t.rows if r.shares])]
+    heights = [len(bars) + 2 for _, bars in panels]
     figure = Figure(figsize=(11, max(1.0, 0.3 * sum(heights))), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(max(1, len(shown)), 1, height_ratios=heights or None)
-    for panel, (title, bars) in enumerate(shown):
-        axes = figure.add_subplot(grid[panel])
+    grid = figure.add_gridspec(max(1, len(panels)), 1, height_ratios=heights or None)
+    for i_panel, (title, bars) in enumerate(panels):
+        axes = figure.add_subplot(grid[i_panel])
         names, shares, texts = zip(*bars, strict=True)
         lengths = [0.0 if math.isnan(share) else share for share in shares]
         axes.barh(names, lengths, color="#4c78a8")
         axes.invert_yaxis()
         axes.set_title(title, fontsize=9, loc="left")
         axes.axvline(1, color="#888888", linewidth=0.8)
-        # Room for the words behind the bars.
+        # Twice the longest bar: texts stand to the right of the bars.
         axes.set_xlim(0, 2 * max(1.0, *lengths))
         axes.tick_params(labelsize=8)
         for i, (length, text) in enumerate(zip(lengths, texts, strict=True)):
             axes.text(length, i, f" {text}", va="center", fontsize=8)
     figure.savefig(path, format="png")
-    return path
 
 
 def _bar(row: Row) -> tuple[str, float, str]:

@@ -1,27 +1,27 @@
-"""The job behind ``sarstack bench speed``: this machine's peaks, and stages as shares of them."""
+"""Measure the peak rates of this machine, and every stage of sarstack as a share of its peak.
+
+Run it from the root of a checkout: ``python -m benchmarks.speed``.
+"""
 
 import logging
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stages as kinds
-from benchmarks import sweeps
-from benchmarks.peers import PUBLISHED_INFERENCE, PUBLISHED_TUNING, find_sar2sar
-from benchmarks.report import (
-    MEANING,
-    SpeedTable,
-    draw_shares,
-    render_text,
-    write_tables,
-)
-from benchmarks.stages import Setting
-from benchmarks.timing import PX, Beside, Row, Stage, in_threads, measure
+import click
+
+from benchmarks import stages, sweeps
+from benchmarks.peers import NOT_INSTALLED, PUBLISHED_INFERENCE, PUBLISHED_TUNING, peer_stages
+from benchmarks.report import LEGEND, SpeedTable, draw_shares, render_text, write_tables
+from benchmarks.stages import Sizes
+from benchmarks.timing import Row, Stage, measure
 from sarstack import __version__
+from sarstack.cli.commands import main
 from sarstack.cluster.workers import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
@@ -32,91 +32,104 @@ from sarstack.workflows.progress import now_utc
 
 LOGGER = logging.getLogger("sarstack")
 
-ARRAY_ROUNDS = 3
-"""Fewest rounds of what runs in this process: it takes no time to speak of."""
+MIN_ARRAY_ROUNDS = 3
+"""Minimum number of rounds of tables that run in this process; they take little time."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A table of the benchmark.
+class Experiment:
+    """How to measure one table.
 
     Attributes
     ----------
     title : str
-        For people.
-    build : callable
-        Makes its stages, and the stacks they need.
+        Heading of the table.
+    stages : callable
+        Returns the stages, and writes the stacks that they need.
     in_process : bool
-        Whether it runs here, rather than as commands in processes of their own.
+        True: array to array in this process. False: commands in processes of their own.
     published : sequence of Row
-        Figures of others that stand below.
+        Figures of other authors, added below the results.
     """
 
     title: str
-    build: Callable[[Setting], list[Stage]]
+    stages: Callable[[Sizes], list[Stage]]
     in_process: bool = False
     published: Sequence[Row] = ()
 
 
-def time_peers(setting: Setting) -> list[Stage]:
-    """SAR2SAR and our networks, array to array on one thread; nothing if it is not installed."""
-    program = find_sar2sar()
-    if program is None:
-        return []
-    block = setting.block(512)
-    work = {PX: float(block.size)}
-    stages = [Stage("SAR2SAR", in_threads(lambda _: program(block)), work)]
-    for name in ("despecknet", "despecknet-lite"):
-        ours = in_threads(kinds.despeckle_once(make_despeckler(name), block))
-        stages.append(Stage(name, ours, work, [Beside("SAR2SAR", PX)]))
-    return stages
-
-
-NOT_INSTALLED = Row("SAR2SAR", note="not installed (pip install deepdespeckling)")
-
-KINDS = {
-    "peaks": Kind("Peaks of this machine", kinds.peaks_of_machine, in_process=True),
-    "methods": Kind("Methods, array to array, one thread", kinds.every_method, in_process=True,
-                    published=(PUBLISHED_INFERENCE,)),
-    "peers": Kind("Programs of others, array to array, one thread", time_peers, in_process=True),
-    "labels": Kind("Labels beside reading", kinds.labels),
-    "despeckle": Kind("From COG to COG", kinds.despeckle),
-    "finetune": Kind("Tuning, per pixel seen", kinds.finetune, published=(PUBLISHED_TUNING,)),
-    "workers": Kind("Workers of a local Dask cluster", sweeps.workers),
-    "tiles": Kind("Size of the tile", sweeps.tiles),
-    "scenes": Kind("Size of the scene", sweeps.scenes),
-    "dates": Kind("Number of dates", sweeps.dates),
+EXPERIMENTS = {
+    "peaks": Experiment("Peak rates of this machine", stages.peak_stages, in_process=True),
+    "methods": Experiment("Methods, array to array, one thread", stages.method_stages,
+                          in_process=True, published=(PUBLISHED_INFERENCE,)),
+    "peers": Experiment("Programs of other authors, array to array, one thread", peer_stages,
+                        in_process=True),
+    "labels": Experiment("Labels, compared with reading", stages.label_stages),
+    "despeckle": Experiment("From COG to COG", stages.despeckle_stages),
+    "finetune": Experiment("Tuning, per pixel of the batches", stages.finetune_stages,
+                           published=(PUBLISHED_TUNING,)),
+    "workers": Experiment("Workers of a local Dask cluster", sweeps.worker_stages),
+    "tiles": Experiment("Tile size", sweeps.tile_stages),
+    "scenes": Experiment("Scene size", sweeps.scene_stages),
+    "dates": Experiment("Number of dates", sweeps.date_stages),
 }  # fmt: skip
+"""Tables by their name for ``--stage``."""
+
+
+@click.command(epilog="\b\nExample:\n  python -m benchmarks.speed -o speed/ --quick")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
+              default=Path("speed"), show_default=True,
+              help="Folder for speed.txt, speed.json and speed.png.")  # fmt: skip
+@click.option("--stage", "names", multiple=True, metavar="NAME",
+              help=f"{', '.join(EXPERIMENTS)}; may be repeated. Default: all.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Small scenes, one round; takes about a minute.")
+@click.option("--scene-px", type=click.IntRange(min=64),
+              help="Side of the largest scene; default 4096, quick 1024.")  # fmt: skip
+@click.option("--dates", "n_dates", type=click.IntRange(min=2),
+              help="Largest number of dates; default 24, quick 4.")  # fmt: skip
+@click.option("--workers", "n_workers", type=click.IntRange(min=1),
+              help="Largest number of workers; default all cores, quick 2.")  # fmt: skip
+@click.option("--rounds", "n_rounds", type=click.IntRange(min=1),
+              help="Number of rounds; default 3, quick 1.")  # fmt: skip
+@click.option("--method", default="despecknet", show_default=True, metavar="NAME",
+              help="Method of the tables workers, tiles and scenes.")  # fmt: skip
+def measure_speed(**options: Any) -> None:
+    """Measure the peak rates of this machine, and every stage as a share of its peak.
+
+    The stages of a table run in turn and are compared round by round. Commands run in
+    processes of their own, on simulated stacks. Let nothing else run on the machine meanwhile.
+    """
+    bench_speed(show=click.echo, **options)
 
 
 def bench_speed(
     output: Path,
     *,
-    stages: Sequence[str] = (),
+    names: Sequence[str] = (),
     quick: bool = False,
     scene_px: int | None = None,
     n_dates: int | None = None,
     n_workers: int | None = None,
     n_rounds: int | None = None,
     method: str = "despecknet",
-    tell: Callable[[str], object] = LOGGER.info,
+    show: Callable[[str], object] = LOGGER.info,
 ) -> list[SpeedTable]:
-    """Measure the peaks of this machine, and each stage of sarstack beside its peak.
+    """Measure the tables of the speed benchmark and write them.
 
     Parameters
     ----------
     output : Path
-        Folder of ``speed.txt``, ``speed.json`` and ``speed.png``; the stacks that are made
-        for the measurements lie in it until the end.
-    stages : sequence of str
-        Names in :data:`KINDS`; all by default.
+        Folder for ``speed.txt``, ``speed.json`` and ``speed.png``, and for the simulated
+        stacks, which are removed at the end.
+    names : sequence of str
+        Names of :data:`EXPERIMENTS`; default all.
     quick : bool
-        Smaller scenes, fewer dates, commands once: about a minute on two cores.
+        Smaller scenes, fewer dates, one round: about a minute on two cores.
     scene_px, n_dates, n_workers, n_rounds : int, optional
-        Default 4096, 24, all cores and 3 rounds; quick: 1024, 4, 2 and 1.
+        Default 4096, 24, all cores and 3; quick: 1024, 4, 2 and 1.
     method : str
-        Of the sweeps over workers, tiles and scenes.
-    tell : callable
+        Method of the tables workers, tiles and scenes.
+    show : callable
         Called with the text of each table when it is ready.
 
     Returns
@@ -126,73 +139,77 @@ def bench_speed(
     Raises
     ------
     UsageError, NotEnoughSpaceError
-        Before any work, if a stage is not known or the disk too full.
+        Before any work, if a name is unknown or the disk is too full.
     """
-    keep_freed_memory()  # as a run does, before torch allocates
-    chosen = {name: find_kind(name) for name in stages or KINDS}
+    keep_freed_memory()  # as a run does; it must precede the first allocation of torch
+    chosen = {name: find_experiment(name) for name in names or EXPERIMENTS}
     make_despeckler(method)
     make_folder(output)
     smaller = {"scene_px": 1024, "n_dates": 4, "n_workers": min(2, n_cores()), "n_steps": 5}
-    sizes = smaller if quick else {"n_workers": n_cores()}
+    values = smaller if quick else {"n_workers": n_cores()}
     given = {"scene_px": scene_px, "n_dates": n_dates, "n_workers": n_workers}
-    sizes |= {name: value for name, value in given.items() if value is not None}
+    values |= {name: value for name, value in given.items() if value is not None}
     n_rounds = n_rounds or (1 if quick else 3)
     tables = []
     with tempfile.TemporaryDirectory(dir=output, prefix=".stacks-") as folder:
-        setting = Setting(Path(folder), method=method, **sizes)
-        # Its COGs, its tiles and their COG before and after the check, and smaller scenes.
-        check_space(output, 40 * setting.scene_px**2)
-        about = describe_run(setting, n_rounds)
-        for name, kind in chosen.items():
-            table = time_kind(name, kind, setting, n_rounds)
+        sizes = Sizes(Path(folder), method=method, **values)
+        # Bytes per pixel of the largest scene: its COGs, the pieces and the unfinished and
+        # finished COG of a result, and the smaller scenes.
+        check_space(output, 40 * sizes.scene_px**2)
+        machine = describe_machine(sizes, n_rounds)
+        for name, experiment in chosen.items():
+            table = measure_table(name, experiment, sizes, n_rounds)
             tables.append(table)
-            tell(render_text(table) + "\n")
-            # Each time: who waits for hours should not lose all by an interruption.
-            report(output, tables, about)
-    tell(MEANING)
+            show(render_text(table) + "\n")
+            # After each table: all of them take hours, and an interruption should lose little.
+            write_report(output, tables, machine)
+    show(LEGEND)
     return tables
 
 
-def find_kind(name: str) -> Kind:
-    """Return a table of the benchmark by name.
+def find_experiment(name: str) -> Experiment:
+    """Return the experiment of this name.
 
     Raises
     ------
     UsageError
-        If there is none of this name.
+        If the name is unknown.
     """
-    if name not in KINDS:
+    if name not in EXPERIMENTS:
         raise UsageError(
-            f"stage {name!r} is not known", expected=f"one of {', '.join(KINDS)}",
-            do="choose one of these names, or leave --stage out for all",
+            f"stage {name!r} is not known", expected=f"one of {', '.join(EXPERIMENTS)}",
+            where="--stage", do="choose one of these names, or leave --stage out for all",
         )  # fmt: skip
-    return KINDS[name]
+    return EXPERIMENTS[name]
 
 
-def time_kind(name: str, kind: Kind, setting: Setting, n_rounds: int) -> SpeedTable:
-    """Measure one table."""
-    LOGGER.info("measuring: %s", kind.title)
-    rounds = max(n_rounds, ARRAY_ROUNDS) if kind.in_process else n_rounds
-    rows = measure(kind.build(setting), rounds)
+def measure_table(name: str, experiment: Experiment, sizes: Sizes, n_rounds: int) -> SpeedTable:
+    """Run the stages of an experiment and return its table, with the published figures."""
+    LOGGER.info("measuring: %s", experiment.title)
+    rounds = max(n_rounds, MIN_ARRAY_ROUNDS) if experiment.in_process else n_rounds
+    rows = measure(experiment.stages(sizes), rounds)
     if name == "peers" and not rows:
         rows = [NOT_INSTALLED]
-    return SpeedTable(name, kind.title, [*rows, *kind.published])
+    return SpeedTable(name, experiment.title, [*rows, *experiment.published])
 
 
-def describe_run(setting: Setting, n_rounds: int) -> dict[str, Any]:
-    """Say where, when and on what was measured."""
+def describe_machine(sizes: Sizes, n_rounds: int) -> dict[str, Any]:
+    """Return time, hardware, versions and sizes of the measurement.
+
+    Logs a warning if the machine is busy.
+    """
     import rasterio
     import torch
 
     load = os.getloadavg()[0]
     if load > 0.5 * n_cores():
-        LOGGER.warning("the machine is busy (load %.1f): only shares mean something", load)
+        LOGGER.warning("the machine is busy (load %.1f): compare ratios only, not times", load)
     device = choose_device()
-    settings = {key: value for key, value in vars(setting).items() if key != "folder"}
+    settings = {key: value for key, value in vars(sizes).items() if key != "folder"}
     return {
         "sarstack": __version__,
         "started": now_utc(),
-        "processor": _processor(),
+        "processor": _processor_name(),
         "cores": n_cores(),
         "load_at_start": load,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
@@ -204,17 +221,22 @@ def describe_run(setting: Setting, n_rounds: int) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def report(output: Path, tables: Sequence[SpeedTable], about: dict[str, Any]) -> None:
-    """Write text, JSON and picture."""
-    head = "\n".join(f"{key}: {value}" for key, value in about.items())
-    text = "\n\n".join([head, *(render_text(table) for table in tables), MEANING])
+def write_report(output: Path, tables: Sequence[SpeedTable], machine: dict[str, Any]) -> None:
+    """Write ``speed.txt``, ``speed.json`` and ``speed.png``."""
+    head = "\n".join(f"{key}: {value}" for key, value in machine.items())
+    text = "\n\n".join([head, *(render_text(table) for table in tables), LEGEND])
     (output / "speed.txt").write_text(text + "\n", encoding="utf-8")
-    write_tables(output / "speed.json", tables, about)
+    write_tables(output / "speed.json", tables, machine)
     draw_shares(tables, output / "speed.png")
+
+
+if __name__ == "__main__":
+    # Log, errors and exit codes are those of the command line.
+    main(["bench", "speed", *sys.argv[1:]])

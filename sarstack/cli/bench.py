@@ -1,36 +1,42 @@
-"""The commands under ``sarstack bench``: measure what this installation is worth."""
+"""The commands under ``sarstack bench``: measure quality and speed."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sarstack.errors import UsageError
+
+CHECKOUT = Path(__file__).parents[2]
+"""Folder of the package `sarstack`: the root of the repository, or where wheels are installed."""
+
 
 @click.group()
 def bench() -> None:
-    """Measure quality on scenes whose truth is known, and on your own stacks."""
+    """Measure quality, on simulated scenes and on your own stacks, and speed."""
 
 
 def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what is looked at."""
+    """Add the options that choose the cases: simulated suites, stacks, scenes."""
     options = [
         click.option("--suite", "suites", multiple=True, metavar="NAME",
                      help="grd, rtc, single-look-white, single-look or grd-stack; may be repeated. "
                      "Default: all, or none where --stack or --scene is given."),
         click.option("--stack", "stacks", multiple=True, metavar="PATH",
-                     help="A stack of 4 dates or more: each date is judged by the others. "
-                     "May be repeated."),
+                     help="A stack of 4 dates or more: each date is compared with the mean of "
+                     "the others. May be repeated."),
         click.option("--scene", "scenes", multiple=True, metavar="PATH",
-                     help="A real single scene: judged by what is taken out of it. May be "
-                     "repeated."),
+                     help="A real single scene: scored by its ratio image (input / result). May "
+                     "be repeated."),
         click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
-                     help="What the numbers of a stack or scene are, where it does not tell."),
+                     help="Scale of the values of a stack or scene, if its files do not have it."),
         click.option("--size-px", type=click.IntRange(min=96), default=256, show_default=True,
                      help="Side of the simulated scenes."),
         click.option("--landscapes", "n_scenes", type=click.IntRange(min=0), default=6,
                      show_default=True,
-                     help="Simulated landscapes in a suite, beside the canonical scenes."),
+                     help="Simulated landscapes in a suite, in addition to the canonical scenes."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -40,19 +46,19 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @bench.command(epilog="\b\nExample:\n  sarstack bench quality -o quality/ --stack stack/")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
               default=Path("quality"), show_default=True,
-              help="Folder of tables (CSV, PNG, text) and pictures.")  # fmt: skip
+              help="Folder for tables (CSV, PNG, text) and pictures.")  # fmt: skip
 @click.option("--method", "methods", multiple=True, metavar="NAME",
               help="A method of `sarstack methods` or a .safetensors model; may be repeated. "
               "Default: all methods.")  # fmt: skip
 @click.option("--results", multiple=True, metavar="FOLDER",
               type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="What another program made of `sarstack bench cases`; the folder's name is "
-              "shown. May be repeated.")  # fmt: skip
+              help="Results of another program for the images of `sarstack bench cases`; the "
+              "name of the folder is the name in the tables. May be repeated.")  # fmt: skip
 @case_options
 def quality(**options: Any) -> None:
-    """Score every method against exact truth, and on real stacks and scenes without it.
+    """Score methods on simulated scenes with exact truth, and on real data without truth.
 
-    Everything simulated follows from fixed seeds: the same scenes wherever it runs.
+    The simulation has fixed seeds: the scenes are the same on every machine.
     """
     from sarstack.evaluation.quality import bench_quality
 
@@ -62,13 +68,13 @@ def quality(**options: Any) -> None:
 @bench.command(epilog="\b\nExample:\n  sarstack bench cases -o cases/ --suite grd")
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
               default=Path("cases"), show_default=True,
-              help="Folder of one .npy per image, and looks.json.")  # fmt: skip
+              help="Folder for one .npy file per image, and looks.json.")  # fmt: skip
 @case_options
 def cases(**options: Any) -> None:
-    """Write the images of the benchmark for a program that is not part of sarstack.
+    """Write the images of the quality benchmark as input for other programs.
 
-    Its results, linear power under the same file names in another folder, are scored by
-    `sarstack bench quality --results FOLDER` with the same options.
+    `sarstack bench quality --results FOLDER` with the same options scores their results: files
+    in FOLDER with the names of the images, in linear power.
     """
     from sarstack.evaluation.quality import choose_suites
     from sarstack.evaluation.recorded_results import export_cases
@@ -79,30 +85,25 @@ def cases(**options: Any) -> None:
     click.echo(f"{n_images} images in {options['output']}")
 
 
-@bench.command(epilog="\b\nExample:\n  sarstack bench speed -o speed/ --quick")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path),
-              default=Path("speed"), show_default=True,
-              help="Folder of speed.txt, speed.json and speed.png.")  # fmt: skip
-@click.option("--stage", "stages", multiple=True, metavar="NAME",
-              help="peaks, methods, peers, labels, despeckle, finetune, workers, tiles, scenes or "
-              "dates; may be repeated. Default: all.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="A look of about a minute: small scenes, once.")
-@click.option("--scene-px", type=click.IntRange(min=64),
-              help="Side of the largest scene; default 4096, quick 1024.")  # fmt: skip
-@click.option("--dates", "n_dates", type=click.IntRange(min=2),
-              help="Largest number of dates; default 24, quick 4.")  # fmt: skip
-@click.option("--workers", "n_workers", type=click.IntRange(min=1),
-              help="Largest number of workers; default all cores, quick 2.")  # fmt: skip
-@click.option("--rounds", "n_rounds", type=click.IntRange(min=1),
-              help="Times that everything is measured in turn; default 3, quick 1.")  # fmt: skip
-@click.option("--method", default="despecknet", show_default=True, metavar="NAME",
-              help="Of the sweeps over workers, tiles and scenes.")  # fmt: skip
-def speed(**options: Any) -> None:
-    """Measure this machine's peaks, and every stage as a share of its peak.
+@bench.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    short_help="Measure the speed of this machine; only in a checkout of the repository.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def speed(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Pass all arguments to `benchmarks/speed.py`, which is not part of the wheel."""
+    if not (CHECKOUT / "benchmarks" / "speed.py").is_file():
+        raise UsageError(
+            "the speed benchmark is not part of the installed package",
+            expected="a checkout of the sarstack repository: its folder benchmarks/ has the code",
+            where=f"there is no {CHECKOUT / 'benchmarks'}",
+            do="run `make install` and `.venv/bin/python -m benchmarks.speed` in a checkout",
+        )
+    # First on the path: other packages install a folder `benchmarks` too.
+    sys.path.insert(0, str(CHECKOUT))
+    from benchmarks.speed import measure_speed
 
-    All of a table is measured in turn and compared round by round; commands run in processes
-    of their own on stacks made for it. Let nothing else run meanwhile.
-    """
-    from benchmarks.speed import bench_speed
-
-    bench_speed(tell=click.echo, **options)
+    with measure_speed.make_context("speed", list(arguments), parent=context.parent) as inner:
+        measure_speed.invoke(inner)
