@@ -214,7 +214,7 @@ def test_images_of_any_size_become_landscapes_of_the_size_asked_for(size):
         assert (first.mean(axis=1) > 0.9).sum() >= 40 // 7 - 1
 
 
-def test_patches_follow_from_their_number_alone():
+def test_patches_depend_on_seed_and_batch_number_alone():
     source, again = (SimulatedPatches(3, batch_size=2, patch_px=24) for _ in range(2))
     source.batch(0)
     first, second = source.batch(4), again.batch(4)
@@ -230,15 +230,15 @@ def test_patches_follow_from_their_number_alone():
 
 
 @pytest.mark.parametrize("looks", [1.0, 2.0, 10.0])
-def test_points_count_most_where_they_look_like_speckle(looks):
+def test_points_have_the_largest_weight_at_few_looks(looks):
     clean = np.full((64, 64), 0.1, np.float32)
     clean[20, 30], clean[40, 10:50] = 2.0, 0.02
     rng = np.random.default_rng(8)
     noisy = (clean * rng.gamma(looks, 1 / looks, clean.shape)).astype(np.float32)
     noisy[5, 5] = 0.1 * np.exp(2.5)
     weight, detail = weigh_scene(noisy, clean, looks)
-    other_truth, _ = weigh_scene(noisy, np.where(clean > 1, np.float32(0.1), clean), looks)
-    np.testing.assert_allclose(weight, other_truth, rtol=0.1)  # it follows from what is seen
+    without_point, _ = weigh_scene(noisy, np.where(clean > 1, np.float32(0.1), clean), looks)
+    np.testing.assert_allclose(weight, without_point, rtol=0.1)  # depends on the noisy image
     few = {1.0: 1, 2.0: 2 / 3, 10.0: 0}[looks]
     assert weight[5, 5] == pytest.approx(1 + 4 * few * 0.5, rel=0.1)
     assert np.median(weight) == 1
@@ -249,40 +249,40 @@ def test_points_count_most_where_they_look_like_speckle(looks):
         np.testing.assert_array_equal(image, 1)
 
 
-def few_scenes(monkeypatch, n_scenes=12):
+def limit_scenes(monkeypatch, n_scenes=12):
     monkeypatch.setattr("sarstack.training.simulated_patches.POOL_SCENES", n_scenes)
 
 
-def test_patches_are_told_their_sensor_turned_as_they_are(monkeypatch):
-    """Looks and correlation as estimates: a little wrong, one in five not at all."""
-    few_scenes(monkeypatch)
+def test_sensor_input_is_noisy_and_turned_with_the_patch(monkeypatch):
+    """Looks and correlation have errors; for one patch in five, they are unknown."""
+    limit_scenes(monkeypatch)
     simulator = SpeckleSimulator(2.0, (0.75, 0.1))
     batch = SimulatedPatches(5, batch_size=300, patch_px=64, simulator=simulator).batch(0)
-    looks, told, known = batch.sensor[:, 0], batch.sensor[:, 1:3], batch.sensor[:, 3]
+    looks, correlation, known = batch.sensor[:, 0], batch.sensor[:, 1:3], batch.sensor[:, 3]
     assert set(known) == {0.0, 1.0}
     assert 0.1 < (known == 0).mean() < 0.3
     assert np.log(looks).mean() == pytest.approx(np.log(2), abs=0.03)
     assert np.log(looks).std() == pytest.approx(LOOKS_ERROR, rel=0.2)
-    assert told.min() >= 0
-    assert told.max() <= 0.95
-    turned = told[:, 1] > told[:, 0]
+    assert correlation.min() >= 0
+    assert correlation.max() <= 0.95
+    turned = correlation[:, 1] > correlation[:, 0]
     assert 0.35 < turned.mean() < 0.65
-    assert told.max(axis=1).mean() == pytest.approx(0.75, abs=0.02)
+    assert correlation.max(axis=1).mean() == pytest.approx(0.75, abs=0.02)
     ratio = (batch.intensity / batch.target)[:, 0].astype(np.float64)
     for image, is_turned in zip(ratio, turned, strict=True):
         if np.isfinite(image).all():
             assert (lag_one(image, 1) > lag_one(image, 0)) == is_turned
 
 
-def test_a_tenth_of_the_patches_ends_at_the_edge_of_a_swath(monkeypatch):
-    few_scenes(monkeypatch)
+def test_a_tenth_of_the_patches_has_the_edge_of_a_swath(monkeypatch):
+    limit_scenes(monkeypatch)
     batch = SimulatedPatches(6, batch_size=300, patch_px=32).batch(0)
     holes = np.isnan(batch.intensity[:, 0])
     assert 0.05 < holes.any(axis=(1, 2)).mean() < 0.16
     assert np.isfinite(batch.target).all()
     assert np.isfinite(batch.weight).all()
     for hole in holes:
-        for axis in (0, 1):  # a straight line is crossed once
+        for axis in (0, 1):  # each row and column crosses a straight line once
             assert (np.diff(hole.astype(int), axis=axis) != 0).sum(axis=axis).max() <= 1
 
 
@@ -298,11 +298,11 @@ def test_edges_of_swaths_have_any_direction():
 
 
 def test_a_quarter_of_the_scenes_is_cut_from_references(monkeypatch):
-    few_scenes(monkeypatch, 60)
+    limit_scenes(monkeypatch, 60)
     board_db = (np.indices((300, 300)).sum(axis=0) % 2).astype(np.float32)
     white = SpeckleSimulator(1.0)
 
-    def share_of_boards(references):
+    def fraction_of_boards(references):
         source = SimulatedPatches(
             8, batch_size=240, patch_px=16, simulator=white, references=references
         )
@@ -310,12 +310,12 @@ def test_a_quarter_of_the_scenes_is_cut_from_references(monkeypatch):
         alternating = rises[:, :, 1:] != rises[:, :, :-1]
         return float((alternating.mean(axis=(1, 2)) > 0.95).mean())
 
-    assert share_of_boards([board_db]) == pytest.approx(REFERENCE_FRACTION, abs=0.12)
-    assert share_of_boards([]) == 0
+    assert fraction_of_boards([board_db]) == pytest.approx(REFERENCE_FRACTION, abs=0.12)
+    assert fraction_of_boards([]) == 0
 
 
-def test_the_published_network_sees_patches_of_one_brightness(monkeypatch):
-    few_scenes(monkeypatch)
+def test_patches_of_the_published_network_are_normalised(monkeypatch):
+    limit_scenes(monkeypatch)
     batch = SimulatedPatches(9, batch_size=60, patch_px=64, brightness=True).batch(0)
     assert np.nanmax(batch.intensity) <= 10
     assert batch.target.max() <= 10
@@ -328,7 +328,7 @@ def test_impossible_sensors_are_refused(bad):
         SpeckleSimulator(**bad)
 
 
-def test_patches_of_a_stack_hold_truth_and_what_the_other_dates_add_up_to() -> None:
+def test_patches_of_a_stack_have_the_truth_and_sums_over_the_other_dates() -> None:
     source = SimulatedStackPatches(3, batch_size=6, patch_px=48)
     batch = source.batch(0)
     again = SimulatedStackPatches(3, batch_size=6, patch_px=48).batch(0)
@@ -342,7 +342,7 @@ def test_patches_of_a_stack_hold_truth_and_what_the_other_dates_add_up_to() -> N
     assert (batch.others[counts == 0] == 0).all()
     seen = counts > 0
     level = batch.others[seen, 1] / batch.others[seen, 0] / batch.target[seen, 0]
-    assert np.median(level) == pytest.approx(1, abs=0.15), "most of the land is as on other dates"
+    assert np.median(level) == pytest.approx(1, abs=0.15), "most of the land does not change"
 
 
 def test_sums_over_dates_are_those_of_the_despeckler() -> None:

@@ -1,4 +1,4 @@
-"""The recipe behind the shipped weights, in small: the same commands, a few steps."""
+"""The recipe of the shipped weights: the same commands, with a few steps."""
 
 import runpy
 import subprocess
@@ -18,7 +18,7 @@ N_DATES, SIDE_PX, LOOKS = 14, 48, 8.0
 
 @pytest.fixture
 def references(tmp_path: Path) -> Path:
-    """An aerial photograph and a stack of which one half changes on the last dates."""
+    """An aerial photograph, and a stack whose right half is brighter on the last two dates."""
     rng = np.random.default_rng(5)
     aerial, stack = tmp_path / "clean/aerial", tmp_path / "clean/stacks/site"
     aerial.mkdir(parents=True)
@@ -34,12 +34,12 @@ def references(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What the recipe's file about pairs of dates defines."""
+    """The names defined in pairs.py of the recipe."""
     monkeypatch.syspath_prepend(str(RECIPE))
     return runpy.run_path(str(RECIPE / "pairs.py"))
 
 
-def test_target_of_a_pair_is_the_scene_of_its_own_date(
+def test_target_of_a_pair_has_the_brightness_of_its_date(
     references: Path, pairs: dict[str, object]
 ) -> None:
     network, _ = load_model(shipped_model("despecknet-lite"))
@@ -52,10 +52,10 @@ def test_target_of_a_pair_is_the_scene_of_its_own_date(
             used = pair.weight[:, half] > 0
             assert used.mean() > 0.9
             assert pair.target[:, half][used].mean() == pytest.approx(level, rel=0.1)
-        # The target must not know the speckle of the date it is the target of.
+        # The speckle of the input date must not be in its target.
         flat = np.s_[4:-4, 4 : SIDE_PX // 2 - 8]
-        shared = np.corrcoef(pair.noisy[flat].ravel(), pair.target[flat].ravel())[0, 1]
-        assert abs(shared) < 0.15
+        correlation = np.corrcoef(pair.noisy[flat].ravel(), pair.target[flat].ravel())[0, 1]
+        assert abs(correlation) < 0.15
 
 
 def test_pairs_replace_some_patches_of_each_batch(

@@ -18,6 +18,7 @@ from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.training.batch import Batch, prefetch_batches, to_tensors
 from sarstack.training.checkpoint import CHECKPOINT, CURVE, plot_curve
 from sarstack.training.losses import clean_loss, noisy_loss, sum_means, variation_loss
+from sarstack.training.pixel_weights import weigh_contrast
 from sarstack.training.ratio import RatioValidation
 from sarstack.training.simulated_patches import SimulatedPatches
 from sarstack.training.supervised import TrainingSettings, train
@@ -284,6 +285,16 @@ def test_weights_that_follow_the_target_bias_the_estimate_unless_in_the_square_a
     assert best_constant(Batch(target, target, ones, detail=ones)) < mean - 0.03
     assert best_constant(Batch(target, target, weight)) > mean + 0.2
     assert best_constant(Batch(target, target, ones, detail=weight)) == pytest.approx(mean, abs=0.1)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.7])
+def test_contrast_weights_of_arrays_and_tensors_are_equal(strength):
+    contrast = np.random.default_rng(2).normal(0, 3, (30, 40)).astype(np.float32)
+    weight = weigh_contrast(contrast, strength)
+    assert weight.dtype == np.float32
+    assert weight.min() == 1
+    assert weight.max() == pytest.approx(1 + 6 * strength)
+    assert np.array_equal(weigh_contrast(torch.from_numpy(contrast), strength).numpy(), weight)
 
 
 def test_variation_loss_is_the_mean_absolute_gradient():

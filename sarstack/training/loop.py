@@ -126,6 +126,8 @@ class TrainingLoop(ABC):
         The processes that train together.
     """
 
+    settings: LoopSettings
+
     def __init__(
         self,
         network: DeSpeckNet,
@@ -137,7 +139,7 @@ class TrainingLoop(ABC):
         import torch
 
         network.to(settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network, self.loop_settings = network, settings
+        self.network, self.settings = network, settings
         self.folder, self.group = folder, group
         self.optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
         self.state, self.best_weights = TrainingState(), copy_weights(network)
@@ -145,7 +147,7 @@ class TrainingLoop(ABC):
     def resume(self) -> None:
         """Load the checkpoint in the folder, if there is one."""
         self.state, self.best_weights = load_checkpoint(
-            self.folder, self.network, self.optimiser, self.loop_settings.fixed_on_resume()
+            self.folder, self.network, self.optimiser, self.settings.fixed_on_resume()
         )
 
     @abstractmethod
@@ -179,7 +181,7 @@ class TrainingLoop(ABC):
         ConfigError
             If the loss is not finite.
         """
-        settings, state = self.loop_settings, self.state
+        settings, state = self.settings, self.state
         started, first, smoothed = time.monotonic(), state.step, 0.0
         with closing(prefetch_batches(patches, range(first, settings.steps))) as batches:
             while state.step < settings.steps and not state.stopped:
@@ -201,7 +203,7 @@ class TrainingLoop(ABC):
         self.network.eval()
 
     def _is_due(self, every: int) -> bool:
-        return self.state.step % every == 0 or self.state.step == self.loop_settings.steps
+        return self.state.step % every == 0 or self.state.step == self.settings.steps
 
     def _validate_and_record(self, loss: float, smoothed_loss: float) -> dict[str, float]:
         """Validate; update best weights, learning curve and the reason to stop."""
@@ -220,7 +222,7 @@ class TrainingLoop(ABC):
         if self.group.is_main:
             save_checkpoint(
                 self.folder, self.network, self.optimiser, self.state, self.best_weights,
-                self.loop_settings.fixed_on_resume(),
+                self.settings.fixed_on_resume(),
             )  # fmt: skip
 
 

@@ -144,6 +144,8 @@ def train(
 
 
 class _SupervisedLoop(TrainingLoop):
+    settings: TrainingSettings
+
     def __init__(
         self,
         network: DeSpeckNet,
@@ -153,7 +155,7 @@ class _SupervisedLoop(TrainingLoop):
         group: ProcessGroup,
     ) -> None:
         super().__init__(network, _trained_parameters(network, settings), settings, folder, group)
-        self.settings, self.validation = settings, validation
+        self.validation = validation
         self.resume()
         # A resumed training may have another patience.
         self.state.stopped = self.reason_to_stop()

@@ -166,6 +166,8 @@ def finetune(
 class _TuningLoop(TrainingLoop, Generic[Score]):
     """`before`, `last` and `best` are the scores of the start, of the last and best validation."""
 
+    settings: FinetuneSettings
+
     def __init__(
         self,
         network: DeSpeckNet,
@@ -175,7 +177,7 @@ class _TuningLoop(TrainingLoop, Generic[Score]):
         group: ProcessGroup,
     ) -> None:
         super().__init__(network, network.parameters(), settings, folder, group)
-        self.settings, self.objective = settings, objective
+        self.objective = objective
         network.eval()
         self.before = self.last = self.best = self._score()
         self.resume()
