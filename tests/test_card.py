@@ -1,7 +1,8 @@
-"""Model files: complete, small, checked against their card, refused in words when they are not."""
+"""Model files and their cards: complete, small, and refused with a reason if damaged."""
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def model(request, tmp_path):
     return save_small_network(tmp_path, request.param)
 
 
-def test_model_file_brings_back_the_network_and_its_card(model):
+def test_a_model_file_loads_as_the_network_and_card_that_were_saved(model):
     network, card = load_model(model)
     assert not network.training
     assert card == read_card(model)
@@ -40,7 +41,7 @@ def test_model_file_brings_back_the_network_and_its_card(model):
     assert card.created.endswith("+00:00")
 
 
-def test_convolutions_are_kept_in_16_bits_and_all_else_exactly(model):
+def test_convolutions_are_stored_in_float16_and_other_weights_exactly(model):
     network, card = load_model(model)
     written, found = load_file(str(model)), network.state_dict()
     expected = small_network(card.variant).state_dict()
@@ -54,14 +55,14 @@ def test_convolutions_are_kept_in_16_bits_and_all_else_exactly(model):
     assert any(not torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_a_file_written_again_is_the_same_network(model, tmp_path):
+def test_saving_a_loaded_network_again_does_not_change_it(model, tmp_path):
     network, card = load_model(model)
     again, _ = load_model(save_model(tmp_path / "again.safetensors", network, card))
     for key, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[key], value), key
 
 
-def test_card_survives_json_with_its_table_and_architecture():
+def test_a_card_written_as_json_reads_as_the_same_card():
     table = BiasTable((1.0, 4.0), (0.0, 0.5), ((1.1, 1.2), (1.0, 0.9)))
     card = ModelCard(
         "despecknet", "log", 24, {"width": 8, "body": 2}, channels=2.5, calibration=table,
@@ -73,23 +74,24 @@ def test_card_survives_json_with_its_table_and_architecture():
     assert ModelCard.from_json(json.dumps(later)) == card
 
 
-def test_bias_is_interpolated_in_its_table():
+def test_bias_is_interpolated_between_the_entries_of_its_table():
     table = BiasTable((1.0, 4.0), (0.0, 0.5), ((1.1, 1.2), (1.0, 0.9)))
     assert table.interpolate(1, (0, 0)) == pytest.approx(1.1)
-    assert table.interpolate(2, (0.5, 0.5)) == pytest.approx(1.05)  # half way in log looks
+    assert table.interpolate(2, (0.5, 0.5)) == pytest.approx(1.05)  # half way in ln(looks)
     assert table.interpolate(4, (0.25, 0.25)) == pytest.approx(0.95)
-    assert table.interpolate(100, (0.9, 0.9)) == pytest.approx(0.9)  # beyond the table: its edge
+    outside = table.interpolate(100, (0.9, 0.9))
+    assert outside == pytest.approx(0.9)  # the nearest entry
 
 
-def damage_nothing(path):
+def damage_missing(path):
     path.unlink()
 
 
-def damage_truncate(path):
+def damage_truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def damage_pickle(path):
+def damage_pickled(path):
     torch.save({"weights": torch.zeros(3)}, path)
 
 
@@ -128,7 +130,7 @@ def assert_refused(attempt, path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_unusable_model_files_are_refused_in_four_parts(model, damage):
+def test_unusable_model_files_raise_an_error_of_four_parts(model, damage):
     name = read_card(model).variant
     damage(model)
     assert_refused(lambda: make_despeckler(name, model=model), model)
@@ -144,23 +146,39 @@ def rewrite_card(path, **change):
 @pytest.mark.parametrize("change", [{"halo": 3}, {"variant": "despecknet-next"},
                                     {"architecture": {}}, {"architecture": [8]},
                                     {"architecture": {"colour": 3}}])  # fmt: skip
-def test_card_that_does_not_fit_the_weights_is_refused(model, change):
+def test_a_card_that_does_not_fit_the_weights_is_refused(model, change):
     rewrite_card(model, **change)
     assert_refused(lambda: load_model(model), model)
 
 
-def test_card_with_any_other_size_is_refused(model):
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"halo": -1}, "halo"),
+        ({"domain": "decibel"}, "domain"),
+        ({"architecture": {"width": "64"}}, "architecture.width"),
+        ({"calibration": {"looks": "many"}}, "calibration.looks"),
+        ({"with_others": [{"bias": [1.0]}]}, "with_others.0.bias.0"),
+    ],
+)
+def test_a_wrong_field_of_a_card_is_named(model, change, field):
+    rewrite_card(model, **change)
+    with pytest.raises(ModelCardError, match=re.escape(f"{field}: Input should be")):
+        read_card(model)
+
+
+def test_a_card_with_another_size_of_the_network_is_refused(model):
     architecture = read_card(model).architecture
     for key, size in architecture.items():
-        if key != "dilation":  # of one block nothing is dilated
+        if key != "dilation":  # with one block, no convolution is dilated
             rewrite_card(model, architecture=architecture | {key: size + 1})
             assert_refused(lambda: load_model(model), model)
         rewrite_card(model, architecture=architecture | {key: str(size)})
         assert_refused(lambda: load_model(model), model)
 
 
-def test_card_that_does_not_tell_the_dilation_is_refused(tmp_path):
-    """Its layers would be the variant's, of the same size but with other gaps."""
+def test_a_card_without_the_dilation_is_refused(tmp_path):
+    """With the default dilation, the weights would fit but the result would be another."""
     network = build_network("despecknet-lite", width=8, deep_width=8, body=2, dilation=1)
     model = save_model(tmp_path / "m.safetensors", network, make_card(network))
     architecture = read_card(model).architecture
@@ -168,7 +186,7 @@ def test_card_that_does_not_tell_the_dilation_is_refused(tmp_path):
     assert_refused(lambda: load_model(model), model)
 
 
-def test_card_of_another_network_cannot_be_saved(tmp_path):
+def test_saving_with_the_card_of_another_network_is_refused(tmp_path):
     network = small_network()
     card = dataclasses.replace(make_card(network), architecture={"width": 99})
     with pytest.raises(ModelCardError, match="99"):
@@ -179,7 +197,7 @@ def test_card_of_another_network_cannot_be_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_model_of_another_variant_is_refused(model):
+def test_a_model_of_another_variant_is_refused(model):
     variant = read_card(model).variant
     for other in set(VARIANTS) - {variant}:
         with pytest.raises(ModelCardError, match=f"expected: a {other}"):
@@ -187,7 +205,7 @@ def test_model_of_another_variant_is_refused(model):
     assert make_despeckler(str(model)).name == variant
 
 
-def test_file_changed_after_planning_is_refused(model):
+def test_a_model_file_that_changed_after_planning_is_refused(model):
     planned = model_sha256(model)
     network, card = load_model(model)
     save_model(model, network, dataclasses.replace(card, licence="other"))
@@ -196,7 +214,7 @@ def test_file_changed_after_planning_is_refused(model):
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_shipped_models_load_fit_and_are_small(variant):
+def test_shipped_models_load_and_are_small(variant):
     path = shipped_model(variant)
     assert path.stat().st_size < 5e6
     network, card = load_model(path)
@@ -209,7 +227,7 @@ def test_shipped_models_load_fit_and_are_small(variant):
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_shipped_models_know_their_bias(variant):
+def test_shipped_models_have_a_bias_table(variant):
     table = read_card(shipped_model(variant)).calibration
     assert len(table.looks) > 3
     assert len(table.correlation) > 3

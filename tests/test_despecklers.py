@@ -1,4 +1,4 @@
-"""Classical despecklers against slow, literal versions of their papers' formulas."""
+"""Classical methods compared with slow, direct versions of the formulas of their papers."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from scipy.stats import gamma
 
 from sarstack.despecklers import describe_despecklers, despeckler_names, make_despeckler
 from sarstack.despecklers.methods.lee_sigma import point_targets, prior_gain, sigma_range
+from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.errors import UsageError
 from sarstack.speckle.statistics import SceneStatistics, pair_correlation
 
@@ -33,7 +34,7 @@ def windows(values, window_px):
         yield (y, x), near[~np.isnan(near)].astype(float)
 
 
-def lee_literal(values, window_px, speckle_cv2):
+def naive_lee(values, window_px, speckle_cv2):
     out = np.full(values.shape, np.nan)
     for place, near in windows(values, window_px):
         mean = near.mean()
@@ -43,7 +44,7 @@ def lee_literal(values, window_px, speckle_cv2):
     return out
 
 
-def test_boxcar_is_the_mean_of_the_valid_window():
+def test_boxcar_is_the_mean_of_the_valid_pixels_of_the_window():
     values = image()
     expected = np.full(values.shape, np.nan)
     for place, near in windows(values, 5):
@@ -62,11 +63,11 @@ def test_boxcar_inside_a_whole_image_is_scipys_uniform_filter():
 def test_lee_follows_its_formula(correlation):
     values = image()
     statistics = SceneStatistics(4.0, correlation)
-    expected = lee_literal(values, 7, (1 - pair_correlation(correlation, 7)) / 4)
+    expected = naive_lee(values, 7, (1 - pair_correlation(correlation, 7)) / 4)
     assert_allclose(make_despeckler("lee").despeckle(values, statistics), expected, rtol=2e-6)
 
 
-def test_lee_keeps_contrast_that_speckle_cannot_make_and_smooths_the_rest():
+def test_lee_keeps_bright_targets_and_smooths_flat_land():
     values = image((60, 60), hole=False)
     out = make_despeckler("lee").despeckle(values, WHITE)
     assert out[30:50, 5:22].var() < values[30:50, 5:22].var() / 15
@@ -103,7 +104,7 @@ def test_sigma_range_of_any_looks_has_its_share_and_mean_one(looks):
 def test_lee_sigma_follows_its_formula():
     values, looks, sigma, window_px = image(), 4.0, 0.9, 9
     low, high, inner_cv2 = sigma_range(looks, sigma)
-    prior = prior_gain(looks, (0.0, 0.0), window_px, sigma) * lee_literal(values, 3, 1 / looks)
+    prior = prior_gain(looks, (0.0, 0.0), window_px, sigma) * naive_lee(values, 3, 1 / looks)
     expected = values.astype(float)
     for place, near in windows(values, window_px):
         chosen = near[(near >= low * prior[place]) & (near <= high * prior[place])]
@@ -131,7 +132,7 @@ def test_bright_clusters_are_kept_and_single_bright_pixels_are_not():
     assert_array_equal(out[marked], values[marked])
 
 
-def test_marking_does_not_depend_on_the_order_of_pixels():
+def test_point_targets_do_not_depend_on_the_order_of_pixels():
     values = RANDOM.gamma(1, 1, (60, 70)).astype(np.float32)
     values[20:30, 20:40] *= 8
     marked = point_targets(values, 5.0)
@@ -155,8 +156,8 @@ def test_quegan_yu_follows_its_formula(n_dates):
         assert_allclose(out, block, rtol=1e-6)
 
 
-def test_quegan_yu_gains_the_looks_that_theory_gives():
-    """L M N / (M + N - 1) for M dates, N white pixels: 4 looks of 10 dates give 33.8."""
+def test_quegan_yu_has_the_looks_of_theory():
+    """L M N / (M + N - 1) for M dates and N independent pixels: 4 looks, 10 dates give 33.8."""
     block = RANDOM.gamma(4, 1 / 4, (10, 200, 200)).astype(np.float32)
     out = make_despeckler("quegan-yu").apply(block, [WHITE] * 10)
     looks = out[0].mean() ** 2 / out[0].var()
@@ -173,12 +174,23 @@ def test_quegan_yu_keeps_detail_that_all_dates_share():
 
 @pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma", "quegan-yu"])
 @pytest.mark.parametrize("window_px", [0, 4, 7.0, "7", None])
-def test_windows_that_have_no_centre_are_refused(name, window_px):
+def test_window_widths_that_are_not_odd_are_refused(name, window_px):
     with pytest.raises(UsageError, match="window_px = "):
         make_despeckler(name, window_px=window_px)
 
 
-def test_parameters_reach_the_method():
+def test_a_windowed_method_needs_no_constructor():
+    class Median(MovingWindowMethod):
+        name = "median"
+
+        def despeckle(self, intensity, statistics, summary=None):
+            return intensity
+
+    assert Median().settings() == {"halo": "3", "window_px": "7"}
+    assert Median(window_px=11).halo == 5
+
+
+def test_parameters_are_set_or_refused():
     assert make_despeckler("lee-sigma", window_px=11).halo == 5
     assert make_despeckler("lee-sigma", window_px=3).halo == 2
     with pytest.raises(UsageError, match=r"sigma = 1\.5"):
@@ -187,7 +199,7 @@ def test_parameters_reach_the_method():
         make_despeckler("leee")
 
 
-def test_every_method_is_described_in_one_line():
+def test_every_method_has_a_description_of_one_line():
     described = describe_despecklers()
     assert list(described) == despeckler_names()
     for line in described.values():

@@ -1,4 +1,4 @@
-"""From block to network and back: what every despeckler built on a network promises."""
+"""Network methods: loading, holes, scale, bias, blocks, precision, other dates."""
 
 import dataclasses
 import pickle
@@ -12,8 +12,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from small_networks import save_small_network
 
-import sarstack.despecklers.network_method as methods
-from sarstack.despecklers import make_despeckler
+from sarstack.despecklers import make_despeckler, network_method
 from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.networks.card import BiasTable
@@ -31,7 +30,7 @@ LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors gain nothing from threads, and wait for each other on busy machines."""
+    """Use one thread: more do not make small tensors faster, and wait on busy machines."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -54,7 +53,7 @@ def stack_despeckler(tmp_path):
 
 
 def exact(path, precision="float32"):
-    """Build the despeckler of a model file that computes the same on every processor."""
+    """Build the despeckler of a model file in float32: the same result on every processor."""
     return make_despeckler(str(path), precision=precision)
 
 
@@ -66,7 +65,7 @@ def apply(despeckler, block):
     return despeckler.apply(block, [KNOWN] * len(block))
 
 
-def test_networks_are_loaded_once_for_all_threads(model):
+def test_threads_share_one_loaded_network(model):
     sha256, found = model_sha256(model), []
     threads = [
         threading.Thread(target=lambda: found.append(load_network(str(model), sha256)))
@@ -80,7 +79,7 @@ def test_networks_are_loaded_once_for_all_threads(model):
     assert len(set(map(id, found))) == 1
 
 
-def test_despeckler_is_small_to_ship_and_the_same_after(model):
+def test_a_pickled_despeckler_is_small_and_gives_the_same_pixels(model):
     despeckler = exact(model)
     shipped = pickle.dumps(despeckler)
     assert len(shipped) < 4000
@@ -90,15 +89,17 @@ def test_despeckler_is_small_to_ship_and_the_same_after(model):
     assert again.sha256 == despeckler.sha256
 
 
-def test_planning_needs_no_torch(model):
+def test_making_a_despeckler_does_not_import_torch(model):
     code = (
         "import sys\n"
         "from sarstack.despecklers import make_despeckler\n"
         f"made = make_despeckler({str(model)!r})\n"
         "print(made.halo, made.memory_bytes(10**6) > 10**6, 'torch' in sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.split() == [str(read_card(model).halo), "True", "False"]
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.split() == [str(read_card(model).halo), "True", "False"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (4, 4), (5, 9)])
@@ -115,7 +116,7 @@ def test_any_size_works(model, shape):
 # Holes
 
 
-def test_a_hole_acts_as_the_edge_of_the_scene_in_the_published_network(tmp_path):
+def test_in_the_published_network_a_hole_acts_as_the_edge_of_the_scene(tmp_path):
     despeckler = exact(save_small_network(tmp_path, PAPER))
     image = speckle((40, 60))
     cut = image.copy()
@@ -128,8 +129,8 @@ def test_a_hole_acts_as_the_edge_of_the_scene_in_the_published_network(tmp_path)
     assert np.isnan(found[:7]).all()
 
 
-def test_a_hole_up_to_the_end_of_the_last_cell_is_the_edge_of_the_scene(log_model):
-    """Beyond the edge lies what a network on a coarser grid is told of a hole."""
+def test_nodata_up_to_the_edge_of_the_scene_acts_as_the_edge(log_model):
+    """Networks on a coarser grid pad the scene with invalid pixels to whole cells."""
     despeckler = exact(log_model)
     image = speckle((2, 44, 60))
     image[:, 41:], image[..., 58:] = np.nan, np.nan
@@ -137,7 +138,7 @@ def test_a_hole_up_to_the_end_of_the_last_cell_is_the_edge_of_the_scene(log_mode
     assert_allclose(apply(despeckler, image)[:, :41, :58], expected, rtol=1e-6)
 
 
-def test_what_is_not_finite_is_a_hole(model):
+def test_infinite_pixels_are_nodata(model):
     despeckler = exact(model)
     image = speckle((40, 44))
     image[11:19, 20:33] = np.nan
@@ -147,7 +148,7 @@ def test_what_is_not_finite_is_a_hole(model):
     assert_array_equal(np.isnan(expected), ~np.isfinite(image))
 
 
-def test_pixels_that_are_not_positive_give_small_positive_ones(model):
+def test_zero_and_negative_pixels_give_small_positive_pixels(model):
     despeckler = exact(model)
     image = speckle((40, 40))
     image[5, 5], image[6, 6], image[20, 20] = 0, -0.3, np.nan
@@ -161,11 +162,11 @@ def test_pixels_that_are_not_positive_give_small_positive_ones(model):
         assert nothing.max() < 1e-3 * KNOWN.bright
 
 
-# Scale, bias, sensor
+# Scale, bias, looks and correlation as input
 
 
 @pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
-def test_a_brighter_scene_gives_a_brighter_result(model, gain):
+def test_a_factor_on_the_scene_is_the_same_factor_on_the_result(model, gain):
     despeckler = exact(model)
     block = speckle((3, 30, 30))
     brighter = dataclasses.replace(KNOWN, bright=KNOWN.bright * gain)
@@ -174,7 +175,7 @@ def test_a_brighter_scene_gives_a_brighter_result(model, gain):
     assert_allclose(found, expected, rtol=3e-5)
 
 
-def test_calibration_divides_by_the_bias(model):
+def test_the_result_is_divided_by_the_bias(model):
     network, card = load_model(model)
     network = network.fuse()
     image = speckle((20, 20)) + 5  # far above any floor
@@ -188,7 +189,7 @@ def test_calibration_divides_by_the_bias(model):
     assert_allclose(divided[clear], plain[clear] / 1.25, rtol=1e-5)
 
 
-def test_a_network_is_told_looks_that_are_sure_only(log_model):
+def test_only_given_or_compared_looks_are_input_of_the_network(log_model):
     despeckler, image = exact(log_model), speckle((30, 34))
 
     def despeckle(looks, correlation, source):
@@ -212,7 +213,7 @@ def test_a_network_is_told_looks_that_are_sure_only(log_model):
 # Blocks and parts of them
 
 
-def test_a_block_is_exact_beyond_the_halo(model):
+def test_a_block_gives_the_pixels_of_the_whole_inside_its_halo(model):
     despeckler = exact(model)
     network = load_network(str(model), despeckler.sha256, precision="float32")
     halo, step = despeckler.halo, despeckler.alignment
@@ -229,7 +230,7 @@ def test_a_block_is_exact_beyond_the_halo(model):
 
 
 @pytest.mark.parametrize("name", LOG_VARIANTS)
-def test_networks_on_a_coarser_grid_ask_for_blocks_on_it(name):
+def test_blocks_of_networks_on_a_coarser_grid_begin_on_it(name):
     despeckler = make_despeckler(name)
     assert despeckler.alignment == ALIGNMENT_PX
     scene, window = Shape(900, 901), Window(305, 411, 222, 707)
@@ -242,8 +243,8 @@ def test_networks_on_a_coarser_grid_ask_for_blocks_on_it(name):
 
 @pytest.mark.parametrize("y", range(4))
 @pytest.mark.parametrize("x", [0, 3])
-def test_a_part_of_a_block_is_computed_as_in_the_whole(model, y, x):
-    """Layers leave out what the part does not need, and nothing that it does."""
+def test_despeckling_a_part_of_a_block_gives_the_pixels_of_the_whole(model, y, x):
+    """Layers compute only the pixels that the part needs."""
     despeckler = exact(model)
     halo = despeckler.halo
     block = speckle((2, 2 * halo + 30, 2 * halo + 26))
@@ -262,50 +263,50 @@ def test_a_part_of_a_block_is_computed_as_in_the_whole(model, y, x):
         assert_allclose(found, whole[inside], rtol=1e-5, atol=1e-6)
 
 
-def test_what_does_not_fit_on_the_gpu_is_done_in_pieces_and_remembered(model, monkeypatch):
-    despeckler, block, given = exact(model), speckle((2, 300, 280)), []
+def test_without_enough_gpu_memory_smaller_blocks_give_the_same_pixels(model, monkeypatch):
+    despeckler, block, tried = exact(model), speckle((2, 300, 280)), []
     block[0, 110:120, 90:200] = np.nan
     summary = None
     if despeckler.n_summary:
         summary = sum(despeckler.contribute(date, KNOWN) for date in block).astype(np.float32)
     inside = slice(7, 295), slice(10, 259)
     whole = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
-    monkeypatch.setattr(methods, "_MAX_BLOCK_PX", {})
+    monkeypatch.setattr(network_method, "_MAX_BLOCK_PX", {})
 
-    def on_a_small_gpu(*args):
-        given.append(args[2].shape)
+    def despeckle_on_a_small_gpu(*args):
+        tried.append(args[2].shape)
         rows, columns = args[5]
         if (rows.stop - rows.start) * (columns.stop - columns.start) > 80**2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return despeckle_image(*args)
 
-    monkeypatch.setattr(methods, "despeckle_image", on_a_small_gpu)
+    monkeypatch.setattr(network_method, "despeckle_image", despeckle_on_a_small_gpu)
     found = despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
     assert_array_equal(np.isnan(found), np.isnan(whole))
     assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
-    assert list(methods._MAX_BLOCK_PX.values()) == [72]
-    n_tried = len(given)
+    assert list(network_method._MAX_BLOCK_PX.values()) == [72]
+    n_tried = len(tried)
     despeckler.despeckle_inside(block[0], KNOWN, summary, inside)
-    assert len(given) - n_tried == n_tried - 2  # two sizes were tried in vain, once
+    assert len(tried) - n_tried == n_tried - 2  # the first call tried two larger sizes
 
 
-def test_a_gpu_without_memory_for_anything_says_so(model, monkeypatch):
+def test_too_little_gpu_memory_for_any_block_is_an_error(model, monkeypatch):
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(methods, "_MAX_BLOCK_PX", {})
-    monkeypatch.setattr(methods, "despeckle_image", no_memory)
+    monkeypatch.setattr(network_method, "_MAX_BLOCK_PX", {})
+    monkeypatch.setattr(network_method, "despeckle_image", no_memory)
     with pytest.raises(NotEnoughSpaceError, match="the GPU has no memory for 100 x 100 pixels"):
         exact(model).despeckle(speckle((200, 130)), KNOWN)
 
 
-# Half the bits inside
+# Precision
 
-# A bfloat16 has 8 bits: 0.4 % a rounding. These networks have random weights, not trained ones.
+# A bfloat16 has 8 bits: its rounding error is 0.4 %. The weights of these networks are random.
 ROUNDING = 0.03
 
 
-def test_half_precision_is_near_the_exact_result(model):
+def test_bfloat16_is_close_to_float32(model):
     image = speckle((60, 64))
     image[20:29, 5:30] = np.nan
     expected, found = (exact(model, p).despeckle(image, KNOWN) for p in ("float32", "bfloat16"))
@@ -321,13 +322,13 @@ def test_half_precision_is_near_the_exact_result(model):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (5, 9)])
-def test_half_precision_works_at_any_size(log_model, shape):
+def test_bfloat16_works_for_any_size(log_model, shape):
     out = exact(log_model, "bfloat16").despeckle(speckle(shape), KNOWN)
     assert out.shape == shape
     assert (out > 0).all()
 
 
-def test_half_precision_is_rounding_only_in_blocks_and_in_brightness(log_model):
+def test_in_bfloat16_blocks_and_factors_change_rounding_only(log_model):
     despeckler = exact(log_model, "bfloat16")
     halo = despeckler.halo
     image = speckle((2 * halo + 40, 2 * halo + 40))
@@ -344,7 +345,7 @@ def test_half_precision_is_rounding_only_in_blocks_and_in_brightness(log_model):
 
 
 @pytest.mark.parametrize("name", LOG_VARIANTS)
-def test_half_precision_of_shipped_networks_is_within_two_hundredths_of_a_decibel(name):
+def test_bfloat16_changes_shipped_networks_by_less_than_0_02_db(name):
     block = simulate_stack(5, (256, 256), np.random.default_rng(3), kind="fields").intensity
     block[:, 40:60, 90:130] = np.nan
     exact_result, found = (
@@ -355,7 +356,7 @@ def test_half_precision_of_shipped_networks_is_within_two_hundredths_of_a_decibe
     assert 1e-4 < np.sqrt(np.nanmean(off_db**2)) < 0.02
 
 
-def test_workers_are_told_the_precision_of_where_the_work_is_planned(log_model, monkeypatch):
+def test_workers_use_the_precision_of_the_process_that_plans(log_model, monkeypatch):
     despeckler = make_despeckler(str(log_model))
     for planned, own in (("bfloat16", "float32"), ("float32", "bfloat16")):
         monkeypatch.setattr(
@@ -370,12 +371,12 @@ def test_workers_are_told_the_precision_of_where_the_work_is_planned(log_model, 
         assert pickle.loads(shipped).settings()["precision"] == planned
 
 
-def test_the_published_network_is_recorded_in_the_precision_it_has(tmp_path):
+def test_the_published_network_is_recorded_as_float32(tmp_path):
     despeckler = exact(save_small_network(tmp_path, PAPER), "bfloat16")
     assert despeckler.settings()["precision"] == "float32"
 
 
-def test_a_precision_that_is_not_known_is_refused(model):
+def test_an_unknown_precision_is_refused(model):
     with pytest.raises(UsageError, match="precision = 'half'"):
         exact(model, "half")
     assert exact(model).settings()["precision"] == "float32"
@@ -401,7 +402,7 @@ def test_contributions_are_sums_over_positive_pixels(stack_despeckler):
     assert len(total) == stack_despeckler.n_summary == StackDeSpeckNetDespeckler.n_summary
 
 
-def test_what_is_taken_away_leaves_the_other_date(stack_despeckler):
+def test_sums_over_other_dates_of_two_dates_are_those_of_the_other(stack_despeckler):
     block = speckle((2, 30, 34))
     block[0, 3:6, 7:9] = np.nan
     block[1, 20:25] = np.nan
@@ -413,7 +414,7 @@ def test_what_is_taken_away_leaves_the_other_date(stack_despeckler):
     assert (left[:, 20:25] == 0).all()
 
 
-def test_a_date_that_is_alone_sees_nothing_of_itself(stack_despeckler):
+def test_a_single_date_has_no_other_dates(stack_despeckler):
     date = 1e4 * speckle((40, 44))
     date[5:9, 4:30] = np.nan
     total = stack_despeckler.contribute(date, KNOWN).astype(np.float32)
@@ -424,7 +425,7 @@ def test_a_date_that_is_alone_sees_nothing_of_itself(stack_despeckler):
     )
 
 
-def test_a_date_never_sees_itself(stack_despeckler):
+def test_sums_over_other_dates_do_not_depend_on_the_date_itself(stack_despeckler):
     block = speckle((4, 30, 34))
     changed = block.copy()
     changed[2, 10:20, 5:30] *= np.float32(50)
@@ -444,8 +445,8 @@ def test_a_date_never_sees_itself(stack_despeckler):
 
 
 @pytest.mark.parametrize("power", [1e-3, 1.0, 1e4])
-def test_two_dates_see_each_other_without_spread(stack_despeckler, power):
-    """The sums of two dates less one are rounded: a single date must not look spread."""
+def test_one_other_date_has_zero_standard_deviation_after_subtraction(stack_despeckler, power):
+    """Rounding errors of the subtraction must not look like a standard deviation."""
     block = np.float32(power) * speckle((2, 40, 44))
     total = sum_contributions(stack_despeckler, block).astype(np.float32)
     left = torch.from_numpy(stack_despeckler.sum_other_dates(total, block[0]))[None]
@@ -454,7 +455,7 @@ def test_two_dates_see_each_other_without_spread(stack_despeckler, power):
     assert seen[0, 2].abs().max() < 1e-3
 
 
-def test_a_stack_of_twins_differs_from_one_alone(stack_despeckler):
+def test_equal_other_dates_change_the_result(stack_despeckler):
     date = speckle((40, 44))
     alone, twins = (
         apply(stack_despeckler, date[None]),
@@ -464,7 +465,7 @@ def test_a_stack_of_twins_differs_from_one_alone(stack_despeckler):
     assert_array_equal(twins[0], twins[1])
 
 
-def test_methods_of_one_date_do_not_look_at_others(tmp_path):
+def test_single_date_methods_have_no_contribution(tmp_path):
     despeckler = exact(save_small_network(tmp_path, "despecknet"))
     assert despeckler.n_summary == 0
     with pytest.raises(NotImplementedError, match="other dates"):
@@ -475,7 +476,7 @@ def test_methods_of_one_date_do_not_look_at_others(tmp_path):
 @pytest.mark.parametrize("name", LOG_VARIANTS)
 @pytest.mark.parametrize("correlation", [0.0, 0.65])
 @pytest.mark.parametrize("looks", [1.0, 4.5, 20.0])
-def test_shipped_network_removes_speckle_and_keeps_the_mean(name, looks, correlation):
+def test_shipped_networks_remove_speckle_and_keep_the_mean(name, looks, correlation):
     from sarstack.speckle.landscapes import Reflectivity
     from sarstack.speckle.sensor import SpeckleSimulator
 

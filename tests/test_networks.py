@@ -1,4 +1,4 @@
-"""The networks as functions: what they reach, what they see, what they cost."""
+"""Networks as functions: architecture, receptive field, input and output."""
 
 import copy
 
@@ -34,7 +34,7 @@ CELL = [(y, x) for y in range(ALIGNMENT_PX) for x in range(ALIGNMENT_PX)]
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors gain nothing from threads, and wait for each other on busy machines."""
+    """Use one thread: more do not make small tensors faster, and wait on busy machines."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,7 +47,7 @@ def speckle(shape, seed=0, looks=4.0):
 
 
 def sum_dates(dates):
-    """Add up what :class:`StackDeSpeckNet` sees of other dates, (date, y, x), all positive."""
+    """Return the sums over dates, shape (date, y, x), all positive."""
     log = dates.log()
     total = [torch.ones_like(dates), dates, log, log**2]
     return torch.stack([part.sum(0) for part in total])[None]
@@ -57,14 +57,14 @@ def sensor_of(looks, correlation=(0.3, 0.3), known=1.0):
     return encode_sensor(torch.tensor([looks]), torch.tensor([correlation]), torch.tensor([known]))
 
 
-def test_every_variant_has_a_small_twin_and_a_name_that_is_known_without_torch():
+def test_every_variant_is_in_known_variants_and_has_a_small_test_network():
     assert set(VARIANTS) == set(ARCHITECTURES) == set(KNOWN_VARIANTS)
 
 
-# What they are and cost
+# Architecture and cost
 
 
-def test_published_architecture():
+def test_architecture_of_the_published_network():
     branch = Branch()
     assert branch.radius_px == 17
     # The paper's two branches have 1.11 million parameters.
@@ -79,7 +79,7 @@ def test_published_architecture():
 
 
 def count_operations(branch, n_images):
-    """Multiply and accumulate once per weight and pixel of each convolution's output."""
+    """Count one operation per weight and output pixel of each convolution."""
     counts, side = [], 32
     hooks = [
         module.register_forward_hook(
@@ -97,7 +97,7 @@ def count_operations(branch, n_images):
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_operations_are_as_counted_on_the_layers(variant):
+def test_n_operations_equals_a_count_over_the_layers(variant):
     cls = VARIANTS[variant]
     network = build_network(variant)
     extra_images = 9 * 4 * (cls.n_images - 2) * cls.shape.width / 4
@@ -113,7 +113,7 @@ def test_a_lite_network_has_an_eighth_of_the_operations():
     assert StackDeSpeckNet.shape == LogDeSpeckNet.shape
 
 
-def test_a_shape_is_the_variant_s_unless_told():
+def test_sizes_that_are_not_given_are_those_of_the_variant():
     network = build_network("despecknet-lite", body=2)
     assert network.architecture == LiteDeSpeckNet.shape._replace(body=2)._asdict()
     assert len(network.clean.body) == 2
@@ -121,50 +121,53 @@ def test_a_shape_is_the_variant_s_unless_told():
         build_network("despecknet", depth=17)
 
 
-# What they reach
+# Receptive field
 
 
-def reached_by(network, image, pixel, **seen):
-    """Return rows and columns, each first and last, that change the result at `pixel`."""
-    inputs = [image.clone().requires_grad_(), *(v.clone().requires_grad_() for v in seen.values())]
-    others = dict(zip(seen, inputs[1:], strict=True))
+def influence_on(network, image, pixel, **extra_inputs):
+    """Return first and last row, first and last column of the input that change `pixel`."""
+    inputs = [
+        image.clone().requires_grad_(),
+        *(v.clone().requires_grad_() for v in extra_inputs.values()),
+    ]
+    others = dict(zip(extra_inputs, inputs[1:], strict=True))
     network(inputs[0], noise=False, **others).clean[0, 0, pixel[0], pixel[1]].backward()
-    felt = sum(part.grad[0].abs().sum(0) for part in inputs) > 0
-    rows, columns = torch.nonzero(felt.any(1)).ravel(), torch.nonzero(felt.any(0)).ravel()
+    influence = sum(part.grad[0].abs().sum(0) for part in inputs) > 0
+    rows, columns = torch.nonzero(influence.any(1)).ravel(), torch.nonzero(influence.any(0)).ravel()
     return int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_halo_is_the_reach_of_every_pixel_of_a_cell_and_hardly_more(variant):
+def test_no_pixel_of_a_cell_depends_on_pixels_beyond_the_halo(variant):
     network = small_network(variant).double()
     middle = -(-(network.halo + 4) // ALIGNMENT_PX) * ALIGNMENT_PX
     side = 2 * middle + ALIGNMENT_PX
     image = speckle((1, 1, side, side)).double()
-    seen = {}
+    extra_inputs = {}
     if variant == "despecknet-mt":
-        seen["others"] = sum_dates(speckle((3, side, side), seed=1).double())
+        extra_inputs["others"] = sum_dates(speckle((3, side, side), seed=1).double())
     farthest = 0
     for y, x in CELL:
         place = middle + y, middle + x
-        top, bottom, left, right = reached_by(network, image, place, **seen)
+        top, bottom, left, right = influence_on(network, image, place, **extra_inputs)
         reach = max(place[0] - top, bottom - place[0], place[1] - left, right - place[1])
         assert reach <= network.halo
         farthest = max(farthest, reach)
     assert farthest >= network.halo - 8
 
 
-def test_halo_of_the_published_network_is_its_radius():
+def test_halo_of_the_published_network_is_its_receptive_radius():
     network = small_network(PAPER).double()
     place = 30, 30
     image = speckle((1, 1, 61, 61)).double()
-    top, bottom, left, right = reached_by(network, image, place)
+    top, bottom, left, right = influence_on(network, image, place)
     reach = {place[0] - top, bottom - place[0], place[1] - left, right - place[1]}
     assert max(reach) <= network.halo
-    assert min(reach) >= network.halo - 1  # ReLU may block a corner, not the whole rim
+    assert min(reach) >= network.halo - 1  # a ReLU may block a corner, not a whole edge
 
 
 @pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 2, 1), (0, 1, 2), (0, 3, 1, 3)])
-def test_reach_of_a_branch_follows_from_its_blocks(blocks):
+def test_receptive_radius_of_a_branch_follows_from_its_blocks(blocks):
     shape = TwoScaleShape(4, 4, *blocks)
     torch.manual_seed(0)
     branch = TwoScaleBranch(1, shape).double()
@@ -184,16 +187,16 @@ def test_reach_of_a_branch_follows_from_its_blocks(blocks):
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_a_block_gives_the_same_pixels_only_where_it_begins_on_the_grid(variant):
+def test_only_blocks_aligned_to_the_coarse_grid_give_the_same_pixels(variant):
     network = small_network(variant)
     image = speckle((1, 1, 180, 176))
     others = sum_dates(speckle((3, 180, 176), seed=1)) if variant == "despecknet-mt" else None
 
     def inner(y0, x0):
-        """Despeckle a block; cut out what is farther than the halo from its edge."""
-        seen = None if others is None else others[..., y0:170, x0:166]
+        """Despeckle a block; return its pixels farther than the halo from its edge."""
+        sums = None if others is None else others[..., y0:170, x0:166]
         with torch.inference_mode():
-            clean = network(image[..., y0:170, x0:166], others=seen, noise=False).clean
+            clean = network(image[..., y0:170, x0:166], others=sums, noise=False).clean
         halo = network.halo + ALIGNMENT_PX
         return clean[0, 0, halo - y0 : 170 - halo - y0, halo - x0 : 166 - halo - x0].numpy()
 
@@ -207,7 +210,7 @@ def test_a_block_gives_the_same_pixels_only_where_it_begins_on_the_grid(variant)
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 9), (7, 4), (13, 10)])
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_sizes_that_are_no_multiple_of_a_cell_keep_their_shape(variant, shape):
+def test_output_has_the_shape_of_the_input_for_any_size(variant, shape):
     with torch.inference_mode():
         prediction = small_network(variant)(speckle((2, 1, *shape)))
     for part in prediction:
@@ -215,19 +218,19 @@ def test_sizes_that_are_no_multiple_of_a_cell_keep_their_shape(variant, shape):
         assert torch.isfinite(part).all()
 
 
-# What they see
+# Input and output
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
+def test_fusing_keeps_the_output_and_removes_batch_norms(variant):
     network = small_network(variant)
     image = speckle((2, 1, 20, 30))
     with torch.inference_mode():
         before = network(image)
-        folded = network.fuse()
-        after = folded(image)
-        again = folded.fuse()(image)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+        fused = network.fuse()
+        after = fused(image)
+        again = fused.fuse()(image)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     if variant == PAPER:
         assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     assert_allclose(again.clean.numpy(), after.clean.numpy())
@@ -235,29 +238,29 @@ def test_folding_changes_nothing_and_leaves_no_batch_norm(variant):
         assert_allclose(b.numpy(), a.numpy(), rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("fuses", [True, False])
+@pytest.mark.parametrize("has_fused", [True, False])
 @pytest.mark.parametrize("blocks", [(0, 1, 1), (2, 1, 0), (1, 3, 2), (0, 4, 1, 3)])
-def test_a_folded_branch_computes_the_same(blocks, fuses, monkeypatch):
-    if not fuses:  # as where oneDNN does not do it
+def test_a_fused_branch_has_the_output_of_the_trained_branch(blocks, has_fused, monkeypatch):
+    if not has_fused:  # as on processors for which oneDNN has no fused convolutions
         monkeypatch.setattr("sarstack.networks.fused._has_fused_convolutions", lambda *_: False)
     shape = TwoScaleShape(8, 12, *blocks)
     torch.manual_seed(1)
     branch, sensor = TwoScaleBranch(3, shape), sensor_of(2.0)
     nn.init.normal_(branch.leave.weight)
-    folded = FusedBranch(copy.deepcopy(branch), torch.float32)
+    fused = FusedBranch(copy.deepcopy(branch), torch.float32)
     reach = shape.radius_px
     images = torch.randn(1, 3, 2 * reach + 24, 2 * reach + 40)
     with torch.inference_mode():
         for margins in [(0, 0, 0, 0), (reach,) * 4, (reach, 0, 0, reach)]:
             before = images.clone()
             expected = branch(images, sensor, margins)
-            assert_allclose(folded(images, sensor, margins), expected, rtol=1e-4, atol=1e-4)
+            assert_allclose(fused(images, sensor, margins), expected, rtol=1e-4, atol=1e-4)
             assert torch.equal(images, before)
             assert expected.shape[-2] == images.shape[-2] - sum(margins[:2])
 
 
-def local_mean_literal(image):
-    """Average ln y over positive pixels of 11x11 cells, linear between the middles of cells."""
+def naive_local_mean(image):
+    """Average ln y over positive pixels of 11x11 cells, bilinear between the centres of cells."""
     n_rows, n_columns = (size // ALIGNMENT_PX for size in image.shape)
     half, by_cell = LOCAL_MEAN_CELLS // 2, np.full((n_rows, n_columns), np.nan)
     for i in range(n_rows):
@@ -276,7 +279,7 @@ def local_mean_literal(image):
     return by_cell
 
 
-def test_local_mean_is_of_positive_valid_pixels_in_clipped_windows_of_cells():
+def test_local_mean_equals_a_naive_mean_over_positive_valid_pixels():
     image = speckle((72, 96)).numpy()
     image[:, 40:] *= 30
     image[3, 4], image[10, 12] = -1, 0
@@ -286,7 +289,7 @@ def test_local_mean_is_of_positive_valid_pixels_in_clipped_windows_of_cells():
         torch.from_numpy(np.nan_to_num(image, nan=7.0))[None, None],
         torch.from_numpy(valid.astype(np.float32))[None, None],
     )
-    expected = local_mean_literal(np.nan_to_num(image))
+    expected = naive_local_mean(np.nan_to_num(image))
     assert_allclose(mean[0, 0].numpy(), expected, atol=1e-5)
     usable = np.nan_to_num(image) > 0
     deviation = np.log(image[usable]) - expected[usable]
@@ -294,7 +297,7 @@ def test_local_mean_is_of_positive_valid_pixels_in_clipped_windows_of_cells():
     assert (u[0, 0].numpy()[~usable] == DARKEST_NAT).all()
 
 
-def test_where_nothing_is_positive_there_is_no_local_mean():
+def test_local_mean_is_nan_where_no_pixel_is_positive():
     image = np.zeros((4, 200), np.float32)
     image[1, 3] = 5
     u, mean = centre_log(torch.from_numpy(image)[None, None])
@@ -306,26 +309,30 @@ def test_where_nothing_is_positive_there_is_no_local_mean():
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_product_of_the_model_becomes_a_sum_of_logarithms(variant):
+def test_log_networks_reconstruct_the_input_by_a_sum(variant):
     image = speckle((1, 1, 25, 25))
     with torch.inference_mode():
-        said = small_network(variant)(image)
-    assert_allclose(said.observed.numpy(), image.log().numpy(), atol=1e-5)
-    assert_allclose(said.reconstruction.numpy(), (said.clean + said.noise).numpy())
+        prediction = small_network(variant)(image)
+    assert_allclose(prediction.observed.numpy(), image.log().numpy(), atol=1e-5)
+    assert_allclose(
+        prediction.reconstruction.numpy(), (prediction.clean + prediction.noise).numpy()
+    )
 
 
-def test_product_of_the_published_model_is_a_product():
+def test_the_published_network_reconstructs_the_input_by_a_product():
     image = speckle((1, 1, 25, 25))
     network = small_network(PAPER)
     with torch.inference_mode():
-        said = network(image)
-    assert torch.equal(said.observed, image)
-    assert torch.equal(network.to_intensity(said.clean), said.clean)
-    assert_allclose(said.reconstruction.numpy(), (said.clean * said.noise).numpy())
+        prediction = network(image)
+    assert torch.equal(prediction.observed, image)
+    assert torch.equal(network.to_intensity(prediction.clean), prediction.clean)
+    assert_allclose(
+        prediction.reconstruction.numpy(), (prediction.clean * prediction.noise).numpy()
+    )
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_the_noise_branch_is_computed_only_if_asked_for(variant):
+def test_without_the_noise_branch_the_clean_image_is_the_same(variant):
     network, image = small_network(variant), speckle((1, 1, 24, 24))
     with torch.inference_mode():
         short, whole = network(image, noise=False), network(image)
@@ -335,53 +342,53 @@ def test_the_noise_branch_is_computed_only_if_asked_for(variant):
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_what_is_too_bright_for_speckle_stays_as_it_is(variant):
-    """One corner may hold half of the power of a town: a decibel off it is one off the town."""
+def test_strong_scatterers_keep_their_value(variant):
+    """One pixel may hold half of the power of a town: an error there is an error of its mean."""
     network, image = small_network(variant), speckle((1, 1, 48, 48))
     levels_db = (20, 24, 38, 50)
     places = [(0, 0, 12 * i + 6, 24) for i in range(len(levels_db))]
     for place, level_db in zip(places, levels_db, strict=True):
         image[place] = 10 ** (level_db / 10)
     with torch.inference_mode():
-        taken = (image.log() - network(image).clean).abs()
-    assert max(float(taken[place]) for place in places[2:]) < 1e-5
-    assert min(float(taken[place]) for place in places[:2]) > 0.01
-    assert float(taken.median()) > 0.01
+        correction = (image.log() - network(image).clean).abs()
+    assert max(float(correction[place]) for place in places[2:]) < 1e-5
+    assert min(float(correction[place]) for place in places[:2]) > 0.01
+    assert float(correction.median()) > 0.01
 
 
 @pytest.mark.parametrize("gain", [1e-4, 0.37, 1e4])
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_a_brighter_scene_is_the_same_input(variant, gain):
+def test_a_factor_on_the_scene_is_the_same_factor_on_the_output(variant, gain):
     network, image = small_network(variant), speckle((1, 1, 40, 44))
     dates = speckle((3, 40, 44), seed=1)
-    seen = {"others": sum_dates(dates)} if variant == "despecknet-mt" else {}
-    brighter = {"others": sum_dates(gain * dates)} if seen else {}
+    extra_inputs = {"others": sum_dates(dates)} if variant == "despecknet-mt" else {}
+    brighter = {"others": sum_dates(gain * dates)} if extra_inputs else {}
     with torch.inference_mode():
-        expected = network(image, **seen)
+        expected = network(image, **extra_inputs)
         found = network(gain * image, **brighter)
-    # The sums of other dates are squares of logarithms, and those of 1e4 are large.
+    # The sums over other dates have squares of logarithms, which are large for a factor of 1e4.
     assert_allclose(found.clean.numpy(), expected.clean.numpy() + np.log(gain), atol=1e-4)
     assert_allclose(found.noise.numpy(), expected.noise.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_what_lies_under_a_hole_does_not_matter(variant):
+def test_values_at_invalid_pixels_do_not_change_valid_pixels(variant):
     network, image = small_network(variant), speckle((1, 1, 40, 44))
     valid = torch.ones_like(image)
     valid[..., 10:17, 5:30] = 0
     with torch.inference_mode():
         zero = network(image * valid, valid)
-        rubbish = network(torch.where(valid > 0, image, 1e6 * speckle(image.shape, 5)), valid)
-        told_nothing = network(image * valid)
+        arbitrary = network(torch.where(valid > 0, image, 1e6 * speckle(image.shape, 5)), valid)
+        without_mask = network(image * valid)
     there = valid > 0
-    for a, b in zip(zero[1:], rubbish[1:], strict=True):
+    for a, b in zip(zero[1:], arbitrary[1:], strict=True):
         assert torch.equal(a[there], b[there])
-    # Guard: an image with zeros is another image than one with a hole.
-    assert (zero.clean - told_nothing.clean)[there].abs().max() > 1e-3
+    # An image with zeros is not the same as an image with a hole.
+    assert (zero.clean - without_mask.clean)[there].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_a_hole_does_not_spoil_pixels_beyond(variant):
+def test_a_hole_does_not_change_pixels_beyond_the_halo(variant):
     network, side = small_network(variant), 150
     image = speckle((1, 1, side, side))
     valid = torch.ones_like(image)
@@ -389,38 +396,38 @@ def test_a_hole_does_not_spoil_pixels_beyond(variant):
     with torch.inference_mode():
         whole, holed = network(image).clean, network(image * valid, valid).clean
     assert torch.isfinite(holed[valid > 0]).all()
-    far = torch.ones(side, side, dtype=torch.bool)
+    beyond = torch.ones(side, side, dtype=torch.bool)
     halo = network.halo
-    far[max(30 - halo, 0) : 42 + halo, max(21 - halo, 0) : 40 + halo] = False
-    assert far.sum() > 5000
-    assert_allclose(holed[0, 0, far].numpy(), whole[0, 0, far].numpy(), rtol=1e-5, atol=1e-6)
+    beyond[max(30 - halo, 0) : 42 + halo, max(21 - halo, 0) : 40 + halo] = False
+    assert beyond.sum() > 5000
+    assert_allclose(holed[0, 0, beyond].numpy(), whole[0, 0, beyond].numpy(), rtol=1e-5, atol=1e-6)
 
 
-# What they are told of the sensor
+# Looks and correlation as input
 
 
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
-def test_looks_and_correlation_matter_and_unknown_is_nothing(variant):
+def test_looks_and_correlation_change_the_output_and_unknown_equals_none(variant):
     network, image = small_network(variant), speckle((1, 1, 24, 28))
     with torch.inference_mode():
-        untold = network(image).clean
+        without_sensor = network(image).clean
         unknown = network(image, sensor=sensor_of(7.0, known=0.0)).clean
         one, two, correlated = (
             network(image, sensor=sensor_of(looks, correlation)).clean
             for looks, correlation in [(1.0, (0.3, 0.3)), (9.0, (0.3, 0.3)), (1.0, (0.3, 0.8))]
         )
-    assert torch.equal(untold, unknown)
-    for other in (untold, two, correlated):
+    assert torch.equal(without_sensor, unknown)
+    for other in (without_sensor, two, correlated):
         assert (one - other).abs().max() > 1e-3
 
 
-def test_the_published_network_is_told_nothing():
+def test_the_published_network_ignores_looks_and_correlation():
     network, image = small_network(PAPER), speckle((1, 1, 24, 28))
     with torch.inference_mode():
         assert torch.equal(network(image, sensor=sensor_of(2.0)).clean, network(image).clean)
 
 
-def test_a_sensor_beyond_training_is_the_nearest_known_one():
+def test_looks_and_correlation_are_limited_to_the_range_of_training():
     assert torch.equal(sensor_of(1000.0), sensor_of(50.0))
     assert torch.equal(sensor_of(0.01), sensor_of(0.5))
     assert torch.equal(sensor_of(4.0, (-0.2, 1.0)), sensor_of(4.0, (0.0, 0.95)))
@@ -428,7 +435,7 @@ def test_a_sensor_beyond_training_is_the_nearest_known_one():
     assert not sensor_of(4.0, known=0.0).any()
 
 
-# What the stack network sees of other dates
+# Other dates as input
 
 
 def stack_result(image, others, valid=None):
@@ -436,39 +443,39 @@ def stack_result(image, others, valid=None):
         return small_network("despecknet-mt")(image, valid, others=others, noise=False).clean
 
 
-def test_sums_over_no_date_are_no_others():
+def test_sums_over_zero_dates_equal_no_other_dates():
     image = speckle((1, 1, 40, 44))
     nothing = stack_result(image, None)
     assert torch.equal(stack_result(image, torch.zeros(1, 4, 40, 44)), nothing)
-    rubbish = torch.full((1, 4, 40, 44), 3.0)
-    rubbish[:, 0] = 0
-    assert torch.equal(stack_result(image, rubbish), nothing)
+    arbitrary = torch.full((1, 4, 40, 44), 3.0)
+    arbitrary[:, 0] = 0
+    assert torch.equal(stack_result(image, arbitrary), nothing)
     assert (stack_result(image, sum_dates(speckle((2, 40, 44), 1))) - nothing).abs().max() > 1e-2
 
 
-def test_others_are_seen_as_means_spread_and_number():
+def test_other_dates_are_encoded_as_means_standard_deviation_and_number():
     network = small_network("despecknet-mt")
     dates, mean = speckle((5, 8, 12), seed=3), torch.full((1, 1, 8, 12), 0.4)
-    seen = network.encode_other_dates(sum_dates(dates), mean, torch.ones(1, 1, 8, 12))[0]
+    encoded = network.encode_other_dates(sum_dates(dates), mean, torch.ones(1, 1, 8, 12))[0]
     log = dates.log()
-    assert_allclose(seen[0].numpy(), (dates.mean(0).log() - 0.4).numpy(), atol=1e-5)
-    assert_allclose(seen[1].numpy(), (log.mean(0) - 0.4).numpy(), atol=1e-5)
+    assert_allclose(encoded[0].numpy(), (dates.mean(0).log() - 0.4).numpy(), atol=1e-5)
+    assert_allclose(encoded[1].numpy(), (log.mean(0) - 0.4).numpy(), atol=1e-5)
     softened = (log.var(0, correction=0) + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
-    assert_allclose(seen[2].numpy(), softened.numpy(), atol=1e-4)
-    assert_allclose(seen[2].numpy(), log.std(0, correction=0).numpy(), atol=SPREAD_OFFSET_NAT)
-    assert_allclose(seen[3].numpy(), 5 / 8)
+    assert_allclose(encoded[2].numpy(), softened.numpy(), atol=1e-4)
+    assert_allclose(encoded[2].numpy(), log.std(0, correction=0).numpy(), atol=SPREAD_OFFSET_NAT)
+    assert_allclose(encoded[3].numpy(), 5 / 8)
 
 
 @pytest.mark.parametrize("power", [1e-4, 1.0, 1e4])
-def test_one_other_date_has_no_spread(power):
-    """Guard: a difference of large squares in float32 would show one, where there is none."""
+def test_one_other_date_has_zero_standard_deviation(power):
+    """In float32, the difference of large squares would give a deviation that is not there."""
     network = small_network("despecknet-mt")
     date, mean = power * speckle((1, 8, 12), seed=3), torch.zeros(1, 1, 8, 12)
-    seen = network.encode_other_dates(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
-    assert seen[0, 2].abs().max() < 1e-6
+    encoded = network.encode_other_dates(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
+    assert encoded[0, 2].abs().max() < 1e-6
 
 
-def test_others_are_seen_through_a_hole_of_this_date():
+def test_other_dates_are_used_in_a_hole_of_this_date():
     image, others = speckle((1, 1, 40, 44)), sum_dates(speckle((3, 40, 44), 1))
     valid = torch.ones_like(image)
     valid[..., 18:25, 20:26] = 0
@@ -483,8 +490,8 @@ def test_others_are_seen_through_a_hole_of_this_date():
     ("variant", "more"),
     [("despecknet", {"body": 2}), ("despecknet-mt", {}), ("despecknet-mt", {"body": 3})],
 )
-def test_a_network_that_takes_over_a_smaller_one_computes_the_same(variant, more):
-    """Further blocks and images start as if they were not there."""
+def test_a_network_initialised_from_a_smaller_one_has_its_output(variant, more):
+    """Additional blocks and images at first have no influence."""
     smaller = small_network("despecknet", seed=1)
     larger = build_network(variant, **TWO_SCALES | more).eval()
     larger.initialise_from(smaller)
@@ -498,7 +505,7 @@ def test_a_network_that_takes_over_a_smaller_one_computes_the_same(variant, more
     assert_allclose(found.reconstruction, wanted.reconstruction, atol=1e-5)
 
 
-def test_variants_are_networks_of_their_name():
+def test_variant_and_domain_of_each_class():
     for name, cls in VARIANTS.items():
         assert issubclass(cls, DeSpeckNet)
         assert (cls.variant, cls.domain) == (name, "linear" if name == PAPER else "log")
