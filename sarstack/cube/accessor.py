@@ -1,7 +1,7 @@
-"""The xarray accessor ``ds.despeck``: a thin face on the same despecklers as the command line.
+"""The xarray accessor ``ds.despeck``: the methods of the command line for xarray objects.
 
-Works on a Dataset of polarisations or a single DataArray, in memory or backed by Dask,
-with or without ``time``, with or without a CRS. Results are lazy if the input is lazy.
+It takes a Dataset of polarisations or one DataArray, in memory or backed by Dask, with or without
+``time`` and CRS. Results are lazy if the input is lazy.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
+    from sarstack.despecklers import Despeckler
     from sarstack.workflows.learning.job import AdaptedModel
 
 IN_MEMORY_CHUNK_PX = 1024
@@ -22,47 +23,55 @@ class DespeckAccessor:
 
     Notes
     -----
-    The object is only referred to, never changed, and nothing is cached.
+    The accessor keeps a reference to the object, never changes it, and caches nothing.
     """
 
     def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
         self._obj = obj
 
     def apply(
-        self, method: str | None = None, looks: float | None = None, **parameters: Any
+        self,
+        method: "str | Despeckler | None" = None,
+        looks: float | None = None,
+        **parameters: Any,
     ) -> Any:
-        """Despeckle.
+        """Despeckle all dates and polarisations.
 
         Parameters
         ----------
-        method : str, optional
-            Name of a method (``sarstack methods``) or path of a .safetensors model; by
-            default ``despecknet-mt`` for five dates or more, else ``despecknet``.
+        method : str or Despeckler, optional
+            Name of a method (``sarstack methods``), path of a .safetensors model, a class in a
+            file (``my_file.py:MyFilter``), or an object of a class of yours. Default:
+            ``despecknet-mt`` for five dates or more, else ``despecknet``.
         looks : float, optional
-            Equivalent number of looks; measured from the scene when not given.
+            Equivalent number of looks. Default: measured from the scene.
         **parameters
-            Of the method, for instance ``window_px=9``.
+            Parameters of the method, for instance ``window_px=9``.
 
         Returns
         -------
         Dataset or DataArray
-            As the input: same dims, coordinates, attributes; float32 linear intensity,
-            NaN where the input is nodata. Lazy if the input is lazy.
+            Same dims, coordinates and attributes as the input; float32 linear intensity, NaN
+            where the input is nodata. Lazy if the input is lazy. Georeferenced for rioxarray:
+            ``result.rio.to_raster("x.tif")`` works for a date.
 
         Raises
         ------
         UsageError
-            If the method is unknown.
+            If the method or a parameter is unknown.
         ScaleError
-            If the values look like dB or amplitude and their attributes do not say so.
+            If the values look like dB or amplitude, but the attributes do not declare it.
             Declared dB or amplitude is converted; the result is linear intensity.
         """
+        from sarstack.conventions import POLARISATIONS
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
+        from sarstack.cube.georeference import georeference
         from sarstack.despecklers import default_method, make_despeckler
 
         cube, restore = as_cube(self._obj)
-        despeckler = make_despeckler(method or default_method(cube.sizes["time"]), **parameters)
+        method = method or default_method(cube.sizes["time"])
+        despeckler = make_despeckler(method, **parameters) if isinstance(method, str) else method
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
         result = cube.copy()
@@ -70,7 +79,7 @@ class DespeckAccessor:
             data = despeckle_array(chunked[name].data, despeckler, looks)
             attributes = cube[name].attrs | {"speckle_filter": despeckler.name}
             result[name] = (cube[name].dims, data, attributes)
-        return _declare_nodata(restore(result if lazy else result.compute()))
+        return georeference(restore(result if lazy else result.compute()), POLARISATIONS)
 
     def labels(
         self,
@@ -88,15 +97,15 @@ class DespeckAccessor:
         rule, threshold, quantile : see `sarstack.labels.statistics.mark_stable`
             Rule of the stable mask.
         multilook_px : int
-            Odd width of a spatial mean of each date before the statistics.
+            Odd width of a spatial mean that is taken of each date first.
         looks : float, optional
-            Equivalent number of looks; measured when not given.
+            Equivalent number of looks. Default: measured.
 
         Returns
         -------
         Dataset
             Variables ``mean std count cv stable``, dims ``(polarisation, y, x)``.
-            Lazy if the input is lazy.
+            Lazy if the input is lazy. Georeferenced for rioxarray.
 
         Raises
         ------
@@ -105,17 +114,18 @@ class DespeckAccessor:
         """
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
+        from sarstack.cube.georeference import georeference
         from sarstack.cube.labels import label_arrays
         from sarstack.despecklers import make_despeckler
         from sarstack.errors import UsageError
-        from sarstack.labels.statistics import ATTRIBUTES
+        from sarstack.labels.statistics import ATTRIBUTES, DTYPES
 
         cube, _ = as_cube(self._obj)
         if cube.sizes["time"] < 2:
             raise UsageError(
                 f"the cube has {cube.sizes['time']} date",
                 expected="two dates or more along the dimension 'time'",
-                do="open the whole stack: labels are statistics over time",
+                do="open the whole stack: labels are statistics over dates",
             )
         chunked = _chunk(cube)
         layers = []
@@ -133,17 +143,18 @@ class DespeckAccessor:
         labels = xr.concat(layers, names)
         coords = {n: c for n, c in cube.coords.items() if "time" not in c.dims}
         labels = labels.assign_coords(coords)
-        return labels if _is_lazy(cube) else labels.compute()
+        with_nan = [name for name, dtype in DTYPES.items() if dtype.startswith("f")]
+        return georeference(labels if _is_lazy(cube) else labels.compute(), with_nan)
 
     def finetune(
         self, output: str = "finetuned.safetensors", *, model: str = "shipped", **settings: Any
     ) -> "AdaptedModel":
-        """Tune a network on these images, without any label.
+        """Finetune a network on these images, without labels.
 
         Parameters
         ----------
         output : str
-            Model file to write; give it to :meth:`apply` as the method.
+            Model file to write, to be used as the method of :meth:`apply`.
         model : str
             Model to start from: ``shipped``, or a .safetensors file.
         **settings
@@ -153,8 +164,8 @@ class DespeckAccessor:
         Returns
         -------
         AdaptedModel
-            ``.model`` is the file, ``.improved`` tells whether tuning helped; if not, the
-            file holds the weights one started from.
+            ``.model`` is the file. If ``.improved`` is False, nothing became better, and the
+            file holds the weights of the start.
         """
         from sarstack.cube.contract import as_cube
         from sarstack.readers.cube import index_cube
@@ -166,15 +177,15 @@ class DespeckAccessor:
         return finetune_index(config, index_cube(cube), Path(output).absolute())
 
     def looks(self) -> xr.Dataset:
-        """Measure looks and lag-1 correlation of the speckle, per polarisation.
+        """Measure the looks and the lag-1 correlation of the speckle, for each polarisation.
 
         Returns
         -------
         Dataset
-            Variables ``looks``, ``correlation_y``, ``correlation_x`` and ``source``
-            ("compared" between dates, "estimated" from single ones, "nominal"
-            where the scene is too small), dim
-            ``polarisation``. Computed at once, on sample windows only.
+            Variables ``looks``, ``correlation_y``, ``correlation_x`` and ``source``, dim
+            ``polarisation``. ``source`` is "compared" (from differences between dates),
+            "estimated" (from single dates) or "nominal" (the scene is too small). Computed
+            immediately, on sample windows only.
         """
         import dask
 
@@ -200,24 +211,12 @@ class DespeckAccessor:
         )
 
 
-def _declare_nodata(result: Any) -> Any:
-    """Say that NaN is nodata, as encoding, which rioxarray and xarray write into files."""
-    from sarstack.conventions import POLARISATIONS
-
-    arrays = [result]
-    if isinstance(result, xr.Dataset):
-        arrays = [result[n] for n in result.data_vars if str(n).lower() in POLARISATIONS]
-    for array in arrays:
-        array.encoding["_FillValue"] = float("nan")
-    return result
-
-
 def _is_lazy(cube: xr.Dataset) -> bool:
     return any(variable.chunks is not None for variable in cube.data_vars.values())
 
 
 def _chunk(cube: xr.Dataset) -> xr.Dataset:
-    """Return the cube in chunks: its own if it is lazy, else ours."""
+    """Return a lazy cube as it is, and another one in chunks."""
     if _is_lazy(cube):
         return cube
     return cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
