@@ -1,9 +1,10 @@
-"""STAC items and a collection for a finished run, so that catalogues find the results.
+"""STAC items and a collection that describe the results of a run.
 
-Core STAC 1.0 with the extensions SAR, satellite, projection, raster and processing; needs
-the optional package pystac.
+Core STAC 1.0 with the extensions SAR, satellite, projection, raster and processing. Needs the
+optional packages pystac and antimeridian.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ EXTENSIONS = [
 ]  # fmt: skip
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 C_BAND_GHZ = 5.405
+EDGE_POINTS = 11
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Product:
     Attributes
     ----------
     date : Date
-        With a known time.
+        Date with a time.
     images : dict of str to Path
         COG of each polarisation.
     looks : float
@@ -53,35 +55,37 @@ def write_catalogue(
     products: list[Product],
     settings: Mapping[str, Any],
 ) -> Path:
-    """Write one item per date and the collection that holds them.
+    """Write one item for each date, and a collection of them.
 
     Parameters
     ----------
     folder : Path
-        Gets ``collection.json`` and one JSON file per date.
+        Folder for ``collection.json`` and one JSON file for each date.
     name : str
         Identifier of the collection.
     grid : Grid
-        Of all images; must be georeferenced by an affine.
+        Grid of all images, one that :func:`has_longitudes`.
     products : list of Product
     settings : mapping
-        Method, model hash, version: goes into the processing fields.
+        Method, model hash and version, for the processing fields.
 
     Returns
     -------
     Path
-        The collection.
+        Path of the collection.
 
     Raises
     ------
     MissingDependencyError
-        If pystac is not installed.
+        If pystac or antimeridian is not installed.
     """
     try:
+        import antimeridian  # noqa: F401
         import pystac
     except ImportError as missing:
         raise MissingDependencyError(
-            "STAC items were asked for, but pystac is not installed",
+            f"--stac: the package {missing.name} is not installed",
+            expected="the optional packages for STAC items",
             do="pip install 'sarstack[stac]', or leave out --stac",
         ) from missing
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ def write_catalogue(
         collection.add_item(item)
         item.set_self_href(str(folder / f"{item.id}.json"))
     collection.make_all_asset_hrefs_relative()
-    # Self-contained: all links relative, so that the folder can be moved.
+    # Self-contained: all links are relative, so the folder can be moved.
     collection.save(pystac.CatalogType.SELF_CONTAINED)
     return path
 
@@ -124,7 +128,7 @@ def _make_item(
 
 
 def _properties(grid: Grid, product: Product, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Say what is known; what is not known is left out, never guessed."""
+    """Return the properties of an item; unknown ones are left out."""
     date = product.date
     known = {
         "platform": date.platform,
@@ -156,17 +160,49 @@ def _epsg(grid: Grid) -> str | None:
     return f"EPSG:{code}" if code else None
 
 
+def has_longitudes(grid: Grid) -> bool:
+    """Return whether the pixels of a grid have longitudes and latitudes.
+
+    Not so without a CRS, with the local CRS of a site, or with ground control points only.
+    """
+    from rasterio.crs import CRS
+
+    if not grid.is_georeferenced or grid.gcps or not grid.crs_wkt:
+        return False
+    crs = CRS.from_wkt(grid.crs_wkt)
+    return bool(crs.is_projected or crs.is_geographic)
+
+
 def footprint(grid: Grid) -> tuple[list[float], dict[str, Any]]:
-    """Return bounding box and outline of a grid in longitude and latitude."""
+    """Return bounding box and outline of a grid in longitude and latitude (GeoJSON).
+
+    Parameters
+    ----------
+    grid : Grid
+        One that :func:`has_longitudes`.
+
+    Returns
+    -------
+    bbox : list of float
+        West, south, east, north in degrees. West is larger than east if the scene crosses the
+        antimeridian.
+    outline : dict
+        Polygon, or MultiPolygon with one part on each side of the antimeridian. Each edge has
+        `EDGE_POINTS` points, since straight edges of a map are curves in longitude and latitude.
+    """
+    import antimeridian
+    import shapely
     from rasterio.crs import CRS
     from rasterio.warp import transform
 
     rows, columns = grid.shape
     a, b, c, d, e, f = grid.transform
-    corners = ((0, 0), (0, rows), (columns, rows), (columns, 0))
-    xs = [a * column + b * row + c for column, row in corners]
-    ys = [d * column + e * row + f for column, row in corners]
+    corners = np.array([(0, 0), (0, rows), (columns, rows), (columns, 0), (0, 0)], float)
+    steps = np.arange(0, len(corners) - 1, 1 / (EDGE_POINTS - 1))
+    column, row = (np.interp(steps, range(len(corners)), axis) for axis in corners.T)
+    xs, ys = a * column + b * row + c, d * column + e * row + f
     lon, lat = transform(CRS.from_wkt(grid.crs_wkt), CRS.from_epsg(4326), xs, ys)
-    ring = [[round(x, 7), round(y, 7)] for x, y in zip(lon, lat, strict=True)]
-    bbox = [float(np.min(lon)), float(np.min(lat)), float(np.max(lon)), float(np.max(lat))]
-    return bbox, {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    ring = np.round(np.stack([lon, lat], axis=1), 7)
+    fixed = antimeridian.fix_polygon(shapely.Polygon(ring))
+    outline = json.loads(shapely.to_geojson(fixed))
+    return [float(edge) for edge in antimeridian.bbox(fixed)], outline

@@ -26,11 +26,13 @@ def write_stac(run: Run) -> None:
     """Describe all finished images of the plan, those of earlier runs included."""
     import rasterio
 
-    from sarstack.output.stac import Product, write_catalogue
+    from sarstack.output.stac import Product, has_longitudes, write_catalogue
 
     plan = run.plan
-    if not plan.stack.grid.is_georeferenced or plan.stack.grid.gcps:
-        LOGGER.warning("no STAC items: the images are not georeferenced by an affine")
+    if not has_longitudes(plan.stack.grid):
+        LOGGER.warning(
+            "no STAC items: the images have no CRS, or one that does not give longitudes"
+        )
         return
     products = []
     for layer, date in enumerate(plan.stack.dates):
