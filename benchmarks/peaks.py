@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.timing import BYTES, FLOP, Stage, time_in_threads
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.output.cog import DEFLATE_LEVEL
-from sarstack.output.pyramid import BLOCKS_PX
+from sarstack.output.pieces import BLOCKS_PX
 from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid
 

@@ -114,7 +114,7 @@ def test_a_group_stays_on_its_worker_and_who_has_none_joins_another() -> None:
 def test_what_a_lost_worker_had_is_done_by_others(
     n_workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(dispatch, "REFRESH_S", 0.0)
 
     def group(name: int) -> Iterator[Task]:
         for x in range(12):

@@ -1,7 +1,7 @@
-"""Which task goes to which worker, and when: a bounded number of them in flight.
+"""Submit tasks to workers: a bounded number at a time, related tasks to the same worker.
 
-Tasks that read the same pixels come in groups, and a worker does a group from one end to the
-other as long as there are enough of them: it has the blocks that its next tile needs.
+Tasks that read the same blocks of a file form a group. A worker computes a group from its first
+task to its last, because it keeps the decoded blocks that its next task needs.
 """
 
 import time
@@ -13,15 +13,25 @@ from typing import Any
 
 from sarstack.cluster.workers import Workers
 
-# Tasks waiting on each worker beside the one it computes, so that none runs dry.
+# Submitted tasks per thread, running ones included: a worker never waits for its next task.
 QUEUE_PER_WORKER = 3
-# A cluster that grows is noticed this late, at no cost worth counting.
-LOOK_AGAIN_S = 5.0
+# Interval at which new and lost workers are noticed.
+REFRESH_S = 5.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One call to make on a worker, and whatever the caller needs to recognise it."""
+    """One call to make on a worker.
+
+    Attributes
+    ----------
+    function : callable
+        Picklable.
+    arguments : tuple
+        Picklable and small.
+    key : object
+        Anything by which the caller recognises the task; it stays in this process.
+    """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -29,53 +39,54 @@ class Task:
 
 
 @dataclass(eq=False)
-class _Lane:
-    """One worker process, the group it is at, and its tasks in flight."""
+class _Worker:
+    """A worker process, its current group, and the number of its submitted tasks."""
 
-    place: dict[str, Any]
+    preference: dict[str, Any]  # arguments of submit that prefer this worker
     n_threads: int = 0
     group: Iterator[Task] = field(default_factory=lambda: iter(()))
-    n_running: int = 0
+    n_submitted: int = 0
 
 
 def run_tasks(
     workers: Workers, tasks: Iterable[Task], *, queue: int = QUEUE_PER_WORKER
 ) -> Iterator[tuple[Task, Any]]:
-    """Run tasks that any worker may take; see :func:`run_groups`.
+    """Run tasks on any worker.
 
     Parameters
     ----------
     workers : Workers
         Where to run them.
     tasks : iterable of Task
-        Taken one by one as earlier ones end, so it may be a generator that decides
-        late, for instance to leave out the rest of an image that has failed.
+        The next task is taken when an earlier one ends. So a generator can decide late, for
+        example leave out the other tiles of an image that has failed.
     queue : int
-        Tasks per worker that are submitted ahead.
+        Number of submitted tasks per worker.
 
     Yields
     ------
     task : Task
     outcome : object or Exception
-        What the function returned, or the exception it raised.
+        What the function returned, or the exception that it raised.
     """
-    anywhere = {"": _Lane({}, workers.n_workers)}
-    yield from _run(workers, lambda: anywhere, iter([iter(tasks)]), queue)
+    any_worker = {"": _Worker({}, workers.n_workers)}
+    yield from _run(workers, lambda: any_worker, iter([iter(tasks)]), queue)
 
 
 def run_groups(
     workers: Workers, groups: Iterable[Iterator[Task]], *, queue: int = QUEUE_PER_WORKER
 ) -> Iterator[tuple[Task, Any]]:
-    """Run groups of tasks, each on one worker; whoever has nothing left joins another's group.
+    """Run groups of tasks, each group on one worker; an idle worker helps with another's group.
 
     Parameters
     ----------
     workers : Workers
-        Where to run them. Threads of one process are one worker: what one has read, all have.
+        Where to run them. The threads of one process count as one worker: they share decoded
+        blocks.
     groups : iterable of iterators of Task
-        Taken one by one, as late as their tasks.
+        A group is taken when a worker needs it, a task when it is submitted.
     queue : int
-        Tasks per thread of a worker that are submitted ahead.
+        Number of submitted tasks per thread of a worker.
 
     Yields
     ------
@@ -84,90 +95,94 @@ def run_groups(
 
     Notes
     -----
-    When the caller stops early (Ctrl-C), tasks not yet started are cancelled; running ones
-    end by themselves. Where a task goes is a wish: what a lost worker had goes to others, be it
-    half done, and Dask lets idle workers take from busy ones.
+    When the caller stops early (Ctrl-C), tasks that have not started are cancelled; running ones
+    end by themselves. The worker is a preference, not a requirement: tasks of a lost worker go to
+    other workers, and Dask lets idle workers take tasks of busy ones.
     """
-    lanes: dict[str, _Lane] = {}
-    looked = -LOOK_AGAIN_S
+    known: dict[str, _Worker] = {}
+    refreshed_s = -REFRESH_S
 
-    def look() -> dict[str, _Lane]:
-        nonlocal looked
-        if time.monotonic() - looked > LOOK_AGAIN_S:
-            # Where all are gone, the scheduler keeps a task until somebody comes.
-            now, looked = workers.processes() or {"": 1}, time.monotonic()
-            for name in lanes.keys() | now.keys():
-                lane = lanes.setdefault(name, _Lane(_wish(name)))
-                lane.n_threads = now.get(name, 0)
-        return lanes
+    def current_workers() -> dict[str, _Worker]:
+        nonlocal refreshed_s
+        if time.monotonic() - refreshed_s > REFRESH_S:
+            # Without any worker, tasks go to the scheduler, which keeps them until one comes.
+            now, refreshed_s = workers.processes() or {"": 1}, time.monotonic()
+            for address in known.keys() | now.keys():
+                worker = known.setdefault(address, _Worker(_prefer(address)))
+                worker.n_threads = now.get(address, 0)
+        return known
 
-    yield from _run(workers, look, iter(groups), queue)
+    yield from _run(workers, current_workers, iter(groups), queue)
 
 
-def _wish(name: str) -> dict[str, Any]:
-    return {"workers": [name], "allow_other_workers": True} if name else {}
+def _prefer(address: str) -> dict[str, Any]:
+    return {"workers": [address], "allow_other_workers": True} if address else {}
 
 
 def _run(
     workers: Workers,
-    look: Callable[[], dict[str, _Lane]],
+    current_workers: Callable[[], dict[str, _Worker]],
     groups: Iterator[Iterator[Task]],
     queue: int,
 ) -> Iterator[tuple[Task, Any]]:
-    running: dict[Future[Any], tuple[Task, _Lane]] = {}
+    submitted: dict[Future[Any], tuple[Task, _Worker]] = {}
     try:
         while True:
-            lanes = list(look().values())
-            if lost := _take_back(running):
+            known = list(current_workers().values())
+            if lost := _recall_lost_tasks(submitted):
                 groups = chain([iter(lost)], groups)
-            for lane in lanes:
-                while lane.n_running < queue * lane.n_threads:
-                    task = _next_task(lane, lanes, groups)
+            for worker in known:
+                while worker.n_submitted < queue * worker.n_threads:
+                    task = _next_task(worker, known, groups)
                     if task is None:
                         break
-                    future = workers.executor.submit(task.function, *task.arguments, **lane.place)
-                    running[future] = task, lane
-                    lane.n_running += 1
-            if not running:
+                    future = workers.executor.submit(
+                        task.function, *task.arguments, **worker.preference
+                    )
+                    submitted[future] = task, worker
+                    worker.n_submitted += 1
+            if not submitted:
                 return
-            done, _ = wait(running, LOOK_AGAIN_S, FIRST_COMPLETED)
+            done, _ = wait(submitted, REFRESH_S, FIRST_COMPLETED)
             for future in done:
                 failure = future.exception()
                 if failure is not None and not isinstance(failure, Exception):
                     raise failure
-                task, lane = running.pop(future)
-                lane.n_running -= 1
+                task, worker = submitted.pop(future)
+                worker.n_submitted -= 1
                 yield task, failure or future.result()
     finally:
-        for future in running:
+        for future in submitted:
             future.cancel()
 
 
-def _take_back(running: dict[Future[Any], tuple[Task, _Lane]]) -> list[Task]:
-    """Take the tasks of lost workers out of what is running.
+def _recall_lost_tasks(submitted: dict[Future[Any], tuple[Task, _Worker]]) -> list[Task]:
+    """Remove the tasks of lost workers from the submitted ones, and return them.
 
-    Dask gives them to other workers, but if there was none just then it forgets them: it waits
-    for the one that was wished for (distributed 2026.8).
+    Dask gives them to other workers. But if there is no worker at that moment, it waits for the
+    preferred one for ever (distributed 2026.8).
     """
-    taken = []
-    for future, (task, lane) in [*running.items()]:
-        if lane.place and not lane.n_threads and future.cancel():
-            del running[future]
-            lane.n_running -= 1
-            taken.append(task)
-    return taken
+    recalled = []
+    for future, (task, worker) in [*submitted.items()]:
+        if worker.preference and not worker.n_threads and future.cancel():
+            del submitted[future]
+            worker.n_submitted -= 1
+            recalled.append(task)
+    return recalled
 
 
-def _next_task(lane: _Lane, lanes: list[_Lane], groups: Iterator[Iterator[Task]]) -> Task | None:
-    """Take a task of the group that a worker is at, else of a new group, else of another's."""
-    for task in lane.group:
+def _next_task(
+    worker: _Worker, known: list[_Worker], groups: Iterator[Iterator[Task]]
+) -> Task | None:
+    """Take a task of the worker's group, else of a new group, else of another worker's group."""
+    for task in worker.group:
         return task
     for group in groups:
         for task in group:
-            lane.group = group
+            worker.group = group
             return task
-    for other in lanes:
+    for other in known:
         for task in other.group:
-            lane.group = other.group
+            worker.group = other.group
             return task
     return None

@@ -12,23 +12,21 @@ from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
 from sarstack.networks.memory_pages import keep_freed_memory
 
-# `sarstack.readers.block_cache` keeps blocks to read again; this is for what is written.
+# For writing. Blocks that are read again are kept by `sarstack.readers.block_cache`.
 GDAL_CACHE_BYTES = 16 * 2**20
-
-
-# While one tile is on its way to or from a GPU, it computes another.
+# One tile is copied to or from the GPU while it computes another.
 GPU_SLOTS = 2
 
 
 @contextmanager
 def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
-    """Bound what one task may use: GDAL's cache, and one thread for its arithmetic.
+    """Limit the GDAL cache of a task, and its arithmetic to one thread.
 
-    Parallelism is over tiles; more threads inside a tile would only fight with it.
+    Tiles run in parallel, so threads inside a tile would compete with other tiles.
     """
     import rasterio
 
-    keep_freed_memory()  # Dask starts its workers so that they return every page at once
+    keep_freed_memory()  # the default settings of Dask workers return every page
     if despeckler is not None:
         despeckler.warm_up()
     torch = sys.modules.get("torch")
@@ -38,27 +36,27 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES, GDAL_NUM_THREADS=1):
             yield
     except SarstackError as failure:
-        # GDAL's own exceptions cannot be pickled: with one as its cause, the error would
-        # come home from a worker as nothing but a text.
+        # Exceptions of GDAL cannot be pickled. With one as its cause, Dask would return the text of
+        # this error only.
         failure.__cause__ = failure.__context__ = None
         raise
 
 
 @cache
 def arithmetic_slots(*, on_gpu: bool) -> threading.Semaphore:
-    """Return what bounds the tiles that are computed at once in this process.
+    """Return the semaphore that limits how many tiles this process computes at a time.
 
-    With more threads than slots, the others read and write meanwhile: a GPU does not wait
-    for the disk, nor do cores if they are given more threads than there are of them.
+    If there are more threads than slots, the other threads read and write meanwhile. So neither a
+    GPU nor a core waits for the disk.
     """
     return threading.Semaphore(GPU_SLOTS if on_gpu else n_cores())
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident size this process has had."""
+    """Return the largest resident size of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: there a worker has at least the size of the process that started it.
+        # getrusage gives a worker at least the size of the process that started it.
         words = status.read_text(encoding="ascii").split()
         return int(words[words.index("VmHWM:") + 1]) * 1024
     import resource

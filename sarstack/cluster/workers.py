@@ -1,6 +1,6 @@
-"""Where the tasks run: threads of this process, a local Dask cluster, or a running one.
+"""Open the workers of a run: threads of this process, a local Dask cluster, or a running one.
 
-All three look the same to the caller: an executor of the standard library's kind.
+All three have the same interface: an executor as in `concurrent.futures`.
 """
 
 import logging
@@ -19,14 +19,14 @@ from sarstack.errors import ClusterError, MethodError
 from sarstack.readers.block_cache import CACHE
 
 LOCAL = "local"
-# Threads that keep a GPU busy at least: some read and write while others have it.
+# Smallest number of threads for each GPU: some read and write while others use it.
 GPU_THREADS = 4
 CONNECT_S = 30
 
 
 @dataclass(frozen=True)
 class Workers:
-    """A place to run tasks.
+    """Threads or processes that run tasks.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Workers:
         ``submit(function, *arguments)`` returns a future; functions and arguments
         must be picklable and small.
     n_workers : int
-        Tasks that run at the same time.
+        Number of tasks that run at the same time.
     dashboard : str
         Link to the Dask dashboard, empty without one.
     client : distributed.Client or None
-        None for threads.
+        The Dask client; None for threads.
     """
 
     executor: Executor
@@ -47,26 +47,26 @@ class Workers:
     client: Any = None
 
     def processes(self) -> dict[str, int]:
-        """Return the worker processes there are now and their threads; of threads, one: ""."""
+        """Return the current worker processes and their numbers of threads; ``""`` for threads."""
         if self.client is None:
             return {"": self.n_workers}
         known = self.client.scheduler_info(n_workers=-1)["workers"]
         return {address: worker["nthreads"] for address, worker in known.items()}
 
     def check_paths(self, paths: Sequence[str], source: MethodSource | None = None) -> None:
-        """Make sure that every worker has this sarstack and sees these paths.
+        """Check that every worker has this version of sarstack and sees these paths.
 
         Parameters
         ----------
         paths : sequence of str
-            Files and folders the tasks will read and write; URLs are not looked at.
+            Files and folders that the tasks read and write; URLs are not checked.
         source : MethodSource, optional
-            Of a method from outside the package, which every worker must be able to import.
+            Source of a method from outside the package; every worker must be able to load it.
 
         Raises
         ------
         ClusterError
-            Before any work, with the workers concerned.
+            If a worker has another version, or does not see a path.
         """
         if self.client is None:
             return
@@ -75,15 +75,15 @@ class Workers:
         wrong = [f"{worker}: {text}" for worker, text in problems.items() if text]
         if wrong:
             raise ClusterError(
-                f"{len(wrong)} of {len(problems)} workers cannot do the work",
+                f"{len(wrong)} of {len(problems)} workers cannot be used",
                 expected=f"sarstack {__version__} and a shared file system on every worker",
                 where=wrong,
-                do="start the workers in the same environment, with the folders mounted alike",
+                do="start the workers in the same environment, with the same folders mounted",
             )
 
 
 def _find_problems(paths: list[str], version: str, source: MethodSource | None) -> str:
-    """Run on a worker: say what it lacks, in a word."""
+    """Run on a worker: return what it lacks, empty if nothing."""
     if version != __version__:
         return f"has sarstack {__version__}"
     if source is not None:
@@ -97,17 +97,17 @@ def _find_problems(paths: list[str], version: str, source: MethodSource | None) 
 
 @contextmanager
 def open_workers(cluster: str | None = None, n_workers: int | None = None) -> Iterator[Workers]:
-    """Open the workers that a run asks for, and close what was opened.
+    """Open workers for a run, and close what was opened.
 
     Parameters
     ----------
     cluster : str, optional
         None: threads of this process. ``"local"``: a Dask cluster of processes sized for
         this machine (one worker per GPU, else per core). Otherwise the address of a
-        running scheduler (``tcp://host:port``) or the path of its scheduler file; it is
-        used, never closed.
+        running scheduler (``tcp://host:port``) or the path of its scheduler file; that cluster
+        is never closed.
     n_workers : int, optional
-        Workers of a local cluster or threads of this process (default: all cores).
+        Number of workers of a local cluster or threads of this process. Default: all cores.
 
     Yields
     ------
@@ -116,7 +116,7 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
     Raises
     ------
     ClusterError
-        If a running cluster cannot be reached within 30 s or has no workers.
+        If a running cluster does not answer within 30 s or has no workers.
     """
     if cluster is None:
         with _threads(n_workers or n_cores()) as workers:
@@ -129,7 +129,7 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
 
 
 def n_cores() -> int:
-    """Return the cores this process may use (respects affinity and containers)."""
+    """Return the number of cores that this process may use (CPU affinity counts)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -142,7 +142,7 @@ def _threads(n_threads: int) -> Iterator[Workers]:
         yield Workers(executor, n_threads)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-        CACHE.clear()  # what a run has read is of no use to what this process does next
+        CACHE.clear()  # the next run reads other blocks
 
 
 @contextmanager
@@ -150,8 +150,8 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
     import dask
     from distributed import Client
 
-    # Losing a worker condemns a task only after many deaths: on pre-emptible nodes the
-    # innocent tasks of a dying worker are blamed as well.
+    # Dask blames all tasks of a lost worker. On pre-emptible nodes workers are lost often, so a
+    # task fails only after many losses.
     settings = {"distributed.scheduler.allowed-failures": 10}
     for name in ("distributed", "distributed.worker", "distributed.nanny"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -173,8 +173,8 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
-    # What a worker has to say comes home with its task; when it is closed, it complains that
-    # the scheduler is gone.
+    # Problems of a worker arrive with its task. Its log would only show that the scheduler is
+    # closed at the end.
     quiet = {
         "nthreads": threads_per_worker(), "silence_logs": logging.CRITICAL, "preload": __name__,
     }  # fmt: skip
@@ -188,12 +188,12 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Leave Ctrl-C to the process that started the cluster; Dask calls this in each worker."""
+    """Ignore Ctrl-C, which the process that started the cluster handles. Called by Dask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def threads_per_worker() -> int:
-    """Return the threads of a process of a local cluster: one, or all that serve its GPU."""
+    """Return the number of threads of a local worker: one, or several that share a GPU."""
     gpus = visible_gpus()
     return max(GPU_THREADS, n_cores() // len(gpus)) if gpus else 1
 
@@ -201,8 +201,8 @@ def threads_per_worker() -> int:
 def visible_gpus() -> list[str]:
     """List the CUDA devices that this process may use, without starting CUDA.
 
-    The driver's device files are looked at rather than torch asked: the parent of GPU
-    workers must not open a CUDA context of its own.
+    They are read from the device files of the driver, not from torch: the process that starts GPU
+    workers must not open a CUDA context.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
@@ -216,9 +216,9 @@ def _connect(address: str) -> Iterator[Any]:
 
     is_file = "://" not in address and Path(address).suffix == ".json"
     if is_file and not Path(address).is_file():
-        # The client would wait for it without end.
+        # The client would wait for the file for ever.
         raise ClusterError(
-            f"cluster = {address!r}: there is no such scheduler file",
+            f"cluster = {address!r}: the scheduler file does not exist",
             do=f"start the scheduler with `dask scheduler --scheduler-file {address}`",
         )
     arguments = {"scheduler_file": address} if is_file else {"address": address}

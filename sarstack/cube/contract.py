@@ -1,8 +1,7 @@
-"""The cube contract, checked once at the door: what users hand over as xarray objects.
+"""Convert xarray objects of users to cubes, and results back to their form.
 
-Inside sarstack a cube is a Dataset with variables ``vv vh hh hv``, dims ``(time, y, x)``,
-float32 linear intensity, NaN = nodata. :func:`as_cube` makes one of whatever Dataset or
-DataArray a user has, and gives back the way home.
+A cube is a Dataset with variables ``vv vh hh hv``, dims ``(time, y, x)``, float32 linear
+intensity, NaN = nodata. It is checked here, and trusted everywhere else.
 """
 
 from collections.abc import Callable, Hashable
@@ -37,38 +36,38 @@ Restore = Callable[[xr.Dataset], Any]
 
 
 def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
-    """Make a checked cube of a user's Dataset or DataArray.
+    """Convert a Dataset or DataArray of a user to a checked cube.
 
     Parameters
     ----------
     obj : Dataset or DataArray
-        Backscatter with dims y and x in any order, with or without a time dimension,
-        in memory or backed by Dask. Names of dims and variables may be any of the usual
-        ones (``lat``/``lon``, ``t``, ``VV``). A DataArray may have any name, and may have
-        a further dimension of polarisations (``band``, ``pol``, ...) or of length one, as
-        ``rioxarray.open_rasterio`` gives.
+        Backscatter with dims y and x in any order, with or without a time dimension, in memory
+        or backed by Dask. Dims and variables can have any usual name (``lat``/``lon``, ``t``,
+        ``VV``). A DataArray can have any name. It can have one more dimension, of
+        polarisations (``band``, ``pol``, ...) or of length one, as from
+        ``rioxarray.open_rasterio``.
 
     Returns
     -------
     cube : Dataset
-        Variables ``vv vh hh hv`` (a DataArray without a polarisation in its name is
-        called ``vv``), dims ``(time, y, x)``, float32 linear intensity, NaN = nodata.
+        Variables ``vv vh hh hv``, dims ``(time, y, x)``, float32 linear intensity, NaN =
+        nodata. A DataArray whose name is no polarisation becomes ``vv``.
     restore : callable
-        Takes a Dataset with the same variables and dims, and returns an object of the
-        type, names, dimension order and other variables of `obj`. Values stay linear.
+        Converts a Dataset with the same variables and dims to the type, names, dimension order
+        and other variables of `obj`. Values stay linear.
 
     Raises
     ------
     StackError
         If dims or variables are missing.
     ScaleError
-        If attributes say amplitude or decibel and the numbers say otherwise, if numbers
-        look like decibel without saying so, or if they are complex.
+        If the numbers contradict attributes that declare amplitude or decibel, if numbers look
+        like decibel but no attribute declares it, or if they are complex.
 
     Notes
     -----
-    Lazy: nothing is computed of Dask arrays, so decibel that no attribute declares is
-    refused only when a block of it is computed.
+    Lazy: no Dask array is computed. So undeclared decibel is refused when a block is computed,
+    not before.
     """
     if isinstance(obj, xr.DataArray):
         return _from_array(obj)
@@ -86,8 +85,8 @@ def check_cube(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Variables ``vv vh hh hv`` as present, dims ``(time, y, x)``, float32 linear
-        intensity, NaN = nodata, other variables left out.
+        The variables ``vv vh hh hv`` that are there, dims ``(time, y, x)``, float32 linear
+        intensity, NaN = nodata. Other variables are left out.
     """
     return as_cube(ds)[0]
 
@@ -126,7 +125,7 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
 
         def restack(result: xr.Dataset) -> xr.DataArray:
             whole = restore(result).to_array(stacked).transpose(*array.dims)
-            # to_array makes new labels; the user's own may be of another type.
+            # The labels that to_array makes can have another type than those of the user.
             whole = whole.assign_coords({stacked: array[stacked]})
             restored: xr.DataArray = whole.rename(array.name).assign_attrs(
                 _linear_attrs(array.attrs)
@@ -145,11 +144,11 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
 
 
 def _find_polarisations(ds: xr.Dataset) -> dict[Hashable, str]:
-    """Map the user's variable names to ``vv vh hh hv``."""
+    """Map the variable names of the user to ``vv vh hh hv``."""
     names = {n: str(n).lower() for n in ds.data_vars if str(n).lower() in POLARISATIONS}
     if not names:
         raise StackError(
-            "the Dataset has no variable of backscatter",
+            "the Dataset has no backscatter variable",
             expected=f"variables named {', '.join(POLARISATIONS)} (in any case)",
             where=[f"its variables are {', '.join(map(str, ds.data_vars)) or 'none'}"],
             do="rename them: ds.rename({'my_variable': 'vv'})",
@@ -164,7 +163,7 @@ def _find_polarisations(ds: xr.Dataset) -> dict[Hashable, str]:
 
 
 def _find_dims(array: xr.DataArray) -> dict[Hashable, str]:
-    """Map the user's dimension names to ``time y x``."""
+    """Map the dimension names of the user to ``time y x``."""
     dims: dict[Hashable, str] = {}
     for wanted, usual in (("time", TIME_NAMES), ("y", Y_NAMES), ("x", X_NAMES)):
         found = [d for d in array.dims if str(d).lower() in usual]
@@ -190,9 +189,8 @@ def _find_polarisation_dim(array: xr.DataArray) -> Hashable | None:
 
 
 def _polarisation_of(array: xr.DataArray) -> str:
-    told = [array.name, *(array.attrs.get(k) for k in ("polarisation", "polarization"))]
-    known = [str(t).lower() for t in told if t is not None and str(t).lower() in POLARISATIONS]
-    return known[0] if known else ""
+    words = [array.name, *(array.attrs.get(k) for k in ("polarisation", "polarization"))]
+    return next((w for word in words if (w := str(word).lower()) in POLARISATIONS), "")
 
 
 def _add_time(cube: xr.Dataset) -> xr.Dataset:
@@ -204,7 +202,7 @@ def _add_time(cube: xr.Dataset) -> xr.Dataset:
 def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
     for name in cube.data_vars:
         array = cube[name].transpose(*DIMS)
-        scale, declared = _settle_scale(array)
+        scale, declared = _find_scale(array)
         nodata = _nodata_of(array)
         if array.chunks is None:
             values = _convert(array.values, scale=scale, nodata=nodata)
@@ -224,7 +222,7 @@ def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
 def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...], undeclared: str = "") -> Any:
     values = np.where(np.isin(values, nodata), np.nan, values)
     if undeclared:
-        # Lazy numbers are seen here first, when the user computes.
+        # Here lazy numbers are seen for the first time.
         thinned = values.ravel()[:: max(1, values.size // _SAMPLE_PX**2)]
         if conflict := scale_conflict(thinned[thinned != 0], scale):
             raise _refuse_scale(undeclared, scale, conflict)
@@ -232,18 +230,18 @@ def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...], undeclared
 
 
 def _refuse_scale(name: Any, scale: Scale, conflict: str, source: str = "") -> ScaleError:
-    source = source or "no attribute says otherwise, so it is taken for linear"
+    source = source or "no attribute declares another scale"
     return ScaleError(
         f"{name} should hold {scale} numbers ({source}), but {conflict}",
-        expected="linear intensity, or attributes that tell the scale",
+        expected="linear intensity, or attributes that declare the scale",
         do="set array.attrs['units'] = 'dB' and it is converted, or convert it yourself",
     )
 
 
-def _settle_scale(array: xr.DataArray) -> tuple[Scale, bool]:
-    """Take the scale from the attributes, and check it against numbers that are at hand.
+def _find_scale(array: xr.DataArray) -> tuple[Scale, bool]:
+    """Return the scale, and whether an attribute declares it.
 
-    Also tells whether an attribute declares it.
+    Numbers in memory are checked against it.
     """
     if array.dtype.kind == "c":
         raise ScaleError(
@@ -251,26 +249,26 @@ def _settle_scale(array: xr.DataArray) -> tuple[Scale, bool]:
             expected="linear intensity",
             do="detect it first: abs(array) ** 2",
         )
-    told = {
+    declared = {
         f"{key} = {array.attrs[key]!r}": found
         for key in _SCALE_ATTRS
         if (found := SCALE_WORDS.get(str(array.attrs.get(key, "")).strip().lower()))
     }
-    if len(set(told.values())) > 1:
+    if len(set(declared.values())) > 1:
         raise ScaleError(
-            f"the attributes of {array.name} disagree on the scale",
-            where=list(told),
+            f"the attributes of {array.name} contradict each other on the scale",
+            where=list(declared),
             do="set one: array.attrs['units'] = '1' for linear intensity, 'dB' for decibel",
         )
-    scale: Scale = next(iter(told.values()), "linear")
+    scale: Scale = next(iter(declared.values()), "linear")
     conflict = "" if array.chunks is not None else scale_conflict(_sample(array), scale)
     if conflict:
-        raise _refuse_scale(array.name, scale, conflict, next(iter(told), ""))
-    return scale, bool(told)
+        raise _refuse_scale(array.name, scale, conflict, next(iter(declared), ""))
+    return scale, bool(declared)
 
 
 def _sample(array: xr.DataArray) -> Any:
-    """Return a strided sample without zeros and declared nodata."""
+    """Return a strided sample, float64, without zeros and nodata."""
     steps = {d: slice(None, None, max(1, array.sizes[d] // _SAMPLE_PX)) for d in ("y", "x")}
     steps["time"] = slice(None, None, max(1, array.sizes["time"] // 8))
     values = np.asarray(array.isel(steps).values, np.float64)
@@ -280,14 +278,14 @@ def _sample(array: xr.DataArray) -> Any:
 def _nodata_of(array: xr.DataArray) -> tuple[float, ...]:
     found = list(NODATA_NUMBERS)
     for key in _NODATA_ATTRS:
-        told = array.attrs.get(key)
-        if isinstance(told, int | float | np.number) and np.isfinite(told):
-            found.append(float(told))
+        declared = array.attrs.get(key)
+        if isinstance(declared, int | float | np.number) and np.isfinite(declared):
+            found.append(float(declared))
     return tuple(dict.fromkeys(found))
 
 
 def _linear_attrs(attrs: dict[Any, Any], polarisation: str = "") -> dict[Any, Any]:
-    """Keep the user's attributes, except those that a change of scale makes untrue."""
+    """Return the attributes of the user without those that a change of scale makes wrong."""
     was = {SCALE_WORDS.get(str(attrs.get(key, "")).strip().lower()) for key in _SCALE_ATTRS}
     kept = {k: v for k, v in attrs.items() if k not in _NODATA_ATTRS}
     if was & {"db", "amplitude"}:

@@ -1,10 +1,6 @@
-"""The tile kernel and its lazy twin: a window with its halo in, a despeckled window out.
+"""Despeckle a Dask array lazily, chunk by chunk, each with its halo.
 
-One kernel serves two paths. Files: a task reads its own window and writes its own
-shard (`sarstack.workflows.despeckle.tasks`). Arrays: the chunks of a Dask array, each sliced
-with its halo (:func:`despeckle_array`). In both, the halo is clipped at the scene edge and the
-window is cut into cells of a grid fixed to the scene's origin, so that tiling changes
-neither the pixels nor, for tiles that are multiples of a cell, a single bit.
+The kernel is that of the runs over files (`sarstack.despecklers.window`).
 """
 
 from collections.abc import Callable, Sequence
@@ -32,11 +28,11 @@ def despeckle_array(
     Parameters
     ----------
     array : dask array, shape (time, y, x), float32
-        Linear power, NaN = nodata; the two last axes cover the whole scene.
+        Linear power, NaN = nodata. The last two axes cover the whole scene.
     despeckler : Despeckler
         The method.
     looks : float, optional
-        Equivalent number of looks; measured from the scene when not given.
+        Equivalent number of looks. Default: measured from the scene.
 
     Returns
     -------
@@ -44,9 +40,9 @@ def despeckle_array(
 
     Notes
     -----
-    Lazy: nothing is computed here; the scene statistics are tasks of the same graph.
-    Each chunk is sliced with its halo from its neighbours, whatever their size, so
-    chunks smaller than the halo work and no chunk is padded at the scene edge.
+    Lazy: nothing is computed here; the scene statistics are tasks of the same graph. The halo of
+    a chunk is sliced from its neighbours, whatever their size. So chunks can be smaller than
+    the halo, and no chunk is padded at the edge of the scene.
     """
     statistics = _statistics_array(array, looks)
     scene = Shape(*array.shape[1:])
@@ -79,7 +75,7 @@ def _despeckle_dates(
 
 
 def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array) -> da.Array:
-    """Sum the contributions of all dates, lazily and as a tree over time chunks."""
+    """Sum the contributions of all dates lazily, first within chunks of dates, then as a tree."""
     scene = Shape(*array.shape[1:])
 
     def compute(window: Window, outer: Window) -> da.Array:
@@ -114,7 +110,7 @@ def _by_windows(
     reach: Callable[[Window], Window],
     compute: Callable[[Window, Window], da.Array],
 ) -> da.Array:
-    """Assemble an array from one computation per spatial chunk."""
+    """Call `compute` for the window of each spatial chunk, and assemble the results."""
     ys, xs = (np.cumsum([0, *sizes]).tolist() for sizes in chunks)
     rows = []
     for y0, y1 in pairwise(ys):
@@ -128,7 +124,7 @@ def _one_chunk(array: da.Array) -> da.Array:
 
 
 def _statistics_array(array: da.Array, looks: float | None) -> da.Array:
-    """Measure the scene inside the graph: one SceneStatistics per date, chunked as the dates."""
+    """Measure the scene lazily: one SceneStatistics for each date, in chunks like the dates."""
     combined = dask.delayed(_as_objects, pure=True)(sample_dates(array), looks)
     statistics = da.from_delayed(
         combined, (array.shape[0],), dtype=object, meta=np.empty(0, object)

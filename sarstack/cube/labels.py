@@ -28,7 +28,7 @@ def label_arrays(
     array : dask array, shape (time, y, x), float32
         Linear power, NaN = nodata.
     looks, rule, threshold, quantile
-        As in :func:`finish_labels`; looks are measured lazily when not given.
+        As in :func:`sarstack.labels.statistics.finish_labels`. Default of looks: measured lazily.
 
     Returns
     -------
@@ -36,8 +36,8 @@ def label_arrays(
 
     Notes
     -----
-    Lazy: yes. One task per chunk adds its dates up, a tree adds the chunks: memory does
-    not depend on the number of dates.
+    Lazy. One task for each chunk sums its dates, and a tree sums the chunks. So memory does not
+    depend on the number of dates.
     """
     moments = da.map_blocks(
         _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),

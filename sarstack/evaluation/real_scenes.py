@@ -15,7 +15,7 @@ from sarstack.errors import UsageError
 from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.real_stacks import name_path, open_cube
 from sarstack.evaluation.scores import Cube, Mask, Result, Scores
-from sarstack.output.quicklook import middle_window
+from sarstack.output.quicklook import centre_window
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Shape
 
@@ -59,7 +59,7 @@ def read_scene(path: str, scale: str | None = None) -> list[RealScene]:
         Scale of scenes whose tags and values do not show it.
     """
     cube = open_cube(path, scale).isel(time=slice(1))
-    window = middle_window(Shape(cube.sizes["y"], cube.sizes["x"]), LARGEST_PX)
+    window = centre_window(Shape(cube.sizes["y"], cube.sizes["x"]), LARGEST_PX)
     rows, columns = window.slices
     middle = cube.isel(y=rows, x=columns)
     images = {str(key): middle[key].to_numpy() for key in middle.data_vars}

@@ -1,7 +1,7 @@
-"""One despeckled image as a Cloud-Optimized GeoTIFF.
+"""Write one despeckled image as a Cloud-Optimized GeoTIFF.
 
-GDAL's COG driver makes it from a mosaic of the computed tiles, so memory is flat whatever the
-size of the scene. The finished file appears under its name only after it was checked.
+GDAL's COG driver copies a virtual raster over the finished tiles, so memory does not depend on the
+size of the scene. The file gets its name after it was checked.
 """
 
 import shutil
@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import SarstackError
-from sarstack.output.pieces import Pieces, without_georeference_warning, write_piece
-from sarstack.output.pyramid import choose_blocks
+from sarstack.output.pieces import Pieces, choose_blocks, without_georeference_warning, write_piece
 from sarstack.output.vrt import write_mosaic
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Tile, Window
 
 CACHE_MAX_BYTES = 64 * 2**20
 DEFLATE_LEVEL = 1
-"""Level 6 takes twice as long for 2 % less, and compressing is most of what writing takes."""
+"""Level 6 makes files 2 % smaller and takes twice the time; most of the writing is compression."""
 
 
 def write_cog(
@@ -32,18 +31,18 @@ def write_cog(
     description: str = "",
     tags: dict[str, str] | None = None,
 ) -> None:
-    """Write one band of linear intensity as a COG on exactly the given grid.
+    """Write one band of linear intensity as a COG on a grid.
 
     Parameters
     ----------
     path : Path
-        Name of the finished file. It appears complete or not at all.
+        Name of the finished file. It appears when it is complete.
     pixels : iterable of (Window, ndarray of float32)
         All tiles of ``tile_grid(grid.shape, tile_px)`` in any order; NaN = nodata.
     grid : Grid
         Size, CRS and affine or ground control points; written unchanged.
     tile_px : int
-        Edge of the tiles.
+        Width of the tiles.
     description : str
         Name of the band, e.g. ``gamma0 vv``.
     tags : dict of str
@@ -67,18 +66,18 @@ def finish_cog(
     description: str = "",
     tags: dict[str, str] | None = None,
 ) -> None:
-    """Make a COG of its pieces; parameters as for :func:`write_cog`.
+    """Make a COG of the pieces of an image; parameters as for :func:`write_cog`.
 
     Raises
     ------
     SarstackError
-        If the finished file is not a valid COG (it is removed then).
+        If the file is not a valid COG; it is removed.
 
     Notes
     -----
-    Overviews are those of the pieces: the driver's own way, through a compressed file beside,
-    takes two thirds of its time. Memory: GDAL's block cache (64 MiB) and a band of blocks for
-    each thread. GDAL compresses with all cores.
+    The overviews are those of the pieces. The driver would make its own through a second compressed
+    file, which takes two thirds of its time. Memory: GDAL's block cache (64 MiB) and a row of
+    blocks for each thread. GDAL compresses with all cores.
     """
     import rasterio
     from rasterio.shutil import copy
@@ -108,8 +107,8 @@ def check_cog(path: Path) -> None:
         valid, problems, warnings = cog_validate(str(path), strict=True, quiet=True)
     if not valid:
         raise SarstackError(
-            f"{path.name} did not become a valid COG",
-            expected="tiled, overviews included, header in front",
+            f"{path.name} is not a valid COG",
+            expected="tiles, overviews, and the header at the start",
             where=[*problems, *warnings],
-            do="check the free space of the disk and run the same command again",
+            do="check the free disk space, and run the same command again",
         )

@@ -1,7 +1,7 @@
-"""Unfinished images: a file for each computed tile, with its overviews.
+"""Pieces: files with the pixels of finished tiles and their overviews, before the COG is made.
 
-A piece that exists is complete (it is renamed into place), so the pieces are the ledger from
-which an interrupted run continues.
+A piece gets its name when it is complete. So an interrupted run continues with the tiles that
+have no piece.
 """
 
 import uuid
@@ -9,25 +9,67 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.output.pyramid import choose_blocks
 from sarstack.tiles import Shape, Tile, Window, tile_grid
+
+BLOCKS_PX = (512, 256, 128)
+
+
+class Blocks(NamedTuple):
+    """Blocks and overviews of a COG.
+
+    Attributes
+    ----------
+    block_px : int
+        Width of a block.
+    n_overviews : int
+        Number of overviews; each has half of the rows and columns of the one before.
+    """
+
+    block_px: int
+    n_overviews: int
+
+
+def coarsen(shape: Shape, level: int) -> Shape:
+    """Return the size of overview `level` (0: the image); partial pixels at the edge count."""
+    return Shape(-(-shape.y // 2**level), -(-shape.x // 2**level))
+
+
+def choose_blocks(shape: Shape) -> Blocks:
+    """Choose the width of blocks, and overviews until the image fits into 512 px.
+
+    COG validators read a level that is exactly one block wide and higher than that as untiled. If
+    a block width leads to such a level, another width is chosen; if all do, the narrow overviews
+    are left out.
+    """
+    levels = [shape]
+    while max(levels[-1]) > BLOCKS_PX[0]:
+        levels.append(coarsen(shape, len(levels)))
+
+    def count_overviews(block_px: int) -> int:
+        narrow = [i for i, level in enumerate(levels) if level.x == block_px < level.y]
+        return narrow[0] - 1 if narrow else len(levels) - 1
+
+    block_px = max(BLOCKS_PX, key=lambda edge: (count_overviews(edge), edge))
+    return Blocks(block_px, count_overviews(block_px))
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one image.
+    """Where the pieces of one image are.
 
     Attributes
     ----------
     folder : Path
+        Folder of the pieces.
     scene : Shape
-        Size of the image.
+        Rows and columns of the image.
     tile_px : int
-        Edge of a tile.
+        Width of a tile.
     """
 
     folder: Path
@@ -35,12 +77,12 @@ class Pieces:
     tile_px: int
 
     def path(self, tile: Tile) -> Path:
-        """Return where a tile's piece is, or will be."""
+        """Return the path of the piece of a tile, written or not."""
         return self.folder / f"{tile.row}_{tile.column}.tif"
 
     @property
     def n_overviews(self) -> int:
-        """Coarser levels of the image, as many as whole tiles can be halved to."""
+        """Number of overviews: those of the COG, as far as a tile can be halved."""
         halves = (self.tile_px & -self.tile_px).bit_length() - 1
         return min(choose_blocks(self.scene).n_overviews, halves)
 
@@ -50,12 +92,14 @@ class Pieces:
 
 
 def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
-    """Write one tile and its overviews, averages of valid pixels; all of it appears or nothing.
+    """Write one tile and its overviews (means of valid pixels). The file appears when complete.
 
     Parameters
     ----------
     pieces : Pieces
+        Pieces of the image.
     tile : Tile
+        Place of the pixels.
     image : ndarray, shape of the tile, float32
         Linear intensity, NaN = nodata.
     """
@@ -64,10 +108,10 @@ def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
 
     path = pieces.path(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: a cluster may give a tile to two workers.
+    # A unique name: a cluster may give a tile to two workers.
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     levels = [2**level for level in range(1, pieces.n_overviews + 1)]
-    # Whole pixels on every level: where they are averaged does not depend on the tile.
+    # Padded to whole pixels of the coarsest overview: means do not depend on the tile size.
     rest = [(0, -length % max([1, *levels])) for length in image.shape]
     padded = np.pad(image, rest, constant_values=np.nan) if np.any(rest) else image
     profile = {"driver": "GTiff", "height": padded.shape[0], "width": padded.shape[1], "count": 1,
@@ -83,7 +127,7 @@ def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
 
 
 def read_pieces(pieces: Pieces, window: Window) -> NDArray[np.float32]:
-    """Read a window of the image, shape of `window`, from the tiles in which it lies."""
+    """Read a window of the image from its pieces; shape of `window`, float32."""
     import rasterio
 
     image = np.empty(window.shape, np.float32)
@@ -98,7 +142,7 @@ def read_pieces(pieces: Pieces, window: Window) -> NDArray[np.float32]:
 
 @contextmanager
 def without_georeference_warning() -> Iterator[None]:
-    """Silence rasterio where an image without georeference is what the user has."""
+    """Silence the warning of rasterio: images without georeference are allowed."""
     import warnings
 
     from rasterio.errors import NotGeoreferencedWarning

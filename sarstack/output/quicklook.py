@@ -1,4 +1,4 @@
-"""Pictures of a result: input, result and their ratio, at full resolution, on one fixed stretch."""
+"""Pictures of input, result and ratio at full resolution, with the same fixed stretch."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window
 
-# dB, fixed, so that two pictures can be compared.
+# In dB; fixed, so that pictures can be compared.
 STRETCH_DB = {"vv": (-22.0, 0.0), "hh": (-22.0, 0.0), "vh": (-28.0, -6.0), "hv": (-28.0, -6.0)}
 CROP_PX = 512
 
 
 def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Path) -> Path:
-    """Draw the middle of an image before and after, and the ratio that was taken out.
+    """Draw the centre of an image: input, result, and the ratio of both.
 
     Parameters
     ----------
@@ -23,19 +23,19 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
     result : Path
         Its despeckled COG, on the same grid.
     polarisation : str
-        Chooses the stretch; shifted as a whole where the data are not calibrated.
+        Chooses the stretch, see :func:`choose_stretch`.
     picture : Path
         PNG to write.
 
     Returns
     -------
     Path
-        `picture`. A good ratio is speckle and nothing else: no edge, no road, no field.
+        `picture`. If the method lost no detail, the ratio shows speckle only: no edge or road.
     """
     import rasterio
     from rasterio.windows import Window as RasterWindow
 
-    window = middle_window(raster.shape)
+    window = centre_window(raster.shape)
     before = raster.read(window, cache_blocks=False)
     with rasterio.open(result) as file:
         place = RasterWindow(window.x0, window.y0, window.shape.x, window.shape.y)
@@ -50,15 +50,15 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
     return draw_panels(panels, picture, title=result.stem)
 
 
-def middle_window(shape: Shape, crop_px: int = CROP_PX) -> Window:
-    """Return the window of at most `crop_px` around the middle of a scene."""
+def centre_window(shape: Shape, crop_px: int = CROP_PX) -> Window:
+    """Return the window of at most `crop_px` pixels around the centre of a scene."""
     height, width = min(shape.y, crop_px), min(shape.x, crop_px)
     y0, x0 = (shape.y - height) // 2, (shape.x - width) // 2
     return Window(y0, y0 + height, x0, x0 + width)
 
 
 def choose_stretch(intensity: NDArray[np.float32], polarisation: str) -> tuple[float, float]:
-    """Return the fixed stretch in dB, moved by steps of 10 dB to where the data are."""
+    """Return the fixed stretch in dB; uncalibrated data shift it in steps of 10 dB."""
     low, high = STRETCH_DB.get(polarisation, STRETCH_DB["vv"])
     positive = intensity[np.isfinite(intensity) & (intensity > 0)]
     if not positive.size:
@@ -74,9 +74,9 @@ def draw_panels(
     title: str = "",
     n_columns: int = 100,
 ) -> Path:
-    """Draw images side by side in grey, one screen pixel or more per pixel; nodata is blue.
+    """Draw images in rows of `n_columns`, in grey; nodata is blue.
 
-    More than `n_columns` of them go on in further rows.
+    Each pixel has at least one screen pixel.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -86,7 +86,7 @@ def draw_panels(
     height, width = panels[0][1].shape
     side, n_columns = 6.0, min(n_columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
-    # A panel leaves about a tenth of its width to the colour bar.
+    # The colour bar takes about a tenth of the width of a panel.
     size = (side * n_columns, n_rows * (0.88 * side * height / width + 0.4) + 0.4)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

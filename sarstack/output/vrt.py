@@ -1,11 +1,10 @@
-"""GDAL's virtual rasters: small files that show the pixels of others, without a copy."""
+"""GDAL virtual rasters: small files that refer to the pixels of other files."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from sarstack.output.pieces import Pieces
-from sarstack.output.pyramid import coarsen
+from sarstack.output.pieces import Pieces, coarsen
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Shape, Window
 
@@ -13,14 +12,14 @@ from sarstack.tiles import Shape, Window
 def write_mosaic(
     pieces: Pieces, grid: Grid, description: str = "", tags: Mapping[str, str] | None = None
 ) -> Path:
-    """Write a GDAL virtual raster over all pieces, with what the finished file is to tell.
+    """Write a virtual raster over all pieces, with the metadata of the finished file.
 
     Parameters
     ----------
     pieces : Pieces
-        All tiles are written.
+        Pieces of the image, all written.
     grid : Grid
-        Of the image.
+        Grid of the image.
     description : str
         Name of the band.
     tags : dict of str, optional
@@ -36,16 +35,16 @@ def write_mosaic(
         "</SourceFilename><SourceBand>1</SourceBand></Overview>\n"
         for level in range(1, pieces.n_overviews + 1)
     )
-    told = "".join(
+    items = "".join(
         f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n"
         for key, value in (tags or {}).items()
     )
-    metadata = f"  <Metadata>\n{told}  </Metadata>\n"
+    metadata = f"  <Metadata>\n{items}  </Metadata>\n"
     band = f"""  <VRTRasterBand dataType="Float32" band="1">
     <Description>{escape(description)}</Description>
     <UnitType>1</UnitType>
     <NoDataValue>nan</NoDataValue>
-{overviews}{_point_to_pieces(pieces)}  </VRTRasterBand>
+{overviews}{_place_pieces(pieces)}  </VRTRasterBand>
 """
     mosaic = pieces.folder / "mosaic.vrt"
     content = _georeference(grid) + metadata + band
@@ -54,20 +53,20 @@ def write_mosaic(
 
 
 def _write_level(pieces: Pieces, level: int) -> Path:
-    """Write a virtual raster over an overview of all pieces."""
+    """Write a virtual raster over one overview of all pieces."""
     band = f"""  <VRTRasterBand dataType="Float32" band="1">
     <NoDataValue>nan</NoDataValue>
-{_point_to_pieces(pieces, level)}  </VRTRasterBand>
+{_place_pieces(pieces, level)}  </VRTRasterBand>
 """
     path = pieces.folder / f"overview-{level}.vrt"
     path.write_text(_describe_raster(coarsen(pieces.scene, level), band), encoding="utf-8")
     return path
 
 
-def _point_to_pieces(pieces: Pieces, level: int = 0) -> str:
-    """Show every piece, or an overview of it, at its place."""
+def _place_pieces(pieces: Pieces, level: int = 0) -> str:
+    """Return the XML that places every piece, or an overview of it."""
     return "".join(
-        _point_to(pieces.path(tile), _coarsen_window(tile.window, level), level)
+        _place_file(pieces.path(tile), _coarsen_window(tile.window, level), level)
         for tile in pieces.tiles()
     )
 
@@ -79,14 +78,14 @@ def _coarsen_window(window: Window, level: int) -> Window:
 
 
 def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
-    """Write a small VRT that shows a COG in dB, for QGIS; no pixels are stored.
+    """Write a virtual raster that shows a COG in dB, for QGIS; it stores no pixels.
 
     Parameters
     ----------
     cog : Path
-        A finished file of linear intensity; the view lies beside it.
+        File of linear intensity; the virtual raster lies beside it.
     grid : Grid
-        Of the COG.
+        Grid of the COG.
     description : str
         Name of the band.
 
@@ -104,7 +103,7 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     <PixelFunctionType>dB</PixelFunctionType>
     <PixelFunctionArguments fact="10"/>
     <SourceTransferType>Float32</SourceTransferType>
-{_point_to(cog, Window(0, grid.shape.y, 0, grid.shape.x))}  </VRTRasterBand>
+{_place_file(cog, Window(0, grid.shape.y, 0, grid.shape.x))}  </VRTRasterBand>
 """
     unfinished = view.with_name(f".{view.name}.part")
     content = _georeference(grid) + band
@@ -113,8 +112,8 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     return view
 
 
-def _point_to(path: Path, place: Window, level: int = 0) -> str:
-    """Show a file, which lies beside the virtual raster, or an overview of it at a place."""
+def _place_file(path: Path, place: Window, level: int = 0) -> str:
+    """Return the XML that places a file of the same folder, or one of its overviews."""
     chosen = f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level - 1}</OOI></OpenOptions>\n      '
     size = f'xSize="{place.shape.x}" ySize="{place.shape.y}"'
     return f"""    <SimpleSource>
