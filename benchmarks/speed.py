@@ -82,7 +82,7 @@ EXPERIMENTS = {
               help="Folder for speed.txt, speed.json and speed.png.")  # fmt: skip
 @click.option("--stage", "names", multiple=True, metavar="NAME",
               help=f"{', '.join(EXPERIMENTS)}; may be repeated. Default: all.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Small scenes, one round; takes about a minute.")
+@click.option("--quick", is_flag=True, help="Small scenes, one round; takes some minutes.")
 @click.option("--scene-px", type=click.IntRange(min=64),
               help="Side of the largest scene; default 4096, quick 1024.")  # fmt: skip
 @click.option("--dates", "n_dates", type=click.IntRange(min=2),
@@ -124,7 +124,7 @@ def bench_speed(
     names : sequence of str
         Names of :data:`EXPERIMENTS`; default all.
     quick : bool
-        Smaller scenes, fewer dates, one round: about a minute on two cores.
+        Smaller scenes, fewer dates, one round: up to five minutes on two cores.
     scene_px, n_dates, n_workers, n_rounds : int, optional
         Default 4096, 24, all cores and 3; quick: 1024, 4, 2 and 1.
     method : str
