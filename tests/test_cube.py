@@ -106,7 +106,7 @@ def test_nodata_numbers_become_nan(number):
     [
         (lambda ds: 10 * np.log10(ds), "looks like decibel"),
         (lambda ds: (10 * np.log10(ds)).assign(vv=ds.vv.assign_attrs(units="dB")), "dB"),
-        (lambda ds: ds.assign(vv=ds.vv.assign_attrs(units="dB", scale="linear")), "disagree"),
+        (lambda ds: ds.assign(vv=ds.vv.assign_attrs(units="dB", scale="linear")), "contradict"),
         (lambda ds: ds + 1j, "complex"),
     ],
 )
