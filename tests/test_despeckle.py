@@ -374,7 +374,7 @@ def test_a_cluster_that_is_not_there_is_said_before_any_work(
     stack = make_stack()
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9 "):
         despeckle(config_for(stack, tmp_path / "out", cluster="tcp://127.0.0.1:9"))
-    with pytest.raises(ClusterError, match="no such scheduler file"):
+    with pytest.raises(ClusterError, match="scheduler file does not exist"):
         despeckle(config_for(stack, tmp_path / "out", cluster="nowhere.json"))
     assert not list((tmp_path / "out").glob("*.tif"))
     done = despeckle(config_for(stack, tmp_path / "out", looks=3.0))

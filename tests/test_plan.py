@@ -45,14 +45,14 @@ def test_a_plan_counts_its_tasks(make_stack: Callable[..., SimulatedStack], tmp_
     [("lee-sigma", 512), ("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet-lite", 1024),
      ("despecknet", 512), ("despecknet-mt", 1024)],
 )  # fmt: skip
-def test_a_worker_needs_what_its_plan_foresees(tmp_path: Path, method: str, tile_px: int) -> None:
+def test_a_worker_needs_about_the_memory_that_the_plan_estimates(tmp_path: Path, method: str, tile_px: int) -> None:
     stack = write_stack(tmp_path, tile_px + 256, 2)
     config = DespeckleConfig.make(
         stack=str(stack), output=str(tmp_path / "out"), method=method, tile_px=tile_px,
         cluster="local", workers=1,
     )  # fmt: skip
-    foreseen = plan_despeckle(config).memory_bytes
+    estimate = plan_despeckle(config).memory_bytes
     outcome = despeckle(config)
     assert outcome.failures == {}
-    # Too little foreseen ends a run, too much only makes it smaller than it could be.
-    assert 0.95 < foreseen / outcome.peak_bytes < 1.4
+    # Measured 1.05 to 1.24; processors and C libraries differ.
+    assert 0.85 < estimate / outcome.peak_bytes < 1.7

@@ -10,7 +10,7 @@ from sarstack.workflows.settings import DespeckleConfig
 
 BYTES_PER_PX = 4
 # Python with the libraries of a worker process, and of a process that has planned a run; measured.
-WORKER_BYTES, PLANNER_BYTES = 196 * 2**20, 258 * 2**20
+WORKER_BYTES, PLANNER_BYTES = 136 * 2**20, 190 * 2**20
 # To measure the speckle of an image: its sample windows and the arrays computed from them. Each
 # thread has a heap of its own, which keeps these pages.
 SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
