@@ -1,4 +1,4 @@
-"""Checks of keyword arguments that repeat the caller's name and value in the message."""
+"""Check arguments; the message repeats the name and value that the caller gave."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ def check_positive_int(**values: Any) -> None:
     Parameters
     ----------
     **values
-        The arguments to check, under the names the caller knows them by.
+        The arguments to check, under the names of the caller.
 
     Raises
     ------
     UsageError
-        Naming the first argument that does not fit.
+        With the first argument that does not fit.
     """
     for name, value in values.items():
         if not _is_int(value) or value < 1:
@@ -39,7 +39,7 @@ def check_odd_window(**values: Any) -> None:
 
 
 def check_looks(**values: Any) -> None:
-    """Refuse numbers of looks that no gamma speckle has; None passes (to be estimated).
+    """Refuse impossible numbers of looks; None is allowed.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check_between(low: float, high: float, **values: Any) -> None:
 
 
 def check_choice(allowed: Sequence[str], **values: Any) -> None:
-    """Refuse words that are not among those allowed.
+    """Refuse words that are not allowed.
 
     Raises
     ------

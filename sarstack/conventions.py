@@ -1,4 +1,4 @@
-"""Words, units, names and numbers of the Sentinel-1 world, as data.
+"""Words, units, names and constants of Sentinel-1 products, as data.
 
 ========== ==================================================================
 word       meaning in sarstack
@@ -8,8 +8,8 @@ cube       the checked lazy Dataset: ``vv vh hh hv``, dims ``(time, y, x)``
 date       one acquisition with its full timestamp, never only a day
 intensity  linear power, the only scale inside (``_db``, ``_amp`` otherwise)
 chunk      unit of Dask and Zarr
-tile       what one despeckler call covers, halo included
-halo       pixels read on each side of a tile and thrown away
+tile       the pixels that one task writes
+halo       pixels around a tile or cell that are read and not written
 block      GeoTIFF internal block
 patch      training sample
 label      temporal mean and standard deviation used as training target
@@ -52,10 +52,10 @@ SCALE_WORDS: dict[str, Scale] = {
     "10log10": "db",
 }
 
-# In file names only these words tell a scale: "power" may be a plant and "natural" a park.
+# In file names only these words mean a scale: "power" and "natural" can be parts of place names.
 SCALE_WORDS_IN_NAMES = ("linear", "intensity", "amplitude", "amp", "db", "decibel")
 
-# Names of axes in other people's stores, in lower case.
+# Names of axes in stores and arrays, in lower case.
 TIME_NAMES = ("time", "t", "date", "dates")
 Y_NAMES = ("y", "lat", "latitude", "northing", "azimuth", "line", "row")
 X_NAMES = ("x", "lon", "longitude", "easting", "range", "pixel", "sample", "col", "column")
@@ -71,8 +71,8 @@ CALIBRATION_WORDS: dict[str, str] = {
     "betanaught": "beta0",
 }
 
-# Stored numbers that mean "no data" in one product or another, whatever the tag says:
-# s1ard and many own exports, pyroSAR, Planetary Computer.
+# Stored numbers that mean "no data" in some product, whatever the tag says: s1ard and many exports,
+# pyroSAR, Planetary Computer.
 NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter.
@@ -93,18 +93,18 @@ HYP3_CALIBRATIONS = {"g": "gamma0", "s": "sigma0", "b": "beta0"}
 
 @dataclass(frozen=True)
 class Product:
-    """What is known of a kind of file from its name alone.
+    """A product, recognised by the name of its files.
 
     Attributes
     ----------
     title : str
-        Name of the product, for messages.
+        Name of the product in messages.
     name : re.Pattern
         Searched in the file name.
     scale : {"linear", "amplitude", "db"} or None
-        Scale by definition of the product; None where it varies.
+        Scale of the product; None if it varies.
     calibration : str
-        ``gamma0``, ``sigma0`` or empty when it varies.
+        ``gamma0``, ``sigma0``, or empty if it varies.
     """
 
     title: str
@@ -132,6 +132,30 @@ PRODUCTS = (
 # Orbit number to relative orbit: (absolute - offset) % 175 + 1 (Sentinel-1 cycle of 175 orbits).
 # Sentinel-1C and 1D are left out: their offsets changed when the constellation was rearranged.
 RELATIVE_ORBIT_OFFSET = {"sentinel-1a": 73, "sentinel-1b": 27}
+
+TAGS: dict[str, str] = {
+    "ACQUISITION_DATETIME": "time of the acquisition, ISO 8601, UTC",
+    "PLATFORM": "satellite, for example sentinel-1a",
+    "ORBIT_DIRECTION": "ascending or descending",
+    "RELATIVE_ORBIT": "number of the relative orbit, 1 to 175",
+    "POLARIZATION": "VV, VH, HH or HV",
+    "CALIBRATION": "gamma0, sigma0 or beta0",
+    "BACKSCATTER_SCALE": "scale of the pixels: always linear",
+    "SPECKLE_FILTER": "name of the method",
+    "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",
+    "HALO_PX": "halo of the method",
+    "TILE_SIZE_PX": "width of the tiles; it does not change pixels",
+    "INPUT_FILE": "name of the input file",
+    "ENL_BEFORE": "equivalent number of looks of the input",
+    "ENL_SOURCE": "origin of ENL_BEFORE: given, compared, estimated or nominal",
+    "ENL_AFTER": "equivalent number of looks of the result, if it could be estimated",
+    "SPECKLE_CORRELATION": "lag-1 correlation of the speckle, along y and x",
+    "PROCESSING_DATETIME": "time of the processing, ISO 8601, UTC",
+    "SARSTACK_VERSION": "version of sarstack",
+    "TIFFTAG_SOFTWARE": "sarstack and its version",
+    "SARSTACK_FINGERPRINT": "hash of settings and inputs, by which a finished result is recognised",
+}
+"""Tags of a result and their meaning; tags without a value are left out."""
 
 INTENSITY_LONG_NAME = "radar backscatter intensity"
 CF_STANDARD_NAME = "surface_backwards_scattering_coefficient_of_radar_wave"

@@ -1,7 +1,7 @@
-"""Errors a user can meet, in four parts: what, expected, where, do this.
+"""Errors for users, in four parts: what, expected, where, do this.
 
-Each class also inherits the builtin a Python user would catch, and carries the
-exit code of the command line.
+Each class also derives from the builtin that a Python user would catch, and has the exit code of
+the command line.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ EXIT_CODES = {
     2: "wrong use of the command line",
     3: "input not found or not readable",
     4: "dates, grids or scales of the stack do not fit together",
-    5: "configuration or model does not fit, or a resumed run was started with other settings",
+    5: "configuration, model or method cannot be used, or a resumed run has other settings",
     6: "finished, but some dates failed (they are listed; run the same command again to retry)",
     7: "cluster not reachable, or without the resource a task needs",
     8: "not enough disk or memory for the plan",
@@ -21,16 +21,16 @@ EXIT_CODES = {
 
 
 class SarstackError(Exception):
-    """Base of all errors that a user can cause and mend.
+    """Base class of all errors that a user can cause and repair.
 
     Parameters
     ----------
     what : str
-        The fact that is wrong, with the value that was given.
+        What is wrong, with the value that was given.
     expected : str, optional
-        What would have been right.
+        What would be right.
     where : str or iterable of str, optional
-        Files, dates or options concerned; the first three are shown and the rest counted.
+        Files, dates or options; the first three are shown, the others counted.
     do : str, optional
         What the user can do now.
     """
@@ -45,7 +45,7 @@ class SarstackError(Exception):
         super().__init__(self.message())
 
     def message(self) -> str:
-        """Return the four parts, one line each, leaving out the empty ones."""
+        """Return the four parts, one line each, without empty ones."""
         lines = [self.what]
         if self.expected:
             lines.append(f"  expected: {self.expected}")
@@ -57,7 +57,7 @@ class SarstackError(Exception):
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Return what and where on one line, for a list of failures."""
+        """Return `what` and `where` in one line, for a list of failures."""
         place = f", {', '.join(self.where[:3])}" if self.where else ""
         return self.what + place
 
@@ -117,13 +117,13 @@ class ResumeMismatchError(ConfigError):
 
 
 class SomeDatesFailedError(SarstackError, RuntimeError):
-    """The run finished, but some images could not be made."""
+    """The run finished, but some images failed."""
 
     exit_code = 6
 
 
 class ClusterError(SarstackError, RuntimeError):
-    """The cluster cannot be reached or lacks what the tasks need."""
+    """The cluster cannot be reached, or lacks what the tasks need."""
 
     exit_code = 7
 
@@ -135,10 +135,10 @@ class NotEnoughSpaceError(SarstackError, OSError):
 
 
 class MissingDependencyError(SarstackError, ImportError):
-    """An optional package is needed for what was asked."""
+    """An optional package is not installed."""
 
     exit_code = 5
 
 
 class SarstackWarning(UserWarning):
-    """Something surprising that does not stop the work."""
+    """A problem that does not stop the work."""

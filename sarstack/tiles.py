@@ -1,13 +1,13 @@
-"""Where tiles lie: windows, halos and grids as plain integers, no pixels and no files.
+"""Windows, tiles and cells of a scene as whole numbers.
 
-All windows are half-open, row before column, in pixels of the scene.
+Windows are half-open, rows before columns, in pixels of the scene.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 ALIGNMENT_PX = 4
-"""Side of the coarsest pixel of a network; its blocks begin at multiples of it."""
+"""Width of the coarsest pixel of a network; its blocks start at multiples of this number."""
 
 
 class Shape(NamedTuple):
@@ -36,11 +36,11 @@ class Window(NamedTuple):
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def expand(self, halo: int, scene: Shape, alignment: int = 1) -> Self:
-        """Grow by `halo` pixels on each side, clipped at the scene edge.
+        """Return the window with a halo on each side, clipped at the edge of the scene.
 
-        Clipped, never padded: a despeckler meets the true border of the scene
-        exactly as it would on the whole image. With `alignment`, it begins a little
-        earlier, at a multiple of that many pixels from the scene's origin.
+        It is not padded: so a method gets the edge of the scene as it would get it with the
+        whole image. With `alignment` the window starts at a multiple of this number of pixels
+        from the origin of the scene.
         """
         y0, x0 = max(self.y0 - halo, 0), max(self.x0 - halo, 0)
         return type(self)(
@@ -51,7 +51,7 @@ class Window(NamedTuple):
         )
 
     def overlap(self, other: "Window") -> Self | None:
-        """Return the part that both have in common, if any."""
+        """Return the intersection with another window; None if empty."""
         y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
         y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
         return type(self)(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
@@ -65,7 +65,7 @@ class Window(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One unit of work: its place in the tile grid and the window it writes."""
+    """The pixels that one task writes: place in the tile grid, and window."""
 
     row: int
     column: int
@@ -81,14 +81,14 @@ def tile_grid(scene: Shape, size_px: int) -> Iterator[Tile]:
 
 
 def n_tiles(scene: Shape, size_px: int) -> int:
-    """Return how many tiles :func:`tile_grid` yields."""
+    """Return the number of tiles of :func:`tile_grid`."""
     return -(-scene.y // size_px) * -(-scene.x // size_px)
 
 
 def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
-    """Order tiles so that those beside and below come soon: they share blocks of the input.
+    """Order tiles so that tiles which share blocks of the input follow each other.
 
-    Two rows at once, to and fro: where two rows end, the next two begin.
+    The order goes through pairs of rows, in alternating direction.
     """
 
     def place(tile: Tile) -> tuple[int, int, int]:
@@ -99,17 +99,17 @@ def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
 
 
 def cut(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]]:
-    """Cut tiles into parts of neighbours, one at least, equal to a tile; none of them is empty."""
+    """Cut tiles into at least one part of neighbours; sizes differ by one tile at most."""
     n_parts = min(max(n_parts, 1), len(tiles))
     for part in range(n_parts):
         yield tiles[part * len(tiles) // n_parts : (part + 1) * len(tiles) // n_parts]
 
 
 def cells(window: Window, size_px: int) -> Iterator[Window]:
-    """Cut `window` along the lines of a grid that is fixed to the scene's origin.
+    """Cut `window` along the lines of a grid that is fixed to the origin of the scene.
 
-    Because the lines do not depend on the window, every tile size that is a
-    multiple of `size_px` computes the very same cells, and so the same bits.
+    The lines do not depend on the window. So every tile size that is a multiple of `size_px` has
+    the same cells, and gives the same bits.
     """
     for y0 in range(window.y0 - window.y0 % size_px, window.y1, size_px):
         for x0 in range(window.x0 - window.x0 % size_px, window.x1, size_px):
@@ -122,10 +122,11 @@ def cells(window: Window, size_px: int) -> Iterator[Window]:
 
 
 def strips(shape: Sequence[int], strip_px: int = 2**17) -> Iterator[slice]:
-    """Yield the rows of an image in strips of about `strip_px` pixels, one row at least.
+    """Yield the rows of an image in strips of about `strip_px` pixels, at least one row.
 
-    Intermediate arrays of a strip stay near the processor, and each pass over one is so long
-    that threads seldom wait for Python's lock: with an eighth of it, two are as slow as one.
+    Intermediate arrays of a strip fit into the cache. A pass over a strip takes long enough that
+    threads rarely wait for the interpreter lock: with strips of an eighth, two threads are as slow
+    as one.
     """
     rows = max(strip_px // max(shape[1], 1), 1)
     for start in range(0, shape[0], rows):
@@ -133,13 +134,12 @@ def strips(shape: Sequence[int], strip_px: int = 2**17) -> Iterator[slice]:
 
 
 def sample_windows(scene: Shape, size_px: int = 256, per_axis: int = 6) -> list[Window]:
-    """Choose evenly spread windows from which scene statistics are measured.
+    """Choose evenly spread windows in which scene statistics are measured.
 
-    A small scene is covered completely; a large one is sampled by at most
-    ``per_axis**2`` windows, so the cost does not grow with the scene. The choice
-    depends on the shape alone: every tiling and every worker count measures the
-    same pixels. Windows begin at multiples of their size, so that each lies in one block of
-    a tiled file and in one tile.
+    The windows cover a small scene completely. A large one has ``per_axis**2`` windows, so the
+    cost does not grow with the scene. The choice depends on the shape only: every tile size and
+    number of workers measures the same pixels. Windows start at multiples of their size, so
+    each lies in one block of a tiled file and in one tile.
     """
 
     def starts(length: int) -> list[int]:

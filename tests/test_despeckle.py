@@ -18,6 +18,7 @@ from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_t
 from small_networks import save_small_network
 
 from sarstack.cluster.workers import open_workers
+from sarstack.conventions import TAGS
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import (
     ClusterError,
@@ -527,3 +528,15 @@ def test_resuming_with_another_method_setting_is_refused(
     assert other.returncode == 5
     assert "window_px: 9 then, 5 now" in errors
     assert "Traceback" not in errors
+
+
+def test_every_tag_of_a_result_has_a_row_in_the_conventions(
+    make_stack: MakeStack, tmp_path: Path
+) -> None:
+    stack = make_stack(n_dates=1)
+    outcome = despeckle(config_for(stack, tmp_path / "out", method="lee-sigma"))
+    with rasterio.open(outcome.outputs[0]) as image:
+        written = set(image.tags()) - {"AREA_OR_POINT", "OVR_RESAMPLING_ALG"}
+    unknown = {name for name in written - set(TAGS) if not name.startswith("SPECKLE_")}
+    assert not unknown
+    assert {"SPECKLE_FILTER", "ENL_BEFORE", "INPUT_FILE"} <= written

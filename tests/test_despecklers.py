@@ -10,7 +10,8 @@ from sarstack.despecklers import describe_despecklers, despeckler_names, make_de
 from sarstack.despecklers.methods.lee_sigma import point_targets, prior_gain, sigma_range
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.errors import UsageError
-from sarstack.speckle.statistics import SceneStatistics, pair_correlation
+from sarstack.speckle.laws import pair_correlation
+from sarstack.speckle.statistics import SceneStatistics
 
 RANDOM = np.random.default_rng(21)
 WHITE = SceneStatistics(4.0, (0.0, 0.0), bright=np.inf)

@@ -45,7 +45,9 @@ def test_a_plan_counts_its_tasks(make_stack: Callable[..., SimulatedStack], tmp_
     [("lee-sigma", 512), ("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet-lite", 1024),
      ("despecknet", 512), ("despecknet-mt", 1024)],
 )  # fmt: skip
-def test_a_worker_needs_about_the_memory_that_the_plan_estimates(tmp_path: Path, method: str, tile_px: int) -> None:
+def test_a_worker_needs_about_the_memory_that_the_plan_estimates(
+    tmp_path: Path, method: str, tile_px: int
+) -> None:
     stack = write_stack(tmp_path, tile_px + 256, 2)
     config = DespeckleConfig.make(
         stack=str(stack), output=str(tmp_path / "out"), method=method, tile_px=tile_px,

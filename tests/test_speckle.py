@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sarstack.errors import UsageError
-from sarstack.speckle.statistics import combine_samples, measure_scene, sample_speckle
+from sarstack.speckle.samples import sample_speckle
+from sarstack.speckle.statistics import combine_samples, measure_scene
 from sarstack.tiles import Shape, sample_windows
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -1,8 +1,7 @@
-"""Labels: what all dates of a stack say together, used as training target.
+"""Labels: temporal statistics of a stack, used as training targets.
 
-Temporal mean, standard deviation, count of valid dates, coefficient of variation and
-the mask of stable pixels. Averages are taken in linear intensity, in float64, in one
-pass over the dates.
+Temporal mean, standard deviation, count of valid dates, coefficient of variation, and the mask of
+stable pixels. Means are of linear intensity, in float64, in one pass over the dates.
 """
 
 from collections.abc import Sequence
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.speckle.laws import stable_threshold
 from sarstack.speckle.moving_window import box_mean
-from sarstack.speckle.statistics import stable_threshold
 from sarstack.tiles import strips
 
 STATISTICS = ("mean", "std", "count", "cv")
 LABELS = (*STATISTICS, "stable")
 VARIATION = {"cv": "cv", "paper": "std"}
-"""What each rule of the stable mask looks at, beside the number of dates."""
+"""The label that each rule of the stable mask compares with its limit."""
 
 DTYPES = {"mean": "f4", "std": "f4", "count": "u2", "cv": "f4", "stable": "u1"}
 ATTRIBUTES: dict[str, dict[str, Any]] = {
@@ -63,18 +62,18 @@ def multilook(intensity: NDArray[np.float32], width_px: int) -> NDArray[np.float
 
 
 def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]) -> None:
-    """Add dates to the running moments, in place.
+    """Add dates to the moments, in place.
 
     Parameters
     ----------
     moments : ndarray, shape (3, y, x), float64
-        Count, sum and sum of squares of the valid intensities so far.
+        Count, sum and sum of squares of the valid intensities.
     dates : sequence of ndarray, shape (y, x), float32
-        Linear power, NaN = nodata; negative values count as they are.
+        Linear power, NaN = nodata; negative values count.
 
     Notes
     -----
-    Strip by strip, all dates at once: the sums of a strip stay in the processor's cache.
+    All dates of a strip of rows come before the next strip: the sums stay in the cache.
     """
     for rows in strips(moments.shape[1:]):
         count, total, squares = moments[:, rows]
@@ -82,7 +81,7 @@ def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]
         exact = np.empty_like(total)
         for date in dates:
             value = date[rows]
-            # Two quick passes tell that all is known, which is the rule; NaN is neither.
+            # Usually all pixels are valid, and two fast passes show it: NaN fails both comparisons.
             if value.min() > -np.inf and value.max() < np.inf:
                 n_known = n_known + 1
             else:
@@ -116,8 +115,8 @@ def statistics(moments: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
         count, total, squares = moments[:, rows]
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / count
-            # Rounding can push the difference a hair below zero on constant pixels; of one
-            # date alone, it is 0 / 0.
+            # On constant pixels rounding can make the difference negative. With one date this is
+            # 0 / 0.
             variance = np.maximum(squares - total * mean, 0) / (count - 1)
             std = np.sqrt(variance, out=variance)
             cv = std / np.abs(mean)
@@ -135,7 +134,7 @@ def mark_stable(
     threshold: float = 0.1,
     quantile: float = 0.99,
 ) -> NDArray[np.uint8]:
-    """Mark pixels that vary no more than speckle.
+    """Mark pixels whose variation over dates is not larger than that of speckle.
 
     Parameters
     ----------
@@ -146,10 +145,9 @@ def mark_stable(
     looks : float
         Equivalent number of looks of the speckle.
     rule : {"cv", "paper"}
-        ``cv``: stable where the squared coefficient of variation is at most the
-        `quantile` that pure speckle of these looks has over as many dates; it does not
-        depend on brightness. ``paper``: stable where the standard deviation is at most
-        `threshold` (deSpeckNet, section III.C).
+        ``cv``: stable if the squared coefficient of variation is at most the `quantile` of pure
+        speckle with these looks and as many dates; independent of brightness. ``paper``:
+        stable if the standard deviation is at most `threshold` (deSpeckNet, section III.C).
     threshold, quantile : float
         See `rule`.
 
@@ -164,7 +162,7 @@ def mark_stable(
     return np.asarray(variation <= limit.astype(np.float32)[count], np.uint8)
 
 
-# Drawn from a simulation, and asked for by every tile.
+# Comes from a simulation; every tile needs it.
 _known_threshold = lru_cache(maxsize=256)(stable_threshold)
 
 
@@ -181,19 +179,19 @@ def finish_labels(
 def mean_without(
     mean: NDArray[np.float32], count: NDArray[np.uint16], date: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Take one date out of a temporal mean, so that a target never holds its own input.
+    """Return the temporal mean without one date, so that a target does not contain its input.
 
     Parameters
     ----------
     mean, count : ndarray, shape (y, x)
         Labels over all dates.
     date : ndarray, shape (y, x), float32
-        One of these dates, multilooked as the labels were.
+        One of these dates, with the same multilook as the labels.
 
     Returns
     -------
     ndarray, shape (y, x), float32
-        Mean of the other dates; NaN where there is none.
+        Mean of the other dates; NaN without any.
     """
     valid = np.isfinite(date)
     others = count.astype(np.float64) - valid
@@ -203,7 +201,7 @@ def mean_without(
 
 
 def mean_of_dates(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean of the valid dates of each pixel, shape (y, x); NaN where none is."""
+    """Return the mean of the valid dates of each pixel, shape (y, x); NaN without any."""
     valid = np.isfinite(block)
     total = np.where(valid, block, 0).sum(axis=0, dtype=np.float64)
     count = valid.sum(axis=0)

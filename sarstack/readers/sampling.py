@@ -9,7 +9,7 @@ from dask._task_spec import convert_legacy_graph
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from sarstack.speckle.statistics import sample_speckle
+from sarstack.speckle.samples import sample_speckle
 from sarstack.tiles import Shape, sample_windows
 
 

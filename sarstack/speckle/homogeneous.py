@@ -20,7 +20,7 @@ def mark_homogeneous(
     share: float = 0.2,
     largest_factor: float = math.inf,
 ) -> tuple[NDArray[np.bool_], ...]:
-    """Mark the windows that vary as speckle alone does.
+    """Return masks of the windows whose variation is that of speckle alone.
 
     Parameters
     ----------
@@ -29,11 +29,13 @@ def mark_homogeneous(
     looks : float
         Equivalent looks of the patches.
     correlation : tuple of float
-        Lag-1 correlation of their speckle; correlated windows vary less than 1 / looks.
+        Lag-1 correlation of the speckle. The variance in a window of correlated speckle is less
+        than 1 / looks.
     share : float
-        Best share of the windows kept, if their variation is that of speckle.
+        Fraction of the windows to mark: those whose variation is closest to that of speckle.
     largest_factor : float
-        Windows that vary so many times more or less than speckle are never kept.
+        Windows whose variation differs from that of speckle by more than this factor are not
+        marked.
 
     Returns
     -------
@@ -50,11 +52,11 @@ def mark_homogeneous(
         raise UsageError(
             "no window of the patches is free of nodata",
             expected=f"at least one window of {WINDOW_PX}x{WINDOW_PX} valid positive pixels",
-            do="tune on a part of the stack that has data",
+            do="choose a part of the stack that has data (--bbox)",
         )
     speckle = (1 - pair_correlation(correlation, WINDOW_PX)) / looks
-    # Homogeneous: closest to what speckle alone does, not the smallest, which would pick
-    # the windows where chance made the speckle weak.
+    # Closest to the variation of speckle. The smallest variation would select windows in which
+    # speckle is weak by chance.
     best = np.quantile(np.abs(np.log(known / speckle)), share)
     limit = min(float(best), math.log(largest_factor))
     masks = []
@@ -65,7 +67,7 @@ def mark_homogeneous(
 
 
 def _window_variation(patch: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Squared coefficient of variation of non-overlapping windows; NaN where nodata."""
+    """Return the squared coefficient of variation of adjacent windows; NaN with nodata."""
     rows, columns = patch.shape[-2] // WINDOW_PX, patch.shape[-1] // WINDOW_PX
     cut = patch[:, 0, : rows * WINDOW_PX, : columns * WINDOW_PX].astype(np.float64)
     cut = np.where(cut > 0, cut, np.nan)
@@ -74,7 +76,7 @@ def _window_variation(patch: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _spread(chosen: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Blow up chosen windows to a mask of pixels."""
+    """Return the mask of the pixels of chosen windows."""
     mask = np.zeros(shape, dtype=bool)
     large = chosen.repeat(WINDOW_PX, axis=1).repeat(WINDOW_PX, axis=2)
     mask[:, 0, : large.shape[1], : large.shape[2]] = large

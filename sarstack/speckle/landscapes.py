@@ -1,8 +1,8 @@
-"""Reflectivity worth learning from: simulated landscapes as a radar would see them.
+"""Simulate the reflectivity of landscapes, without speckle.
 
-Each scene is made of a land cover (fields, relief, coast, town, forest, calm, even), crossed by
-roads and rivers of one to five pixels, sprinkled with point targets. Everything is drawn
-from one :class:`numpy.random.Generator`, so a seed is a scene.
+Each scene has a land cover (fields, relief, coast, town, forest, calm, even), roads and rivers of
+one to five pixels, and point targets. One :class:`numpy.random.Generator` draws everything, so a
+seed defines a scene.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ POINT_SHARES = (0.0, 0.0002, 0.001)
 
 @dataclass(frozen=True)
 class Reflectivity:
-    """What a scene sends back before speckle and the sensor's point response.
+    """Reflectivity of a scene, before speckle and the point response of the sensor.
 
     Attributes
     ----------
     diffuse : ndarray, shape (y, x), float32
-        Mean linear power of rough surfaces: their echo is speckled.
+        Mean linear power of rough surfaces, whose echo has speckle.
     points : ndarray, shape (y, x), complex64
-        Amplitude of single strong scatterers (corners, masts), zero elsewhere: the
-        same in every look, so their echo is steady.
+        Amplitude of single strong scatterers (corners, masts), zero elsewhere. It is the same in
+        every look, so their echo has no speckle.
     """
 
     diffuse: NDArray[np.float32]
@@ -55,13 +55,13 @@ def simulate_reflectivity(
     shape : tuple of int
         Rows and columns.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Random numbers.
     kind : {"fields", "relief", "coast", "town", "forest", "calm", "even"}, optional
-        Land cover; drawn at random when not given.
+        Land cover. Default: random.
     steady_share : float
-        How many of the strong scatterers are steady; the others are speckled.
+        Fraction of the strong scatterers without speckle.
     points : float
-        How many times as many strong scatterers as usual there are outside towns.
+        Factor on the usual number of strong scatterers outside towns.
 
     Returns
     -------
@@ -86,26 +86,26 @@ def reflect_image(
     steady_share: float = 0.5,
     points: float = 1.0,
 ) -> Reflectivity:
-    """Make a landscape of a piece of a clean image, its brightness and contrast changed.
+    """Cut a landscape from a clean image, with random brightness and contrast.
 
     Parameters
     ----------
     image_db : ndarray, shape (y, x), float32
-        Clean image in dB, no NaN; mirrored at its edges where it is too small, seen at times
-        with larger pixels where it is large.
+        Clean image in dB, without NaN. A small image is mirrored at its edges; of a large image,
+        every n-th pixel is used at random.
     shape : tuple of int
-        Rows and columns wanted.
+        Rows and columns of the landscape.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Random numbers.
     steady_share : float
-        How many of the strong scatterers are steady; the others are speckled.
+        Fraction of the strong scatterers without speckle.
     points : float
-        How many times as many strong scatterers as usual there are outside towns.
+        Factor on the usual number of strong scatterers outside towns.
 
     Returns
     -------
     Reflectivity
-        Between -32 and +15 dB, with at most `points` pixels in a thousand a point target more.
+        Between -32 and +15 dB, with point targets on at most `points` thousandths of the pixels.
     """
     step = int(rng.integers(1, 1 + max(min(image_db.shape) // min(shape), 1)))
     image_db = image_db[::step, ::step]
@@ -121,7 +121,7 @@ def reflect_image(
 
 
 def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:
-    """Periodic random surface of unit spread whose spectrum falls as frequency**-slope."""
+    """Draw a periodic random surface of standard deviation 1, spectrum frequency**-slope."""
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
     radius = np.hypot(fy, fx)
     radius[0, 0] = np.inf
@@ -133,7 +133,7 @@ def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> 
 def _regions(
     shape: tuple[int, int], rng: np.random.Generator, size_px: float, stretch: float
 ) -> NDArray[np.intp]:
-    """Label polygons (Voronoi cells) of about `size_px`, stretched in one direction."""
+    """Draw labels of Voronoi polygons of about `size_px`, stretched in one direction."""
     angle = rng.uniform(0, np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn = turn * np.array([[1.0], [stretch]])
@@ -159,7 +159,7 @@ def _relief(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     slope = np.gradient(height, axis=1) if min(shape) > 1 else np.zeros(shape)
     slope = slope / max(float(slope.std()), 1e-12)
     facing_db = rng.uniform(1.0, 3.0) * slope
-    # Where the slope exceeds the look angle, many cells fall into one: layover, a bright rim.
+    # Layover: where the slope exceeds the look angle, many cells fall into one bright pixel.
     layover_db = rng.uniform(4, 9) * np.clip(slope - 1.6, 0, 1.5)
     shadow_db = -rng.uniform(4, 10) * (slope < -2.2)
     return np.asarray(facing_db + layover_db + shadow_db)
@@ -188,7 +188,7 @@ def _town(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def _forest(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """Discs and boxes laid over each other like dead leaves, with texture on them."""
+    """Draw discs and boxes that cover each other (the dead leaves model), with texture."""
     forest_db = np.zeros(shape)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     spread_db = rng.uniform(1.0, 5.0)
@@ -208,7 +208,7 @@ def _calm(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def _even(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """Fields and buildings without any texture: what is left to find are their edges."""
+    """Draw fields and buildings without texture."""
     labels = _regions(shape, rng, rng.uniform(20, 160), rng.uniform(1, 4))
     even_db = rng.normal(0, rng.uniform(0.5, 5.0), int(labels.max()) + 1)[labels]
     for _ in range(int(rng.integers(0, 16))):
@@ -234,7 +234,7 @@ def _add_lines(land_db: FloatArray, rng: np.random.Generator, n_lines: int) -> F
     land_db = land_db.copy()
     for _ in range(n_lines):
         bend = rng.choice([0.0, 0.02, 0.08])
-        path = _wander(land_db.shape, rng, bend)
+        path = _draw_path(land_db.shape, rng, bend)
         distance_px = distance_transform_edt(~path)
         inside = distance_px <= (rng.integers(1, 6) - 1) / 2
         contrast_db = rng.choice([-1.0, -1.0, 1.0]) * rng.uniform(3, 13)
@@ -242,8 +242,8 @@ def _add_lines(land_db: FloatArray, rng: np.random.Generator, n_lines: int) -> F
     return land_db
 
 
-def _wander(shape: tuple[int, int], rng: np.random.Generator, bend: float) -> NDArray[np.bool_]:
-    """Mark a path that crosses the scene, turning by about `bend` radians a pixel."""
+def _draw_path(shape: tuple[int, int], rng: np.random.Generator, bend: float) -> NDArray[np.bool_]:
+    """Return the mask of a path through the scene that turns by `bend` radians a pixel."""
     steps = 2 * (shape[0] + shape[1])
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, bend, steps))
     middle = steps // 2
@@ -259,7 +259,7 @@ def _wander(shape: tuple[int, int], rng: np.random.Generator, bend: float) -> ND
 def _add_points(
     land_db: FloatArray, rng: np.random.Generator, share: float, steady_share: float
 ) -> Reflectivity:
-    """Put strong scatterers on a `share` of the pixels, some of them steady, some speckled."""
+    """Add strong scatterers on a fraction `share` of the pixels, with and without speckle."""
     chosen = rng.random(land_db.shape) < share
     power = 10 ** (land_db / 10)
     contrast_db = 6 + (BRIGHTEST_POINT_DB - 6) * rng.beta(1.0, 2.0, land_db.shape)

@@ -13,7 +13,7 @@ from sarstack.checks import check_between, check_looks, check_positive_int
 
 
 def log_speckle_mean(looks: ArrayLike) -> NDArray[np.float64]:
-    """Return E[ln n] = psi(L) - ln L of gamma speckle: the bias of averaging logarithms."""
+    """Return E[ln n] = psi(L) - ln L of gamma speckle: the bias of the mean of logarithms."""
     value = np.asarray(looks, dtype=np.float64)
     return np.asarray(psi(value) - np.log(value))
 
@@ -84,7 +84,7 @@ def likelihood_looks(sample: ArrayLike) -> float:
 
 
 def stable_threshold(looks: float, n_dates: int, quantile: float = 0.99) -> NDArray[np.float64]:
-    """Return the squared coefficient of variation that pure speckle rarely exceeds.
+    """Return the quantile of the squared coefficient of variation of pure speckle over dates.
 
     Parameters
     ----------
@@ -93,13 +93,13 @@ def stable_threshold(looks: float, n_dates: int, quantile: float = 0.99) -> NDAr
     n_dates : int
         Largest number of valid dates.
     quantile : float
-        Share of stable pixels that stay below.
+        Fraction of the pixels of pure speckle below the threshold.
 
     Returns
     -------
     ndarray, shape (n_dates + 1,), float64
         Entry n is for n valid dates (variance with ddof=1 over the squared mean); NaN for
-        n < 2. From a seeded simulation, so the same everywhere.
+        n < 2. From a simulation with a fixed seed: the same on every machine.
     """
     check_looks(looks=looks)
     check_positive_int(n_dates=n_dates)
@@ -118,10 +118,10 @@ def stable_threshold(looks: float, n_dates: int, quantile: float = 0.99) -> NDAr
 
 
 def correlated_area(correlation: tuple[float, float], window_px: int) -> float:
-    """Return how many pixels of a square window count as one independent sample.
+    """Return the number of pixels of a square window that equal one independent sample.
 
-    The average over the window's pixels of the sum of their correlations with all pixels
-    of the window; 1 for white speckle, at most ``window_px ** 2``. A boxcar raises the
+    For each pixel of the window, sum its correlations with all pixels of the window; this is the
+    mean of these sums. 1 for white speckle, at most ``window_px ** 2``. A boxcar multiplies the
     looks by ``window_px ** 2 / correlated_area``.
     """
     lag = np.arange(-window_px + 1, window_px)
@@ -135,7 +135,7 @@ def correlated_area(correlation: tuple[float, float], window_px: int) -> float:
 def pair_correlation(correlation: tuple[float, float], window_px: int) -> float:
     """Return the mean correlation of two different pixels of a square window.
 
-    The variance measured in such a window is too small by one minus this number.
+    The variance measured in such a window is one minus this number times the true variance.
     """
     return (correlated_area(correlation, window_px) - 1) / (window_px**2 - 1)
 
@@ -146,7 +146,7 @@ def _finite(sample: ArrayLike) -> NDArray[np.float64]:
 
 
 def log_variance_spread(looks: float, correlation: tuple[float, float], window_px: int) -> float:
-    """Return how much the log variance of a window of pure speckle varies by chance.
+    """Return the relative standard deviation of the variance of ln y in a window of speckle.
 
     Parameters
     ----------
@@ -155,14 +155,13 @@ def log_variance_spread(looks: float, correlation: tuple[float, float], window_p
     correlation : tuple of float
         Lag-1 correlation of intensity speckle, y and x.
     window_px : int
-        Side of the window.
+        Width of the window.
 
     Returns
     -------
     float
-        Standard deviation of the sample variance of ln y over its mean: delta method,
-        from the kurtosis of the log-gamma law and the area over which squared
-        correlations reach.
+        Standard deviation of the sample variance of ln y divided by its mean (delta method: from
+        the kurtosis of the log-gamma law and the correlated area of squared correlations).
     """
     first, third = float(polygamma(1, looks)), float(polygamma(3, looks))
     squared = (correlation[0] ** 2, correlation[1] ** 2)

@@ -1,9 +1,9 @@
 """Sums and means over the valid pixels of a moving window.
 
-NaN is never averaged, filled or guessed: a hole or the edge of the scene makes the
-window smaller. Sums are taken in one fixed order, not as running sums: a pixel's result
-depends on the bits of its own window only, so tiles agree exactly with the whole image and
-a bright ship cannot leave rounding errors on the dark sea beside it.
+A hole or the edge of the scene makes the window smaller; NaN is never averaged or filled. Sums
+have a fixed order and are no running sums: the result of a pixel depends on the bits of its
+window only. So tiles agree exactly with the whole image, and a bright ship leaves no rounding
+errors on the dark sea beside it.
 """
 
 from typing import TypeVar
@@ -16,7 +16,7 @@ from sarstack.tiles import strips
 Real = TypeVar("Real", np.float32, np.float64)
 
 STRIP_PX = 2**16
-"""Of a strip and the few arrays made of it: they stay in the processor's cache."""
+"""Pixels of a strip: the strip and its intermediate arrays fit into the cache."""
 
 
 def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
@@ -25,7 +25,7 @@ def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
     Parameters
     ----------
     values : ndarray, shape (y, x), float32 or float64
-        Finite everywhere: nodata already set to zero.
+        Finite; nodata set to zero.
     window_px : int
         Odd width of the window.
 
@@ -42,7 +42,7 @@ def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
 
 
 def _slide(values: NDArray[Real], width: int) -> NDArray[Real]:
-    """Sum `width` neighbours down each column, as a tree: shape (y - width + 1, x)."""
+    """Sum `width` neighbours in each column, as a tree; shape (y - width + 1, x)."""
     n_sums = len(values) - width + 1
     total, start, size = None, 0, 1
     while True:
@@ -63,6 +63,7 @@ def box_count(valid: NDArray[np.bool_], window_px: int) -> NDArray[np.float32]:
     Parameters
     ----------
     valid : ndarray, shape (y, x), bool
+        Pixels to count.
     window_px : int
         Odd width of the window.
 
@@ -87,17 +88,17 @@ def box_mean(values: NDArray[Real], valid: NDArray[np.bool_], window_px: int) ->
     Parameters
     ----------
     values : ndarray, shape (y, x), float32 or float64
-        Any scale. What stands where `valid` is false (NaN, anything) is not looked at.
+        Values where `valid` is false are not used (NaN is allowed there).
     valid : ndarray, shape (y, x), bool
-        Pixels that count.
+        Pixels to average.
     window_px : int
         Odd width of the window.
 
     Returns
     -------
     ndarray, shape (y, x), dtype of `values`
-        NaN where the window holds no valid pixel; otherwise a number, also on pixels
-        that are themselves not valid.
+        NaN if the window has no valid pixel. A pixel that is not valid gets the mean of its
+        valid neighbours.
     """
     known = values if valid.all() else np.where(valid, values, values.dtype.type(0))
     total = box_sum(known, window_px)

@@ -1,4 +1,4 @@
-"""Speckle as the sensor makes it, with the exact truth beside it.
+"""Simulate observations of a sensor: speckled intensity, and its exact expectation.
 
 Model (Goodman; bandwidth and weighting as in the Sentinel-1 IW processor): each look is a
 circular complex Gaussian field, shaped by the sensor's transfer function H = FFT(h); looks
@@ -7,7 +7,7 @@ are averaged with weights::
     y = sum_k w_k |h * (sqrt(x) g_k + a)|^2,      E[y] = |h|^2 * x + |h * a|^2
 
 with x the diffuse reflectivity and a the steady point targets. The expectation, not x, is
-the truth: no despeckler can undo the sensor's point response.
+the truth: no despeckler can remove the point response of the sensor.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def _bandwidth_table(taper: float) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def transfer_function(n: int, correlation: float, taper: float = 0.7) -> NDArray[np.float64]:
-    """Transfer function of the sensor along one axis.
+    """Return the transfer function of the sensor along one axis.
 
     Parameters
     ----------
@@ -73,16 +73,16 @@ def transfer_function(n: int, correlation: float, taper: float = 0.7) -> NDArray
         taper = float(np.interp(correlation, full, tapers))
     frequency = np.abs(np.fft.fftfreq(n))
     response = taper + (1 - taper) * np.cos(2 * np.pi * frequency / bandwidth)
-    # A bin that the band's edge cuts counts by the part inside, so short axes are right too.
+    # A bin at the edge of the band counts by its part inside the band; matters for short axes.
     covered = np.clip((bandwidth / 2 - frequency) * n + 0.5, 0, 1) if bandwidth < 1 else 1.0
     response = response * np.sqrt(covered)
     return np.asarray(response / np.sqrt(np.mean(response**2)))
 
 
 def gaussian_transfer_function(n: int, correlation: float) -> NDArray[np.float64]:
-    """Transfer function whose speckle correlates as ``correlation**(lag**2)``.
+    """Return the transfer function for the correlation ``correlation**(lag**2)``.
 
-    Without the sharp edge of a processor's band: like products that were resampled.
+    It has no sharp edge of the band, like products that were resampled.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ def gaussian_transfer_function(n: int, correlation: float) -> NDArray[np.float64
 
 
 def look_weights(looks: float) -> NDArray[np.float64]:
-    """Weights of the fewest independent looks that average to `looks` equivalent looks.
+    """Return the weights of the fewest independent looks with `looks` equivalent looks.
 
-    All looks weigh alike except the last: sum 1, ``1 / sum(w**2) == looks``.
+    All weights are equal except the last. Their sum is 1, and ``1 / sum(w**2) == looks``.
     """
     n = int(np.ceil(looks - 1e-9))
     # (n - 1 + a)^2 = L (n - 1 + a^2), the root in (0, 1].
@@ -121,9 +121,9 @@ def look_weights(looks: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class SpeckleSimulator:
-    """A sensor: how many looks it averages and how its speckle is correlated.
+    """A sensor with a number of looks and correlated speckle.
 
-    Parameters
+    Attributes
     ----------
     looks : float
         Equivalent number of looks, 1 or more, any real number.
@@ -132,7 +132,7 @@ class SpeckleSimulator:
     taper : float
         Spectral weighting, see :func:`transfer_function`.
     band_limited : bool
-        False: see :func:`gaussian_transfer_function`; `taper` is then of no meaning.
+        False: use :func:`gaussian_transfer_function`, which has no `taper`.
     """
 
     looks: float = 4.4
@@ -167,9 +167,9 @@ class SpeckleSimulator:
         return _crop(self._observe_periodic(_pad(scene), rng))
 
     def observe_field(self, scene: Reflectivity, rng: np.random.Generator) -> NDArray[np.complex64]:
-        """Return a single look before detection, shape (y, x).
+        """Return the complex field of a single look, shape (y, x).
 
-        Its power is what :meth:`observe` returns for one look, to the bit.
+        Its power equals :meth:`observe` for one look, to the bit.
         """
         padded = _pad(scene)
         return _crop(self._draw_look(padded, self._filter(padded), rng))
@@ -179,13 +179,13 @@ class SpeckleSimulator:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return observation and expectation of a scene without its 16-pixel margin.
 
-        Nothing is mirrored at the edges: the margin is the true surroundings.
+        The margin is the surroundings, so nothing is mirrored at the edges.
         """
         return _crop(self._observe_periodic(scene, rng)), _crop(self._expect_periodic(scene))
 
     def _expect_periodic(self, scene: Reflectivity) -> NDArray[np.float32]:
         transfer = self.transfer(scene.diffuse.shape)
-        # Double precision: a strong point must not leave rounding errors in dark water.
+        # float64: in float32 a strong point leaves rounding errors in dark water.
         response = np.abs(fft.ifft2(transfer)) ** 2
         power = fft.irfft2(
             fft.rfft2(scene.diffuse.astype(np.float64)) * fft.rfft2(response),
@@ -207,7 +207,7 @@ class SpeckleSimulator:
         return observed
 
     def _filter(self, scene: Reflectivity) -> NDArray[np.float32] | None:
-        """Return the transfer function for a scene, None where speckle is white."""
+        """Return the transfer function for a scene; None for white speckle."""
         if self.correlation == (0.0, 0.0):
             return None
         return self.transfer(scene.diffuse.shape).astype(np.float32)
@@ -225,7 +225,7 @@ class SpeckleSimulator:
 
 
 def _pad(scene: Reflectivity) -> Reflectivity:
-    # Mirrored surroundings; points are not mirrored, a second corner would be an invention.
+    # The surroundings are mirrored, the point targets are not.
     return Reflectivity(
         np.pad(scene.diffuse, MARGIN_PX, mode="symmetric"), np.pad(scene.points, MARGIN_PX)
     )
@@ -237,14 +237,14 @@ def _crop(padded: NDArray[Number]) -> NDArray[Number]:
 
 @dataclass(frozen=True)
 class SimulatedStack:
-    """A stack whose truth is known.
+    """A simulated stack with its truth.
 
     Attributes
     ----------
     intensity : ndarray, shape (time, y, x), float32
         Observed linear power.
     truth : ndarray, shape (time, y, x), float32
-        Its exact expectation at each date.
+        Exact expectation at each date, linear power.
     changed : ndarray, shape (time, y, x), bool
         Where a date differs from the landscape that most dates share.
     """
@@ -264,7 +264,7 @@ def simulate_stack(
     n_changes: int = 3,
     drift_db: float = 0.3,
 ) -> SimulatedStack:
-    """Simulate the same landscape on many dates, with changes that are known.
+    """Simulate a landscape on many dates, with changes.
 
     Parameters
     ----------
@@ -273,15 +273,15 @@ def simulate_stack(
     shape : tuple of int
         Rows and columns.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Random numbers.
     simulator : SpeckleSimulator, optional
-        The sensor; by default like Sentinel-1 GRD (4.5 looks, lag-1 correlation 0.65).
+        The sensor. Default: 4.5 looks, lag-1 correlation 0.65, as Sentinel-1 GRD.
     kind : str, optional
         Land cover, see :func:`sarstack.speckle.landscapes.simulate_reflectivity`.
     n_changes : int
-        Patches on each date that are 3 to 10 dB brighter or darker on this date alone.
+        Number of patches on each date that are 3 to 10 dB brighter or darker on this date only.
     drift_db : float
-        Spread of the brightness of a whole date (moisture, season).
+        Standard deviation of the brightness of whole dates (moisture, season).
 
     Returns
     -------
@@ -305,7 +305,7 @@ def simulate_stack(
 
 
 def draw_blob(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark a roundish patch of irregular outline, about a tenth of the scene wide."""
+    """Return the mask of a round patch with irregular outline, about a tenth of the scene wide."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     radius = rng.uniform(0.04, 0.12) * min(shape) + 1
     y, x = rng.random() * shape[0], rng.random() * shape[1]

@@ -1,6 +1,6 @@
-"""Stacks in which things happen: mown fields, floods, new buildings, ships that come and go.
+"""Simulate stacks with changes: mown fields, floods, new buildings, ships.
 
-A method that looks at other dates must not carry any of it from one date to another.
+A multi-temporal method must not move a change of one date to another date.
 """
 
 from typing import NamedTuple
@@ -14,21 +14,22 @@ from sarstack.speckle.sensor import SpeckleSimulator
 FloatCube = NDArray[np.float32]
 Gain = NDArray[np.float64]
 
-# Per 256 x 256 pixels.
+# Events in 256 x 256 pixels.
 N_FIELDS, N_FLOODS, N_BUILDINGS, N_SHIPS = 5, 2, 6, 12
 DRIFT_DB = 0.3
 CHANGED_DB = 1.0
 
 
 class ChangingStack(NamedTuple):
-    """A stack whose truth and whose changes are known.
+    """A simulated stack with its truth and its changes.
 
     Attributes
     ----------
     noisy, truth : ndarray, shape (time, y, x), float32
-        Linear power, observed and expected.
+        Linear power: observation and exact expectation.
     usual : ndarray, shape (time, y, x), float32
-        What each date would be if nothing had changed: the median date, as bright as it.
+        Expectation of each date without change: the median over dates, with the brightness of
+        the date.
     """
 
     noisy: FloatCube
@@ -37,26 +38,27 @@ class ChangingStack(NamedTuple):
 
     @property
     def changed(self) -> NDArray[np.bool_]:
-        """Where truth differs from the usual by more than 1 dB, point response included."""
+        """Mask of the pixels whose truth differs from `usual` by more than 1 dB."""
         return np.abs(10 * np.log10(self.truth / self.usual)) > CHANGED_DB
 
 
 def simulate_changes(
     n_dates: int, size_px: int, kind: str, simulator: SpeckleSimulator, rng: np.random.Generator
 ) -> ChangingStack:
-    """Simulate one landscape on many dates while things happen in it.
+    """Simulate one landscape on many dates, with changes.
 
     Parameters
     ----------
     n_dates : int
-        Three or more, so that there is a usual state.
+        Number of dates, three or more.
     size_px : int
-        Side of the scene.
+        Width and height of the scene.
     kind : str
         Land cover, see :func:`sarstack.speckle.landscapes.simulate_reflectivity`.
     simulator : SpeckleSimulator
+        The sensor.
     rng : numpy.random.Generator
-        Source of all randomness.
+        Random numbers.
 
     Returns
     -------
@@ -74,18 +76,18 @@ def simulate_changes(
 
 
 def draw_gains(n_dates: int, size_px: int, rng: np.random.Generator) -> Gain:
-    """Draw what happens, as change of brightness in dB, shape (time, y, x).
+    """Draw the changes of brightness in dB, shape (time, y, x).
 
-    A mown field is 2 to 5 dB darker or brighter from one date on; a flood 6 to 12 dB
-    darker on one or two dates; a building, a bright wall and its shadow, stands from one date
-    on; a ship is 12 to 25 dB brighter on one date, one to five pixels long.
+    A mown field is 2 to 5 dB darker or brighter from a date on. A flood is 6 to 12 dB darker on one
+    or two dates. A building is a bright wall and its shadow, from a date on. A ship is 12 to 25 dB
+    brighter on one date, and one to five pixels long.
     """
     gain_db = np.zeros((n_dates, size_px, size_px))
     share = (size_px / 256) ** 2
     events = [(_mow, N_FIELDS), (_flood, N_FLOODS), (_build, N_BUILDINGS), (_sail, N_SHIPS)]
-    for happen, count in events:
+    for add_event, count in events:
         for _ in range(max(round(count * share), 1)):
-            happen(gain_db, rng)
+            add_event(gain_db, rng)
     return gain_db
 
 
@@ -98,7 +100,7 @@ def _mow(gain_db: Gain, rng: np.random.Generator) -> None:
 
 
 def _flood(gain_db: Gain, rng: np.random.Generator) -> None:
-    """Cover a low place: a disc whose shore bends."""
+    """Add a flood: a disc with an irregular shore."""
     side = gain_db.shape[1]
     rows, columns = np.ogrid[:side, :side]
     y, x = rng.integers(0, side, 2)

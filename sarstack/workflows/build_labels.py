@@ -16,7 +16,8 @@ from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.speckle.statistics import SpeckleSample, combine_samples, join_windows, spread_dates
+from sarstack.speckle.samples import SpeckleSample, join_windows
+from sarstack.speckle.statistics import combine_samples, spread_dates
 from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows import label_tasks
 from sarstack.workflows.despeckle.plan import select_stack

@@ -11,11 +11,11 @@ import numpy as np
 from sarstack.errors import StackReadError
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
+from sarstack.speckle.samples import sample_speckle
 from sarstack.speckle.statistics import (
     NOMINAL_LOOKS,
     SceneStatistics,
     combine_samples,
-    sample_speckle,
     spread_dates,
 )
 from sarstack.tiles import Shape, sample_windows

@@ -23,7 +23,7 @@ from sarstack.labels.statistics import (
     statistics,
 )
 from sarstack.readers.raster import Raster
-from sarstack.speckle.statistics import SpeckleSample, join_windows, sample_window
+from sarstack.speckle.samples import SpeckleSample, join_windows, sample_window
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 # Dates that are read before they are added up: more save little, and cost memory.

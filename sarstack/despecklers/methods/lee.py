@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
+from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.moving_window import box_count, box_sum
-from sarstack.speckle.statistics import SceneStatistics, pair_correlation
+from sarstack.speckle.statistics import SceneStatistics
 
 
 class Lee(MovingWindowMethod):

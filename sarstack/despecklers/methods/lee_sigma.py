@@ -11,8 +11,9 @@ from scipy.special import gammainc, gammaincinv
 from sarstack.checks import check_between
 from sarstack.despecklers.methods.lee import local_mmse
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
+from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.moving_window import STRIP_PX, box_count
-from sarstack.speckle.statistics import SceneStatistics, pair_correlation
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import strips
 
 PRIOR_PX = 3

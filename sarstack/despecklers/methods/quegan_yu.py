@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
+from sarstack.speckle.laws import correlated_area
 from sarstack.speckle.moving_window import box_mean
-from sarstack.speckle.statistics import SceneStatistics, correlated_area
+from sarstack.speckle.statistics import SceneStatistics
 
 
 class QueganYu(MovingWindowMethod):

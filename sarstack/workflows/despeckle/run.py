@@ -13,7 +13,8 @@ from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.paths import absolute_path
-from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.speckle.samples import SpeckleSample
+from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
 from sarstack.workflows.despeckle import summary as scratch
 from sarstack.workflows.despeckle import tasks

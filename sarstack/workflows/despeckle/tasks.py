@@ -21,12 +21,8 @@ from sarstack.output.pieces import Pieces, read_pieces, write_piece
 from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
-from sarstack.speckle.statistics import (
-    SceneStatistics,
-    SpeckleSample,
-    combine_samples,
-    sample_speckle,
-)
+from sarstack.speckle.samples import SpeckleSample, sample_speckle
+from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.workflows.despeckle import summary as scratch
 

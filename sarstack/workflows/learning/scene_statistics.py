@@ -5,7 +5,8 @@ import numpy as np
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
 from sarstack.readers.stack import ImageStack
-from sarstack.speckle.statistics import SceneStatistics, SpeckleSample, combine_samples
+from sarstack.speckle.samples import SpeckleSample
+from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.workflows.despeckle import tasks
 
 Statistics = dict[str, dict[int, SceneStatistics]]
