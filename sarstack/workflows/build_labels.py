@@ -1,4 +1,4 @@
-"""Build the labels of a stack into a Zarr store: one pass over the dates, tile by tile."""
+"""Compute the labels of a stack into a Zarr store, tile by tile, in one pass over the dates."""
 
 import logging
 import shutil
@@ -29,7 +29,7 @@ from sarstack.workflows.settings import LabelsConfig
 LOGGER = logging.getLogger("sarstack")
 
 Samples = dict[tuple[int, int], SpeckleSample]
-"""Speckle by date and number of the sample window."""
+"""Speckle samples by date and number of the sample window."""
 
 
 def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
@@ -38,7 +38,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     Parameters
     ----------
     config : LabelsConfig
-        Stack, rule of the stable mask, tile size, workers; see its fields.
+        Stack, rule of the stable mask, tile size, workers.
     overwrite : bool
         Replace an existing store.
 
@@ -51,15 +51,14 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     Raises
     ------
     StackReadError
-        If an image cannot be read: labels over fewer dates than asked for would be
-        silently different ones.
+        If an image cannot be read: labels of fewer dates would be other labels.
     ResumeMismatchError
-        If the store exists, or an unfinished one of other settings.
+        If the store exists, or an unfinished store of other settings.
 
     Notes
     -----
-    Memory follows the tile, not the number of dates or the scene. The store appears
-    under its name when it is complete; an interrupted run continues where it stopped.
+    Memory depends on the tile size, not on the number of dates or the scene. The store gets its
+    name when it is complete. An interrupted run continues.
     """
     output = Path(config.output or "labels.zarr").absolute()
     if output.exists() and not overwrite:
@@ -69,7 +68,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     stack = select_stack(config)
     if config.multilook_px % 2 == 0:
         raise UsageError(f"multilook_px = {config.multilook_px} is even", expected="1, 3, 5, ...",
-                         do="choose an odd width, so that the label is not shifted")  # fmt: skip
+                         do="choose an odd width: an even one shifts the label")  # fmt: skip
     _refuse_single_dates(stack)
     shape = stack.grid.shape
     check_space(make_folder(output.parent), 15 * shape.y * shape.x * len(stack.polarisations))
@@ -83,9 +82,9 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
             LOGGER.info("dashboard: %s", workers.dashboard)
         paths = [r.path for r in _rasters(stack, stack.polarisations[0])][:1]
         workers.check_paths([*paths, str(unfinished)])
-        samples = _compute(config, stack, workers, unfinished)
+        samples = _compute_statistics(config, stack, workers, unfinished)
         looks = {p: _find_looks(config, stack, p, samples[p], workers) for p in samples}
-        _mark(config, stack, workers, unfinished, looks)
+        _compute_masks(config, stack, workers, unfinished, looks)
     _finish(unfinished, looks)
     if output.exists():
         shutil.rmtree(output)
@@ -97,10 +96,10 @@ def _refuse_single_dates(stack: Stack) -> None:
     few = [p.upper() for p in stack.polarisations if len(_rasters(stack, p)) < 2]
     if few:
         raise UsageError(
-            f"there is one date of {', '.join(few)} in the stack",
-            expected="two dates or more: labels are statistics over time",
+            f"the stack has one date of {', '.join(few)}",
+            expected="two dates or more: labels are statistics over dates",
             where=stack.path,
-            do="give the whole stack, wider --dates, or --pol to choose what has more dates",
+            do="use the whole stack, a longer --dates, or --pol with more dates",
         )
 
 
@@ -119,16 +118,16 @@ def _open_store(path: Path, config: LabelsConfig, stack: Stack, *, overwrite: bo
             LOGGER.info("continuing unfinished labels")
             return
         raise ResumeMismatchError(
-            "unfinished labels of other settings or inputs lie here",
+            "the folder has unfinished labels of other settings or inputs",
             where=str(path),
-            do="repeat the earlier command, or --overwrite to start anew",
+            do="repeat the earlier command, or --overwrite to start again",
         )
     shutil.rmtree(path, ignore_errors=True)
     _create_store(path, config, stack, mark)
 
 
 def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> None:
-    """Write the template: all metadata, no pixels."""
+    """Write the metadata of the store, without pixels."""
     import dask.array as da
     import zarr
 
@@ -137,7 +136,7 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
     template = build_cube(stack, config.tile_px)
     shape = (len(stack.polarisations), *stack.grid.shape)
     size = config.tile_px
-    # One chunk a tile: no two writers meet, and a chunk that exists is complete.
+    # One chunk for each tile: no two tasks write the same chunk, and an existing chunk is complete.
     chunks = (1, size, size)
     coords = {n: template.coords[n] for n in ("y", "x", "spatial_ref") if n in template.coords}
     variables = {
@@ -159,7 +158,7 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
         "fingerprint": mark,
     }
     labels = xr.Dataset(variables, coords, attributes)
-    # Variable-length text: the only kind of string that Zarr v3 specifies.
+    # Variable-length strings are the only ones in the Zarr v3 specification.
     names = np.array(stack.polarisations, dtype=object)
     labels = labels.assign_coords(polarisation=("polarisation", names))
     codec = zarr.codecs.BloscCodec(**label_tasks.COMPRESSION)
@@ -172,10 +171,10 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
                    zarr_format=3)  # fmt: skip
 
 
-def _compute(
+def _compute_statistics(
     config: LabelsConfig, stack: Stack, workers: Workers, store: Path
 ) -> dict[str, Samples]:
-    """Write the statistics of all tiles; return what they tell of the speckle."""
+    """Compute the statistics of all tiles, and return the speckle samples."""
     scene = stack.grid.shape
     samples: dict[str, Samples] = {polarisation: {} for polarisation in stack.polarisations}
 
@@ -185,7 +184,7 @@ def _compute(
             for tile in tile_grid(scene, config.tile_px):
                 if not label_tasks.has_statistics(str(store), layer, tile):
                     arguments = (rasters, scene, tile, layer, str(store), config.tile_px,
-                                 config.multilook_px, _sampled(config, rasters))  # fmt: skip
+                                 config.multilook_px, _sampled_dates(config, rasters))  # fmt: skip
                     yield Task(label_tasks.label_tile, arguments, (polarisation, tile))
 
     failures: list[Exception] = []
@@ -201,23 +200,23 @@ def _compute(
     return samples
 
 
-def _sampled(config: LabelsConfig, rasters: Sequence[Raster]) -> tuple[int, ...]:
-    """Choose the dates from which looks are measured; none where they are given."""
+def _sampled_dates(config: LabelsConfig, rasters: Sequence[Raster]) -> tuple[int, ...]:
+    """Choose the dates from which looks are measured; none if the user gave the looks."""
     return () if config.looks else tuple(spread_dates(len(rasters)))
 
 
 def _find_looks(
     config: LabelsConfig, stack: Stack, polarisation: str, found: Samples, workers: Workers
 ) -> float:
-    """Return the looks of a polarisation after the multilook."""
+    """Return the looks of a polarisation, after the multilook."""
     if config.looks is not None:
         return config.looks
     rasters = _rasters(stack, polarisation)
-    dates = _sampled(config, rasters)
+    dates = _sampled_dates(config, rasters)
     places = range(len(sample_windows(stack.grid.shape)))
     if len(found) == len(dates) * len(places):
         samples = [join_windows([found[date, place] for place in places]) for date in dates]
-    else:  # an earlier run has measured some tiles, and taken it with it
+    else:  # an interrupted run computed some tiles, and its samples are lost
         arguments = (stack.grid.shape, config.multilook_px)
         jobs = [Task(label_tasks.sample_date, (rasters[date], *arguments), date) for date in dates]
         outcomes = {task.key: outcome for task, outcome in run_tasks(workers, jobs)}
@@ -226,10 +225,10 @@ def _find_looks(
     return combine_samples(samples)[0].looks
 
 
-def _mark(
+def _compute_masks(
     config: LabelsConfig, stack: Stack, workers: Workers, store: Path, looks: dict[str, float]
 ) -> None:
-    """Write the masks of stable pixels."""
+    """Compute the masks of stable pixels."""
     jobs = (
         Task(label_tasks.mark_tile, (str(store), layer, tile, config.tile_px, looks[polarisation],
                                      config.rule, config.threshold, config.quantile), tile)
@@ -254,7 +253,7 @@ def _raise_failures(outcomes: Iterable[object]) -> None:
     raise StackReadError(
         f"{len(unreadable)} image(s) of the stack cannot be read",
         where=[failure.summary() for failure in unreadable],
-        do="mend or remove these files: labels need every date they are said to have",
+        do="repair or remove these files: labels need all dates of the stack",
     )
 
 

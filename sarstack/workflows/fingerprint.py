@@ -1,4 +1,9 @@
-"""Marks by which a finished result is known again: its settings and inputs, hashed."""
+"""Fingerprints: hashes of settings and inputs, by which a later run recognises a finished result.
+
+In a fingerprint: method, parameters, hash of a model or source file, looks, part of the scene,
+version of sarstack; and of each input file its name, size, modification time, band and scale. Not
+in it: pixels of the input, the folder, tile size, workers, processor.
+"""
 
 import hashlib
 import json
@@ -14,7 +19,7 @@ FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
 
 
 def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
-    """Return all that decides the pixels of a result besides its input."""
+    """Return the settings that the pixels of a result depend on."""
     return {
         "method": despeckler.name,
         **despeckler.provenance(),
@@ -25,13 +30,13 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return a short hash of settings and identities."""
+    """Return a short hash of settings and inputs."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def identity(raster: Raster | None) -> tuple[Any, ...]:
-    """Tell whether an input is still the same file, without reading it."""
+    """Return what identifies an input file without reading its pixels; empty without a file."""
     if raster is None:
         return ()
     path = Path(raster.path)
@@ -43,7 +48,13 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
 
 
 def read_fingerprint(result: Path) -> str | None:
-    """Read the mark of a finished image; an error if the file was cut off or damaged since."""
+    """Read the fingerprint of a finished image.
+
+    Raises
+    ------
+    StackReadError
+        If the file is truncated or damaged.
+    """
     from sarstack.readers.formats.gdal import open_gdal
     from sarstack.readers.registry import list_images
 

@@ -1,4 +1,4 @@
-"""The folder of a run: made, checked for space, and kept free of a second run."""
+"""Make the output folder of a run, check its space, and lock it against a second run."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ LOGGER = logging.getLogger("sarstack")
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder for results, and return it.
+    """Make a folder for results if there is none, and return it.
 
     Raises
     ------
     UsageError
-        If it cannot be made or may not be written.
+        If it cannot be made, or is not writable.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -27,34 +27,34 @@ def make_folder(path: Path) -> Path:
     except OSError as failure:
         raise UsageError(
             f"results cannot be written into {path}: {failure.strerror}",
-            expected="a folder that exists or can be made, with permission to write",
+            expected="a folder with permission to write",
             do="choose another place with -o",
         ) from failure
     return path
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
-    """Raise if a folder's disk has less free space than a plan may need."""
+    """Raise if the disk of a folder has less free space than a plan may need."""
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise NotEnoughSpaceError(
-            f"the plan may write {needed_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            f"the plan may write {needed_bytes / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free",
             where=str(folder),
-            do="free some space, choose another folder with -o, or fewer --dates",
+            do="free disk space, choose another folder with -o, or fewer --dates",
         )
 
 
 @contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
-    """Keep a second run out of a folder while this one works in it.
+    """Lock a folder against a second run.
 
-    The system lets go of the folder when the process ends, however it ends. Where it
-    knows no such locks (Windows, some network disks) nothing is kept out.
+    The operating system releases the lock when the process ends, also when it is killed. Windows
+    and some network disks have no such locks; there a second run is not detected.
 
     Raises
     ------
     UsageError
-        If another run holds the folder.
+        If another run has locked the folder.
     """
     try:
         import fcntl
@@ -67,12 +67,12 @@ def claim_folder(folder: Path) -> Iterator[None]:
     except BlockingIOError as held:
         os.close(handle)
         raise UsageError(
-            f"another run is writing into {folder}",
-            expected="one run for each folder of results",
-            do="wait until it ends, or choose another place with -o",
+            f"another run writes into {folder}",
+            expected="one run for each output folder",
+            do="wait until it ends, or choose another folder with -o",
         ) from held
     except OSError:
-        LOGGER.debug("no lock on %s: its disk does not offer any", folder)
+        LOGGER.debug("no lock on %s: its disk has no locks", folder)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a stack holds, as a table: for ``sarstack info``."""
+"""Describe a stack as a table, for ``sarstack info``."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +26,15 @@ _VALID_WINDOW_PX = 64
 
 @dataclass(frozen=True)
 class DateRow:
-    """One line of the table.
+    """One row of the table of dates.
 
     Attributes
     ----------
     time, platform, orbit, polarisations : str
-        Ready to print; empty where unknown.
+        Text to print; empty if unknown.
     valid : dict of str to float
-        Share of valid pixels for each polarisation, 0 to 1, from sample windows; NaN where
-        pixels cannot be read.
+        Fraction of valid pixels of each polarisation in sample windows, 0 to 1; NaN if pixels
+        cannot be read.
     file : str
         Name of the first file of the date.
     """
@@ -49,7 +49,7 @@ class DateRow:
 
 @dataclass(frozen=True)
 class SpeckleRow:
-    """Looks and lag-1 correlation of one polarisation, and where they come from."""
+    """Looks and lag-1 correlation of one polarisation, and their source."""
 
     polarisation: str
     looks: float
@@ -60,14 +60,16 @@ class SpeckleRow:
 
 @dataclass(frozen=True)
 class StackDescription:
-    """What a stack holds.
+    """Description of a stack.
 
     Attributes
     ----------
     facts : dict of str to str
-        Grid, size, scale, nodata and so on, in order of importance.
+        Grid, size, scale, nodata and other facts, in order of importance.
     dates : tuple of DateRow
+        One row for each date.
     speckle : tuple of SpeckleRow
+        One row for each polarisation.
     """
 
     facts: dict[str, str]
@@ -89,7 +91,7 @@ class StackDescription:
             ]
             valid = shares[0] if len(set(shares)) == 1 else " ".join(shares)
             rows.append([row.time, row.platform, row.orbit, row.polarisations, valid, row.file])
-        # A column that says nothing on any date is left out.
+        # Columns that are empty for all dates are left out.
         kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
         return [[row[i] for i in kept] for row in rows]
 
@@ -102,22 +104,23 @@ class StackDescription:
 
 
 def describe_stack(stack: Stack) -> StackDescription:
-    """Describe a stack: dates, orbits, grid, scale, nodata, valid share, looks, correlation.
+    """Describe dates, orbits, grid, scale, nodata, valid pixels, looks and correlation.
 
     Parameters
     ----------
     stack : Stack
+        The stack.
 
     Returns
     -------
     StackDescription
-        ``render()`` gives the table as text.
+        ``render()`` returns it as text.
 
     Notes
     -----
-    Reads sample windows only: 16 of 64x64 pixels of each image for the valid share,
-    36 of 256x256 of up to six dates for looks and correlation (all of a small scene). What
-    cannot be read is said in the table, and left out of the rest.
+    Reads sample windows only: 16 windows of 64 x 64 pixels of each image for the valid pixels,
+    36 windows of 256 x 256 pixels of up to six dates for looks and correlation. Files that
+    cannot be read are marked in the table, and not used for the rest.
     """
     return StackDescription(_list_facts(stack), _list_dates(stack), _list_speckle(stack))
 
@@ -164,7 +167,7 @@ def _describe_dates(stack: Stack) -> str:
 
 def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
     rasters = _rasters(stack)
-    # Opening and reading waits for the disk more than for the processor.
+    # Threads, because opening and reading files is mostly waiting for the disk.
     with ThreadPoolExecutor(8) as pool:
         shares = dict(zip(rasters, pool.map(_valid_share, rasters), strict=True))
     rows = []
@@ -206,7 +209,7 @@ def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
 
 
 def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
-    """Measure looks and correlation, which are common to all dates, on some that can be read."""
+    """Measure looks and correlation, the same for all dates, on readable dates."""
     own = [r for r in stack.rasters[polarisation] if r is not None]
     windows = sample_windows(Shape(*stack.grid.shape))
     samples = []

@@ -1,8 +1,8 @@
-"""What a worker does for labels: statistics of a tile and samples of its speckle, then its mask.
+"""Tasks of `build-labels` on a worker: the statistics of a tile, then its mask of stable pixels.
 
-Which pixels are stable depends on the looks of the whole scene. They are measured on pixels
-that are read for the statistics anyway, so the mask is made in a second round, from the
-statistics that were written: no image is read twice.
+The mask depends on the looks of the whole scene. These are measured on pixels that are read for
+the statistics. So the mask follows in a second round, from the written statistics, and no image
+is read twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,19 +26,19 @@ from sarstack.readers.raster import Raster
 from sarstack.speckle.samples import SpeckleSample, join_windows, sample_window
 from sarstack.tiles import Shape, Tile, Window, sample_windows
 
-# Dates that are read before they are added up: more save little, and cost memory.
+# Number of dates that are read before they are summed: more need memory and save little time.
 DATES_AT_ONCE = 8
-# Speckle does not compress: zstd takes 15 times as long for 2 % less.
+# Speckle does not compress well: zstd takes 15 times as long for 2 % smaller files.
 COMPRESSION: dict[str, Any] = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
 
 
 def has_statistics(store: str, layer: int, tile: Tile) -> bool:
-    """Tell whether a tile is done but for its mask (the variation is written last)."""
+    """Return whether the statistics of a tile are complete (the variation is written last)."""
     return _chunk(store, STATISTICS[-1], layer, tile).exists()
 
 
 def has_mask(store: str, layer: int, tile: Tile) -> bool:
-    """Tell whether a tile is done."""
+    """Return whether the mask of a tile is written."""
     return _chunk(store, "stable", layer, tile).exists()
 
 
@@ -56,22 +56,22 @@ def label_tile(
     multilook_px: int,
     sampled: tuple[int, ...] = (),
 ) -> dict[tuple[int, int], SpeckleSample]:
-    """Compute the temporal statistics of one tile and polarisation, a few dates at a time.
+    """Compute the temporal statistics of one tile and polarisation, some dates at a time.
 
     Parameters
     ----------
     rasters : tuple of Raster
         All dates.
     scene : Shape
-        Size of the scene.
+        Rows and columns of the scene.
     tile : Tile
-        What to compute.
+        Place of the pixels.
     layer : int
-        Place of the polarisation in the store.
+        Index of the polarisation in the store.
     store : str
-        The labels store.
+        Zarr store of the labels.
     tile_px : int
-        Edge of a whole tile, which is the edge of the store's chunks.
+        Width of a tile, equal to the chunk size of the store.
     multilook_px : int
         Width of the spatial mean of each date.
     sampled : tuple of int
@@ -80,7 +80,7 @@ def label_tile(
     Returns
     -------
     dict of (int, int) to SpeckleSample
-        By date and number of the sample window, of those that begin in this tile.
+        Samples of the windows that begin in this tile, by date and number of the window.
     """
     moments = np.zeros((3, *tile.window.shape))
     samples: dict[tuple[int, int], SpeckleSample] = {}
@@ -123,7 +123,7 @@ def _sample_tile(date: NDArray[np.float32], scene: Shape, tile: Window) -> dict[
 
 
 def sample_date(raster: Raster, scene: Shape, multilook_px: int) -> SpeckleSample:
-    """Measure all sample windows of one date: for runs that go on with tiles of an earlier one."""
+    """Measure all sample windows of one date, for a run that continues an interrupted one."""
     windows = sample_windows(scene)
     with worker_settings():
         images = _read_smoothed(raster, windows, scene, multilook_px)
@@ -152,11 +152,11 @@ def mark_tile(
 
 
 def _write(path: Path, values: NDArray[Any], tile_px: int) -> None:
-    """Write a chunk as Zarr does, complete or not at all.
+    """Write a chunk in the format of Zarr; the file gets its name when it is complete.
 
-    Not by Zarr: threads would wait for each other in its event loop, and it copies each chunk
-    (measured for 24 dates: 8 % of the time and 70 MB more); and it leaves out what holds no
-    data, which must leave its mark or would be computed again.
+    The zarr library is not used: its threads wait for each other in one event loop, and it copies
+    each chunk (24 dates: 8 % more time, 70 MB more). It also writes no chunk without data, and
+    such a tile would be computed again.
     """
     rest = [(0, tile_px - length) for length in values.shape]
     empty = np.nan if values.dtype.kind == "f" else 0

@@ -1,4 +1,4 @@
-"""What a run tells: progress while it works, a log and a record for afterwards."""
+"""Progress bar, log file and JSON record of a run."""
 
 import json
 import logging
@@ -14,20 +14,20 @@ HEARTBEAT_S = 30.0
 
 
 class Progress:
-    """Counts what is finished, and shows how far and how fast the run is.
+    """Count the finished work, and show progress and speed.
 
-    On a terminal a bar with the time left; elsewhere a line of the log every half minute.
+    On a terminal this is a bar with the remaining time, elsewhere a line of the log every 30 s.
 
     Parameters
     ----------
     what : str
-        What is being done.
+        Name of the work.
     total : int
-        How much there is to do.
+        Amount of the work.
     unit : str
-        Of the speed shown.
+        Unit of the speed.
     per_unit : float
-        How much makes one unit.
+        Amount of work in one unit.
     """
 
     def __init__(self, what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6) -> None:
@@ -38,7 +38,7 @@ class Progress:
         self._task: Any = None
 
     def advance(self, amount: int) -> None:
-        """Count `amount` more as finished."""
+        """Add `amount` to the finished work."""
         self.done += amount
         now = time.monotonic()
         rate = self.done / max(now - self._start, 1e-9)
@@ -56,7 +56,7 @@ class Progress:
 def show_progress(
     what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6
 ) -> Iterator[Progress]:
-    """Show the progress of a job on stderr while it runs."""
+    """Show progress on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -80,7 +80,7 @@ def show_progress(
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Write the log of sarstack to a file as well, while a run lasts."""
+    """Also write the log of sarstack to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
@@ -92,12 +92,12 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a record under its name only when it is complete."""
+    """Write a record as JSON; the file gets its name when it is complete."""
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
     unfinished.replace(path)
 
 
 def now_utc() -> str:
-    """Return the time now, ISO 8601 in UTC."""
+    """Return the current time, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

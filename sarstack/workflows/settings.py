@@ -1,4 +1,4 @@
-"""Settings of a run: typed, checked as a whole, written beside every result and replayable."""
+"""Settings of the commands: typed and checked, written to run.yaml, and read from it again."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,33 +11,35 @@ from sarstack.errors import ConfigError
 DEFAULT_FILE = "sarstack.yaml"
 AUTO = "auto"
 Rule = Literal["cv", "paper"]
-_PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "must be given"}
+_PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "is required"}
 
 
 class SelectionConfig(BaseModel):
-    """Which images of a stack take part."""
+    """Select images of a stack."""
 
     model_config = ConfigDict(extra="forbid")
 
     stack: str = Field(description="folder, file, Zarr store, netCDF file or glob pattern")
     scale: Literal["linear", "amplitude", "db"] | None = Field(
-        None, description="what the stored numbers are; found out when not given"
+        None, description="scale of the stored numbers; default: detected"
     )
     bands: tuple[str, ...] | None = Field(
-        None, description="polarisations of the bands, where the files do not say, e.g. [vv, vh]"
+        None, description="polarisations of the bands, if the files do not name them, e.g. [vv, vh]"
     )
-    dates: str | None = Field(None, description="first and last date, 2021-01-01/2021-12-31")
+    dates: str | None = Field(
+        None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"
+    )
     bbox: tuple[float, float, float, float] | None = Field(
-        None, description="xmin, ymin, xmax, ymax in the coordinates of the stack"
+        None, description="xmin, ymin, xmax, ymax in the CRS of the stack; default: all"
     )
-    polarisations: tuple[str, ...] | None = Field(None, description="e.g. [vv, vh]; default all")
+    polarisations: tuple[str, ...] | None = Field(None, description="e.g. [vv, vh]; default: all")
     looks: float | None = Field(
-        None, ge=0.5, description="equivalent number of looks; measured when not given"
+        None, ge=0.5, description="equivalent number of looks; default: measured"
     )
 
     def to_yaml(self) -> str:
-        """Return all effective values as YAML, each with its description as a comment."""
-        lines = [f"# sarstack {type(self).command()}: effective settings, replay with --config"]
+        """Return all settings as YAML, with their descriptions as comments."""
+        lines = [f"# sarstack {type(self).command()}: settings of the run; repeat it with --config"]
         for name, value in self.model_dump(mode="json").items():
             flow = yaml.safe_dump(value, default_flow_style=True, width=10**6)
             text = flow.removesuffix("...\n").strip()
@@ -46,36 +48,36 @@ class SelectionConfig(BaseModel):
 
     @classmethod
     def command(cls) -> str:
-        """Return the name of the command these settings belong to."""
+        """Return the name of the command of these settings."""
         return COMMANDS[cls.__name__]
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> Self:
-        """Read settings from a YAML file; `overrides` that are not None win.
+        """Read settings from a YAML file; `overrides` that are not None replace them.
 
         Raises
         ------
         ConfigError
-            If the file is missing, is not YAML, or has unknown or impossible entries.
+            If the file is missing, is no YAML, or has unknown or impossible settings.
         """
         try:
             entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as failure:
             raise ConfigError(
-                f"settings cannot be read: {failure}", where=str(path), do="check the file"
+                f"the settings cannot be read: {failure}", where=str(path), do="check the file"
             ) from failure
         if not isinstance(entries, dict):
-            raise ConfigError("settings are not a mapping of names to values", where=str(path))
+            raise ConfigError("the settings are no mapping of names to values", where=str(path))
         return cls.make(**entries | {k: v for k, v in overrides.items() if v is not None})
 
     @classmethod
     def make(cls, **entries: Any) -> Self:
-        """Check settings and build them, with every problem named in one error.
+        """Build checked settings; one error lists all problems.
 
         Raises
         ------
         ConfigError
-            If an entry is unknown or its value impossible.
+            If a setting is unknown, or its value impossible.
         """
         try:
             config = cls(**entries)
@@ -85,7 +87,7 @@ class SelectionConfig(BaseModel):
                 + _PLAIN_WORDS.get(e["type"], e["msg"]).removeprefix("Value error, ")
                 for e in failure.errors()
             ]
-            # The list of all names helps only who has misspelt one.
+            # The list of all names helps if a name is misspelt.
             unknown = any(e["type"] == "extra_forbidden" for e in failure.errors())
             names = f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}"
             raise ConfigError(
@@ -97,18 +99,20 @@ class SelectionConfig(BaseModel):
 
 
 class WorkersConfig(SelectionConfig):
-    """A job on the workers one chooses."""
+    """Settings of workflows that run on workers."""
 
     cluster: str | None = Field(
-        None, description="local, or the address or file of a running Dask scheduler"
+        None, description="local, or address or file of a running Dask scheduler; default: threads"
     )
-    workers: int | None = Field(None, gt=0, description="processes or threads; default all cores")
+    workers: int | None = Field(
+        None, gt=0, description="number of processes or threads; default: one per core"
+    )
 
 
 class StackConfig(WorkersConfig):
-    """A job that goes over the stack tile by tile."""
+    """Settings of workflows that compute tiles."""
 
-    tile_px: int = Field(1024, gt=0, description="edge of a tile; a multiple of 256")
+    tile_px: int = Field(1024, gt=0, description="width of a tile, a multiple of 256")
 
     @field_validator("tile_px")
     @classmethod
@@ -121,72 +125,88 @@ class StackConfig(WorkersConfig):
 class DespeckleConfig(StackConfig):
     """Settings of `sarstack despeckle`."""
 
-    output: str | None = Field(None, description="folder of the results; default STACK-despeckled")
+    output: str | None = Field(None, description="folder of the results; default: STACK-despeckled")
     method: str = Field(
         AUTO,
-        description="a method's name or a .safetensors model; auto: despecknet-mt for five dates "
-        "or more, else despecknet",
+        description="name of a method, .safetensors model, or my_file.py:MyFilter; auto: "
+        "despecknet-mt for five dates or more, else despecknet",
     )
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the method, e.g. {window_px: 9}"
     )
-    stac: bool = Field(default=False, description="write STAC items beside the results")
-    finetune: bool = Field(default=False, description="tune the network on the stack first")
+    stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
+    finetune: bool = Field(default=False, description="finetune the network on the stack first")
 
 
 class LabelsConfig(StackConfig):
     """Settings of `sarstack build-labels`."""
 
-    output: str | None = Field(None, description="Zarr store of the labels; default labels.zarr")
+    output: str | None = Field(None, description="Zarr store of the labels; default: labels.zarr")
     rule: Rule = Field(
-        "cv", description="stable where: cv = variation is speckle's; paper = std below threshold"
+        "cv",
+        description="stable pixels: cv = variation of speckle; paper = std below threshold",
     )
-    threshold: float = Field(0.1, gt=0, description="largest standard deviation for rule paper")
-    quantile: float = Field(0.99, gt=0, lt=1, description="of pure speckle kept by rule cv")
-    multilook_px: int = Field(1, gt=0, description="odd width of a spatial mean of each date")
+    threshold: float = Field(
+        0.1, gt=0, description="rule paper: largest standard deviation of a stable pixel"
+    )
+    quantile: float = Field(
+        0.99, gt=0, lt=1, description="rule cv: fraction of pixels of pure speckle that is stable"
+    )
+    multilook_px: int = Field(
+        1, gt=0, description="odd width of a spatial mean that is taken of each date first"
+    )
 
 
 class AdaptConfig(WorkersConfig):
-    """How the patches of a stack are seen and computed where a network learns from them."""
+    """Settings of workflows that train a network on patches."""
 
-    batch_size: int = Field(16, gt=0, description="patches per batch")
-    patch_px: int = Field(64, ge=16, description="edge of a patch; halved for small scenes")
-    seed: int = Field(0, description="decides places, dates and flips of all patches")
+    batch_size: int = Field(16, gt=0, description="number of patches in a batch")
+    patch_px: int = Field(64, ge=16, description="width of a patch; halved for small scenes")
+    seed: int = Field(0, description="random seed of places, dates and flips of the patches")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of convolutions; auto = bfloat16 where this processor has it"
+        "auto", description="of convolutions; auto = bfloat16 if this processor supports it"
     )
 
 
 class TrainConfig(AdaptConfig):
-    """Settings of `sarstack train`: phase 1, supervised by the labels."""
+    """Settings of `sarstack train`: phase 1 of deSpeckNet, supervised by labels."""
 
-    labels: str = Field(description="store made by build-labels from the same stack")
+    labels: str = Field(description="Zarr store that build-labels made from the same stack")
     output: str = Field("model.safetensors", description="model file to write")
     variant: Literal["despecknet", "despecknet-lite", "despecknet-paper"] = Field(
         "despecknet", description="network: on log intensity, or as published"
     )
     start: str = Field(
-        "shipped", description="weights to start from: shipped, scratch, or a .safetensors model"
+        "shipped",
+        description="weights of the start: shipped, scratch (random), or a model file",
     )
-    steps: int = Field(1000, gt=0, description="batches to train on, at most")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam; 1e-3 suits start scratch")
+    steps: int = Field(1000, gt=0, description="largest number of batches")
+    learning_rate: float = Field(
+        1e-4, gt=0, description="learning rate of Adam; use 1e-3 with start: scratch"
+    )
     xi: float = Field(0.01, ge=0, description="weight of the reconstruction loss")
-    patience: int = Field(6, ge=0, description="validations without progress before stopping")
+    patience: int = Field(
+        6, ge=0, description="number of validations without progress before the training stops"
+    )
 
 
 class FinetuneConfig(AdaptConfig):
-    """Settings of `sarstack finetune`: on the noisy images themselves, without labels."""
+    """Settings of `sarstack finetune`: on the noisy images, without labels."""
 
-    model: str = Field("shipped", description="model to tune: shipped, or a .safetensors model")
+    model: str = Field(
+        "shipped", description="model of the start: shipped, or a .safetensors model"
+    )
     output: str = Field("finetuned.safetensors", description="model file to write")
     mode: Literal["auto", "noise2noise", "paper"] = Field(
         "auto",
         description="target: other dates (noise2noise), the image itself (paper); "
         "auto = noise2noise with 4 dates or more",
     )
-    steps: int = Field(200, gt=0, description="batches, at most")
+    steps: int = Field(200, gt=0, description="largest number of batches")
     learning_rate: float | None = Field(
-        None, gt=0, description="of Adam; default 1e-4 for noise2noise, 1e-5 for paper"
+        None,
+        gt=0,
+        description="of Adam; default: 1e-4 for noise2noise, 1e-5 for paper",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a despeckling run is going to do, known before any pixel is computed."""
+"""The plan of a despeckling run: images, tiles and sizes, before any pixel is computed."""
 
 import logging
 import os
@@ -29,14 +29,14 @@ from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 LOGGER = logging.getLogger("sarstack")
 SCRATCH = ".sarstack-unfinished"
 BYTES_PER_PX = 4
-# Runs of as many tiles have larger ones unless told otherwise: workers of a cluster share no
-# blocks, and at 1024 px a tile reads four times its own number of them, at 2048 px 2.25 times.
+# Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
+# tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
 
 
 @dataclass(frozen=True)
 class Image:
-    """One output of a run."""
+    """One output image of a run."""
 
     polarisation: str
     layer: int
@@ -47,14 +47,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, before it starts.
+    """The plan of a run.
 
     Attributes
     ----------
     images : tuple of Image
-        To do, in order of date and polarisation.
+        Images to compute, in order of date and polarisation.
     finished : tuple of Image
-        Done by an earlier run with the same settings.
+        Images that an earlier run with the same settings has finished.
     """
 
     config: DespeckleConfig
@@ -66,12 +66,12 @@ class Plan:
 
     @property
     def n_tiles(self) -> int:
-        """Tiles of all images to do."""
+        """Number of tiles of all images to compute."""
         return n_tiles(self.stack.grid.shape, self.config.tile_px) * len(self.images)
 
     @property
     def n_tasks(self) -> int:
-        """Calls on workers: images are sampled and finished, tiles summed up and computed."""
+        """Number of tasks: two for each image, one for each tile and for each tile of a summary."""
         summed = 0
         if self.despeckler.n_summary:
             n_polarisations = len({image.polarisation for image in self.images})
@@ -80,13 +80,13 @@ class Plan:
 
     @property
     def total_px(self) -> int:
-        """Pixels of all images to do."""
+        """Number of pixels of all images to compute."""
         shape = self.stack.grid.shape
         return shape.y * shape.x * len(self.images)
 
     @property
     def bytes_to_read(self) -> int:
-        """Bytes of the windows read, uncompressed, halo included."""
+        """Bytes to read, uncompressed, with halos."""
         size, halos = self.config.tile_px, [self.despeckler.halo]
         if self.despeckler.n_summary:
             halos.append(self.despeckler.summary_halo)
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def bytes_to_write(self) -> int:
-        """Bytes of the results, uncompressed, overviews included; an upper bound."""
+        """Upper limit of the bytes to write: uncompressed, with overviews."""
         return round(self.total_px * BYTES_PER_PX * 4 / 3)
 
     @property
@@ -115,7 +115,7 @@ class Plan:
         check_memory(self.despeckler, self.config, self.stack.grid.shape, len(self.images))
 
     def estimate_seconds(self, n_workers: int) -> float:
-        """Time one cell here and now, and scale to the plan; reading and writing not counted."""
+        """Measure the time of one cell, and scale it to the plan; without reading and writing."""
         from sarstack.speckle.statistics import SceneStatistics
 
         rng, side = np.random.default_rng(0), cell_px(self.despeckler, self.config)
@@ -164,7 +164,7 @@ def _duration(seconds: float) -> str:
 
 
 def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> Stack:
-    """Index the stack of a run and cut it down to what the settings ask for."""
+    """Index a stack and select the part that the settings ask for."""
     stack = index_stack(
         config.stack,
         scale=config.scale,
@@ -176,25 +176,25 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
 
 
 def default_output(stack_path: str) -> Path:
-    """Return the folder into which results go when none is named."""
-    # Absolute: '.' and '..' have no name.
-    stem = Path(os.path.abspath(stack_path)).stem  # noqa: PTH100 (a link keeps its name)
+    """Return the default output folder."""
+    # An absolute path, because '.' and '..' have no name.
+    stem = Path(os.path.abspath(stack_path)).stem  # noqa: PTH100 (resolve() would lose the name of a link)
     return Path.cwd() / f"{stem.replace('*', '_')}-despeckled"
 
 
 def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
-    """Find out what there is to do; reads headers only, writes nothing.
+    """Plan a run. This reads headers only and writes nothing.
 
     Raises
     ------
     StackError
-        If the stack is empty or inconsistent, or two images would get the same name.
+        If the stack is empty or inconsistent, or two results would have the same name.
     ResumeMismatchError
-        If finished results were made with other settings and `overwrite` is off.
+        If finished results have other settings, and `overwrite` is False.
     """
     stack = select_stack(config, skip_unreadable=True)
     if config.method == AUTO:
-        # A polarisation that some dates lack counts with the dates it has.
+        # The polarisation with the fewest dates decides.
         n_dates = min(sum(r is not None for r in own) for own in stack.rasters.values())
         config = config.model_copy(update={"method": default_method(n_dates)})
     despeckler = make_despeckler(config.method, **config.parameters)
@@ -203,7 +203,7 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
     images = _list_images(config, stack, despeckler, output)
     if "tile_px" not in config.model_fields_set:
         config = _choose_tile(config, stack, len(images))
-    # An interrupted --overwrite goes on as well: what it has made bears the new mark.
+    # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
     begun = (output / SCRATCH / "manifest.json").exists()
     finished = () if overwrite and not begun else _find_finished(images, refuse=not overwrite)
     todo = tuple(image for image in images if image not in finished)
@@ -211,22 +211,22 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
 
 
 def _choose_tile(config: DespeckleConfig, stack: Stack, n_images: int) -> DespeckleConfig:
-    """Take large tiles where there are enough of them; the same whatever is finished already."""
+    """Choose large tiles if there are many; finished images count, so a resumed run agrees."""
     many = n_images * n_tiles(stack.grid.shape, LARGE_TILE_PX) >= MANY_TILES
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
 
 
 def _refuse_input_folder(stack: Stack, output: Path) -> None:
-    """Refuse to write among the images of a folder: the next run would take results for input."""
+    """Refuse an output folder that has input images: a later run would read results as input."""
     if Path(stack.path).is_file():
         return
     folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
                if r is not None and Path(r.path).is_file()}  # fmt: skip
     if output.resolve() in {folder.resolve() for folder in folders}:
         raise UsageError(
-            f"the results would lie among the images of the stack, in {output}",
-            expected="another folder, so that results are never taken for input",
-            do=f"choose another one, for instance -o {output / 'despeckled'}",
+            f"the output folder {output} has images of the stack",
+            expected="another folder: a later run would read results as input",
+            do=f"choose another folder, for instance -o {output / 'despeckled'}",
         )
 
 
@@ -247,15 +247,15 @@ def _list_images(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StackError(
-            "several images would be written under the same name",
+            "several results would have the same name",
             where=twice,
-            do="give the input files distinct names",
+            do="give the input files different names",
         )
     return tuple(images)
 
 
 def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, ...]:
-    """Find results with the right mark; refuse those with another one, or leave them out."""
+    """Find results with the same fingerprint; refuse or ignore those with another one."""
     finished: list[Image] = []
     others: list[Image] = []
     for image in images:
@@ -264,14 +264,14 @@ def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, .
         try:
             same = read_fingerprint(image.output) == image.fingerprint
         except StackReadError as damage:
-            LOGGER.warning("%s; it is made again", damage.what)
+            LOGGER.warning("%s; it is computed again", damage.what)
             continue
         (finished if same else others).append(image)
     if others and refuse:
         raise ResumeMismatchError(
-            f"{len(others)} results exist that were made with other settings or inputs",
-            expected="results of the same method, model, looks, version and input files",
+            f"{len(others)} results in the output folder have other settings or inputs",
+            expected="the same method, model, looks, version and input files",
             where=[image.output.name for image in others],
-            do="choose another folder with -o, or --overwrite to make them again",
+            do="choose another folder with -o, or --overwrite to replace them",
         )
     return tuple(finished)

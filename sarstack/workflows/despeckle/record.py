@@ -1,4 +1,4 @@
-"""What a despeckling run leaves beside its images: record, quicklook, STAC items."""
+"""Write the record, the quicklook and the STAC items of a run."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("sarstack")
 
 
 def draw_middle(run: Run) -> None:
-    """Draw the image in the middle of the run, before and after."""
+    """Draw the quicklook of the middle one of the new images."""
     from sarstack.output.quicklook import draw_quicklook
 
     made = [image for image in run.plan.images if image.output not in run.failures]
@@ -23,7 +23,7 @@ def draw_middle(run: Run) -> None:
 
 
 def write_stac(run: Run) -> None:
-    """Describe all finished images of the plan, those of earlier runs included."""
+    """Write STAC items for all finished images, also those of earlier runs."""
     import rasterio
 
     from sarstack.output.stac import Product, has_longitudes, write_catalogue
@@ -49,7 +49,7 @@ def write_stac(run: Run) -> None:
 
 
 def write_record(run: Run, started: str) -> Outcome:
-    """Write run.json and sum the run up."""
+    """Write run.json, and return the outcome."""
     plan = run.plan
     failures = {image.raster.path: str(run.failures[image.output])
                 for image in plan.images if image.output in run.failures}  # fmt: skip

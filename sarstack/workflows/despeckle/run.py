@@ -1,4 +1,4 @@
-"""Despeckle a stack: plan, measure, compute tiles, finish images, record."""
+"""Despeckle a stack: plan, measure the speckle, compute tiles, write COGs and the record."""
 
 import logging
 import shutil
@@ -16,7 +16,7 @@ from sarstack.readers.paths import absolute_path
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, cut, pair_rows, tile_grid
-from sarstack.workflows.despeckle import summary as scratch
+from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
 from sarstack.workflows.despeckle.record import draw_middle, write_record, write_stac
@@ -30,29 +30,30 @@ LOGGER = logging.getLogger("sarstack")
 
 
 def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
-    """Despeckle every date and polarisation of a stack into COGs.
+    """Despeckle all dates and polarisations of a stack into COGs.
 
     Parameters
     ----------
     config : DespeckleConfig
-        What to do; see its fields.
+        Stack, output folder, method, workers and other settings.
     overwrite : bool
-        Make finished results again, and drop unfinished ones of other settings.
+        Replace finished results, and delete unfinished ones of other settings.
 
     Returns
     -------
     Outcome
+        Paths of the results, and failures.
 
     Raises
     ------
     SarstackError
-        Before any work, if the stack, the settings or the cluster cannot be used.
+        If the stack, the settings or the cluster cannot be used; before any work.
 
     Notes
     -----
-    Interrupted at any moment, the same call continues: finished images stand under
-    their names, finished tiles in a scratch store beside them. One image that fails
-    does not stop the others; see :meth:`Outcome.raise_failures`.
+    After an interruption the same call continues: finished images have their names, finished
+    tiles are in a hidden folder beside them. An image that fails does not stop the others; see
+    :meth:`Outcome.raise_failures`.
     """
     if config.finetune:
         config = _finetune_first(config, overwrite=overwrite)
@@ -66,7 +67,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         if plan.images:
             plan.check_memory()
             check_space(plan.output, 2 * plan.bytes_to_write)
-            _open_scratch(run, overwrite=overwrite)
+            _open_unfinished(run, overwrite=overwrite)
             with open_workers(config.cluster, config.workers) as workers:
                 if workers.dashboard:
                     LOGGER.info("dashboard: %s", workers.dashboard)
@@ -84,7 +85,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
 
 
 def _effective(plan: Plan) -> DespeckleConfig:
-    """Return the settings with all paths absolute, to be replayed from any folder."""
+    """Return the settings with absolute paths, so that run.yaml works from any folder."""
     config = plan.config
     method = config.method
     if method.endswith(".safetensors"):
@@ -96,9 +97,9 @@ def _effective(plan: Plan) -> DespeckleConfig:
 
 
 def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConfig:
-    """Tune the network on the stack, and return the settings that use it.
+    """Finetune the network on the stack, and return settings with the new model.
 
-    The model lies beside the results; a resumed run takes it as it is.
+    The model lies in the output folder. A resumed run uses it without tuning again.
     """
     from sarstack.networks.card import KNOWN_VARIANTS
     from sarstack.networks.model_file import shipped_model
@@ -110,9 +111,9 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
         start = str(shipped_model(start))
     elif not start.endswith(".safetensors"):
         raise UsageError(
-            f"method {config.method!r} cannot be tuned: it is not a network",
+            f"method {config.method!r} is no network and cannot be finetuned",
             expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
-            do="leave out --finetune, or choose a network",
+            do="choose a network, or leave out --finetune",
         )
     output = Path(config.output) if config.output else default_output(config.stack)
     make_folder(output)
@@ -134,39 +135,39 @@ def _announce(plan: Plan) -> None:
     )  # fmt: skip
 
 
-def _open_scratch(run: Run, *, overwrite: bool) -> None:
-    """Create the store of unfinished tiles, or enter the one of an interrupted run."""
+def _open_unfinished(run: Run, *, overwrite: bool) -> None:
+    """Create the folder of unfinished work, or continue the one of an interrupted run."""
     plan = run.plan
     images = sorted(image.fingerprint for image in (*plan.images, *plan.finished))
     settings = settings_of(plan.config, plan.despeckler) | {
         "tile_px": plan.config.tile_px,
-        # Sorted: which of them are finished already must not matter.
+        # Sorted, so that it does not depend on which images are finished.
         "images": f"{len(images)} images, {fingerprint(*images)}",
     }
     manifest = run.folder / "manifest.json"
     found = _read_json(manifest)
     wanted = {key: str(value) for key, value in settings.items()}
-    # A run that ended before its first tile (no cluster, no space) binds nobody.
+    # Settings of a run that computed no tile need not match.
     new = found is None or not any(run.folder.glob("*/*/*"))
     if new or (overwrite and found != wanted):
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
         write_json(manifest, wanted)
     elif found != wanted:
-        differs = [f"{key}: {found.get(key)} then, {wanted[key]} now" for key in wanted
+        differs = [f"{key}: {found.get(key)} before, {wanted[key]} now" for key in wanted
                    if found.get(key) != wanted[key]]  # fmt: skip
         raise ResumeMismatchError(
-            "an interrupted run with other settings lies in the output folder",
-            expected="the same settings and inputs as then",
+            "the output folder has an interrupted run with other settings",
+            expected="the settings and inputs of the interrupted run",
             where=differs,
-            do="repeat the earlier command to finish it, or --overwrite to start anew",
+            do="repeat the earlier command to finish it, or --overwrite to start again",
         )
     else:
         LOGGER.info("continuing an interrupted run")
     if depth := plan.despeckler.n_summary:
         for polarisation in {image.polarisation for image in plan.images}:
             path = run.summary(polarisation)
-            scratch.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
+            summary_store.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
 
 
 def _read_json(path: Path) -> Any:
@@ -176,20 +177,20 @@ def _read_json(path: Path) -> Any:
 
 
 def _measure(run: Run, workers: Workers) -> None:
-    """Find the scene statistics of every image; kept, so that a resumed run has the same."""
+    """Measure the scene statistics of all images, or read those of an interrupted run."""
     plan, path = run.plan, run.folder / "statistics.json"
-    known = _read_json(path)
-    if known is None:
-        known = _measure_stack(run, workers)
-        write_json(path, known)
-    for polarisation, dates in known.items():
+    found = _read_json(path)
+    if found is None:
+        found = _measure_stack(run, workers)
+        write_json(path, found)
+    for polarisation, dates in found.items():
         run.statistics[polarisation] = {
             int(layer): SceneStatistics(**{**values, "correlation": tuple(values["correlation"])})
             for layer, values in dates.items()
         }
     for image in plan.images:
         if image.layer not in run.statistics[image.polarisation]:
-            run.fail(image, "its pixels could not be read when the scene was measured")
+            run.fail(image, "its pixels could not be read")
 
 
 def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, Any]]]:
@@ -214,7 +215,7 @@ def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, 
 
 
 def _summarise(run: Run, workers: Workers) -> None:
-    """For multi-temporal methods: add all dates up, tile by tile, before any is despeckled."""
+    """Sum over all dates tile by tile, for multi-temporal methods, before despeckling."""
     plan = run.plan
     if not plan.despeckler.n_summary:
         return
@@ -227,33 +228,33 @@ def _summarise(run: Run, workers: Workers) -> None:
             images = tuple((r, known[i]) for i, r in enumerate(rasters) if r and i in known)
             path = run.summary(polarisation)
             for tile in tile_grid(scene, plan.config.tile_px):
-                if not scratch.has_tile(path, tile):
+                if not summary_store.has_tile(path, tile):
                     arguments = (plan.despeckler, images, scene, tile, path)
                     yield Task(tasks.summarise_tile, arguments, tile)
 
     total_px = scene.y * scene.x * len(run.statistics)
-    with show_progress("adding dates up", total_px) as progress:
+    with show_progress("summing dates", total_px) as progress:
         for task, outcome in run_tasks(workers, jobs()):
             if isinstance(outcome, Exception):
                 raise outcome
             for problem in outcome:
-                LOGGER.warning("left out of the temporal summary: %s", problem)
+                LOGGER.warning("a part is missing in the sum over dates: %s", problem)
             progress.advance(task.key.window.shape.y * task.key.window.shape.x)
 
 
 def _compute(run: Run, workers: Workers) -> None:
-    """Despeckle all tiles, and finish each image as soon as its last tile is done."""
+    """Despeckle all tiles, and write the COG of an image after its last tile."""
     plan = run.plan
-    left: Counter[Path] = Counter()
+    tiles_left: Counter[Path] = Counter()
     ready: list[Image] = []
 
     def groups() -> Iterator[Iterator[Task]]:
-        """Give each worker images of its own, and parts of them when there are too few."""
+        """Yield one group of tiles for each image; several groups if there are few images."""
         images = run.todo()
         for index, image in enumerate(images):
             pieces = run.pieces(image)
             tiles = [t for t in pair_rows(pieces.tiles()) if not pieces.path(t).exists()]
-            left[image.output] = len(tiles)
+            tiles_left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
             n_groups = -(-len(workers.processes()) // (len(images) - index))
@@ -279,8 +280,8 @@ def _compute(run: Run, workers: Workers) -> None:
                 else:
                     run.note_tile(image, outcome)
                     progress.advance(tile.window.shape.y * tile.window.shape.x)
-                    left[image.output] -= 1
-                    if not left[image.output]:
+                    tiles_left[image.output] -= 1
+                    if not tiles_left[image.output]:
                         ready.append(image)
             if not ready:
                 return

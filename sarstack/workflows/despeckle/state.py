@@ -1,4 +1,4 @@
-"""A despeckling run while it goes: its images, what is known of them, what failed."""
+"""State of a despeckling run: statistics, failures and records of its images; its outcome."""
 
 import logging
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("sarstack")
 
 @dataclass
 class Run:
-    """A run while it goes: what is known of its images, and what failed."""
+    """State of a run."""
 
     plan: Plan
     folder: Path
@@ -29,7 +29,7 @@ class Run:
     peak_bytes: int = 0
 
     def fail(self, image: Image, reason: Exception | str) -> None:
-        """Give one image up; the others go on."""
+        """Record that an image failed; the others continue."""
         text = reason.summary() if isinstance(reason, SarstackError) else str(reason)
         text = text.removeprefix(f"{image.raster.path} ") or type(reason).__name__
         if image.output not in self.failures:
@@ -37,20 +37,20 @@ class Run:
         self.failures.setdefault(image.output, text)
 
     def todo(self) -> list[Image]:
-        """List the images that have not failed."""
+        """Return the images that have not failed."""
         return [image for image in self.plan.images if image.output not in self.failures]
 
     def pieces(self, image: Image) -> Pieces:
-        """Return where the tiles of an unfinished image are."""
+        """Return the pieces of an image."""
         folder = self.folder / image.polarisation / str(image.layer)
         return Pieces(folder, self.plan.stack.grid.shape, self.plan.config.tile_px)
 
     def summary(self, polarisation: str) -> str:
-        """Return the scratch array of a polarisation's temporal summary."""
+        """Return the path of the sums over dates of a polarisation."""
         return str(self.folder / f"{polarisation}-summary")
 
     def note_tile(self, image: Image, record: TileRecord) -> None:
-        """Remember a finished tile."""
+        """Record a finished tile."""
         notes = self.images.setdefault(
             image.output, {"valid_px": 0, "sum_before": 0.0, "sum_after": 0.0, "seconds": 0.0}
         )
@@ -61,7 +61,7 @@ class Run:
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
 
     def note_image(self, image: Image, record: ImageRecord) -> None:
-        """Remember a finished image."""
+        """Record a finished image."""
         self.images.setdefault(image.output, {})["enl_after"] = record.enl_after
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
         LOGGER.debug("finished %s", image.output.name)
@@ -69,16 +69,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run made.
+    """The outcome of a run.
 
     Attributes
     ----------
     outputs : tuple of Path
-        All COGs of the plan, those of earlier runs included.
+        All COGs of the plan, also those of earlier runs.
     failures : dict of str
-        Reasons of images that could not be made, by name.
+        Reasons why images failed, by input file.
     peak_bytes : int
-        Largest memory any worker process had.
+        Largest memory of a worker process.
     """
 
     folder: Path
@@ -87,18 +87,24 @@ class Outcome:
     peak_bytes: int
 
     def raise_failures(self) -> None:
-        """Raise if some images are missing (after all others were made)."""
+        """Raise if images have failed.
+
+        Raises
+        ------
+        SomeDatesFailedError
+            With the reasons. All other images are finished.
+        """
         if self.failures:
             raise SomeDatesFailedError(
-                f"{len(self.failures)} image(s) could not be made; all others are finished",
+                f"{len(self.failures)} image(s) failed; all others are finished",
                 where=[f"{name}: {reason}" for name, reason in self.failures.items()],
-                do="mend or remove these files, and run the same command again "
-                "(a multi-temporal method wants --overwrite: its dates depend on each other)",
+                do="repair or remove these files, and run the same command again (add --overwrite "
+                "for a multi-temporal method: the results of all dates depend on each date)",
             )
 
 
 def make_tags(run: Run, image: Image) -> dict[str, str]:
-    """Say in the file where it comes from (names as in users' tools)."""
+    """Return the tags of a result; see :data:`sarstack.conventions.TAGS`."""
     plan = run.plan
     date = plan.stack.dates[image.layer]
     known = run.statistics[image.polarisation][image.layer]

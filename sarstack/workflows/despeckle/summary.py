@@ -1,8 +1,7 @@
-"""The temporal summary of a run: a sharded Zarr store in which the tile grid is the shard grid.
+"""Store the sums over dates of a run: a Zarr array with one shard for each tile.
 
-Each tile task writes exactly one shard, so no two writers ever meet, a shard file that
-exists is complete (the store renames it into place), and the shards are the ledger from
-which an interrupted run continues.
+A task writes exactly one shard, so no two tasks write the same file. A shard gets its name when
+it is complete, so an interrupted run continues with the tiles that have no shard.
 """
 
 from functools import lru_cache
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from sarstack.tiles import Shape, Tile, Window
 
 INNER_CHUNK_PX = 512
-# A value no summary contains: a tile that was never written cannot pass for nodata.
+# No sum is infinite, so a tile that was not written differs from nodata.
 UNWRITTEN = float("inf")
 
 
@@ -27,11 +26,11 @@ def create_array(path: str, depth: int, scene: Shape, tile_px: int) -> None:
     path : str
         Folder of the array.
     depth : int
-        Channels of the summary.
+        Number of channels of the summary.
     scene : Shape
         Rows and columns.
     tile_px : int
-        Edge of a tile, which is the edge of a shard.
+        Width of a tile and of a shard.
     """
     import zarr
 
@@ -50,7 +49,7 @@ def create_array(path: str, depth: int, scene: Shape, tile_px: int) -> None:
 
 
 def _open(path: str) -> Any:
-    """Open an array once per process, anew if a later run has created it anew."""
+    """Open an array once per process, and again if a later run has created it again."""
     return _open_as_created(path, Path(path, "zarr.json").stat().st_mtime_ns)
 
 
@@ -62,7 +61,7 @@ def _open_as_created(path: str, _created_ns: int) -> Any:
 
 
 def has_tile(path: str, tile: Tile) -> bool:
-    """Tell whether a tile was finished, now or by an interrupted run."""
+    """Return whether a tile is written, by this run or an interrupted one."""
     return Path(path, "c", "0", str(tile.row), str(tile.column)).exists()
 
 
@@ -77,7 +76,7 @@ def read_window(path: str, window: Window) -> NDArray[np.float32]:
     Raises
     ------
     RuntimeError
-        If a tile in the window was never written: a bug in the order of tasks.
+        If a tile in the window was not written, which is a bug in the order of tasks.
     """
     values: NDArray[np.float32] = _open(path)[(slice(None), *window.slices)]
     if np.isinf(values).any():

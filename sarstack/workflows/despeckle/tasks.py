@@ -1,8 +1,8 @@
-"""What a worker does: one function per kind of task.
+"""Tasks of a despeckling run on a worker, one function for each kind of task.
 
-Every function is idempotent, takes small picklable arguments (paths, windows, numbers),
-reads and writes its own pixels, and returns a small record. The same functions run in
-threads of one process and on the workers of a cluster, so the pixels are the same.
+Each function is idempotent, takes small picklable arguments (paths, windows, numbers), reads and
+writes its own pixels, and returns a small record. The same functions run in threads and on the
+workers of a cluster.
 """
 
 import shutil
@@ -24,12 +24,12 @@ from sarstack.readers.raster import IntensityReader, Raster
 from sarstack.speckle.samples import SpeckleSample, sample_speckle
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
-from sarstack.workflows.despeckle import summary as scratch
+from sarstack.workflows.despeckle import summary as summary_store
 
 
 @dataclass(frozen=True)
 class TileRecord:
-    """What is remembered of one finished tile."""
+    """Record of a finished tile."""
 
     n_valid: int
     sum_before: float
@@ -40,7 +40,7 @@ class TileRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is remembered of one finished image."""
+    """Record of a finished image."""
 
     output: str
     enl_after: float | None
@@ -49,7 +49,7 @@ class ImageRecord:
 
 
 def sample_image(raster: IntensityReader, scene: Shape) -> SpeckleSample:
-    """Measure the speckle of one image on the sample windows."""
+    """Measure the speckle of an image in its sample windows."""
     with worker_settings():
         return sample_speckle(raster.read_each(sample_windows(scene)))
 
@@ -62,29 +62,29 @@ def despeckle_tile(
     pieces: Pieces,
     summary: str = "",
 ) -> TileRecord:
-    """Read one tile of one date with its halo, despeckle it, write its piece.
+    """Read one tile of one date with its halo, despeckle it, and write its piece.
 
     Parameters
     ----------
     despeckler : Despeckler
-        The method; carries the path of its model, not the weights.
+        The method. It has the path of its model, not the weights.
     raster : Raster
-        The image.
+        The input image.
     statistics : SceneStatistics
-        Of the whole scene at this date.
+        Statistics of the whole scene at this date.
     tile : Tile
-        What to compute.
+        Place of the pixels.
     pieces : Pieces
-        Of the result.
+        Pieces of the result.
     summary : str
-        Scratch array that holds the temporal summary, if any.
+        Path of the sums over dates, if any.
     """
     start = time.perf_counter()
     scene, window = pieces.scene, tile.window
     with worker_settings(despeckler):
         outer = despeckler.reach(window, scene)
         block = raster.read(outer)
-        known = scratch.read_window(summary, outer) if summary else None
+        known = summary_store.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
         write_piece(pieces, tile, result)
@@ -105,14 +105,14 @@ def summarise_tile(
     tile: Tile,
     target: str,
 ) -> list[str]:
-    """Add up the contributions of all dates to one tile of the temporal summary.
+    """Sum the contributions of all dates to one tile of the temporal summary.
 
-    Dates are read one after the other: memory does not depend on their number.
+    Dates are read one after the other, so memory does not depend on their number.
 
     Returns
     -------
     list of str
-        Reasons why dates were left out of this tile (unreadable parts).
+        Reasons why dates are missing in this tile (unreadable parts).
     """
     problems = []
     total = np.zeros((despeckler.n_summary, *tile.window.shape))
@@ -125,16 +125,16 @@ def summarise_tile(
                 problems.append(str(failure))
                 continue
             total += contribute_window(block, outer, tile.window, scene, despeckler, statistics)
-        scratch.write_tile(target, tile, total.astype(np.float32))
+        summary_store.write_tile(target, tile, total.astype(np.float32))
     return problems
 
 
 def finish_image(
     pieces: Pieces, grid: Grid, output: str, description: str, tags: dict[str, str]
 ) -> ImageRecord:
-    """Make the COG and its dB view of one image whose tiles are all computed.
+    """Write the COG and the dB view of an image from its pieces.
 
-    The pieces are removed once the finished file stands under its name.
+    The pieces are deleted after the COG has its name.
     """
     start = time.perf_counter()
     path = Path(output)
