@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/python recipes/quickstart/run.py demo
 
 test: install
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not gpu"
 
 lint: install
 	$(BIN)/ruff check .
@@ -25,8 +25,8 @@ lint: install
 	$(BIN)/mypy
 
 docs-check: install
-	$(BIN)/ruff check --select D sarstack
-	find sarstack -name '*.py' | xargs $(BIN)/numpydoc lint
+	$(BIN)/ruff check --select D --ignore D105,D107,D203,D213 sarstack benchmarks
+	find sarstack benchmarks -name '*.py' | xargs $(BIN)/numpydoc lint
 
 coverage: install
 	$(BIN)/coverage run -m pytest -m "not slow and not gpu"

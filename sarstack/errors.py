@@ -21,7 +21,7 @@ EXIT_CODES = {
 
 
 class SarstackError(Exception):
-    """Base class of all errors that a user can cause and repair.
+    """Base class of all errors that a user can cause and correct.
 
     Parameters
     ----------

@@ -291,7 +291,7 @@ def check_method(method: str, parameters: tuple[str, ...]) -> None:
             expected="all laws kept: results of a method that breaks one can have seams, a bias "
             "or lost pixels",
             where=broken,
-            do="mend the method and check it again",
+            do="correct the method and check it again",
         )
 
 
@@ -321,7 +321,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line and return its exit code.
 
-    An error that a user can mend is printed without a traceback.
+    An error that a user can correct is printed without a traceback.
     """
     debug = "--debug" in arguments
     _handle_signals()

@@ -114,7 +114,7 @@ def _name_failures(despeckler: Despeckler) -> Iterator[None]:
         raise MethodError(
             f"method {despeckler.name!r} failed: {describe_failure(failure, source)}",
             where=source.path,
-            do=f"mend it, and check it with `sarstack check-method {source.label}`",
+            do=f"correct it, and check it with `sarstack check-method {source.label}`",
         ) from failure
 
 

@@ -39,7 +39,7 @@ LARGEST_GRADIENT_NORM = 1.0
 class LoopSettings:
     """Settings of every training.
 
-    Parameters
+    Attributes
     ----------
     steps : int
         Number of batches in all. A resumed training may have more or fewer.
@@ -111,9 +111,9 @@ class Validation:
 
 
 class TrainingLoop(ABC):
-    """A training that goes on where its checkpoint ends; subclasses define losses and scores.
+    """A training that continues from its checkpoint; subclasses define losses and scores.
 
-    Parameters
+    Attributes
     ----------
     network : DeSpeckNet
         Changed in place; :meth:`run` ends with the best weights.

@@ -26,7 +26,7 @@ DB_PER_NAT = 4.342944819032518
 class TrainingSettings(LoopSettings):
     """Settings of supervised training, beside those of :class:`LoopSettings`.
 
-    Parameters
+    Attributes
     ----------
     learning_rate : float
         Learning rate of Adam after a linear warm-up and before a linear decay to zero.

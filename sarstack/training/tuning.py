@@ -233,7 +233,7 @@ class PaperObjective:
     homogeneous land: mean 1 and variance 1 / looks mean that exactly the speckle was removed.
     A smaller variance means that the network copies the noise.
 
-    Parameters
+    Attributes
     ----------
     validation : RatioValidation
         Held-out patches, from :meth:`RatioValidation.from_patches`.

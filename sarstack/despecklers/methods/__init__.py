@@ -1,1 +1,1 @@
-"""The despeckling methods, one file each; the registry finds every file here by itself."""
+"""The despeckling methods, one file each; the registry finds every file of this folder."""

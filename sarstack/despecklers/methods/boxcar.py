@@ -13,7 +13,7 @@ from sarstack.speckle.statistics import SceneStatistics
 class Boxcar(MovingWindowMethod):
     """Mean of a square window: smooths most and blurs edges; a reference for other methods.
 
-    Parameters
+    Attributes
     ----------
     window_px : int
         Odd width of the window.

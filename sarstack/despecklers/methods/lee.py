@@ -19,7 +19,7 @@ class Lee(MovingWindowMethod):
     rbar is the mean correlation of the pairs of pixels in the window: correlated speckle varies
     less within a window than independent speckle.
 
-    Parameters
+    Attributes
     ----------
     window_px : int
         Odd width of the window.

@@ -18,7 +18,7 @@ class QueganYu(MovingWindowMethod):
     dates with data at the pixel. Detail that all dates share stays at full resolution. With N
     independent pixels in the window, the output has ``L M N / (M + N - 1)`` looks.
 
-    Parameters
+    Attributes
     ----------
     window_px : int
         Odd width of the window of the local mean.

@@ -197,7 +197,7 @@ def open_job_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrit
                 "the folder contains an interrupted training on other images or with other "
                 "settings",
                 where=str(folder),
-                do="repeat the earlier command to finish it, or --overwrite to start anew",
+                do="repeat the earlier command to finish it, or --overwrite to start again",
             )
         (folder / CHECKPOINT).unlink()
     make_folder(folder)
@@ -265,7 +265,7 @@ def run_training(workers: Workers, training: Training, job: Job) -> Outcome:
             return run_ranks(client, n_places, _run_process, report, (training, job))
         except ClusterError as failure:
             step = last_step(job.folder)
-            continues = f"continues from step {step}" if step else "starts anew"
+            continues = f"continues from step {step}" if step else "starts from step 0"
             raise ClusterError(
                 failure.what,
                 expected="all workers until the end",
