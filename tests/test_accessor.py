@@ -172,7 +172,14 @@ def test_labels_have_one_layer_per_polarisation_and_are_lazy_if_the_cube_is() ->
     xr.testing.assert_allclose(lazy.compute(), ds.despeck.labels(looks=4.4, multilook_px=3))
 
 
-def test_mistakes_are_told_in_words() -> None:
+def test_impossible_looks_are_refused_before_anything_is_computed() -> None:
+    lazy = cube().chunk(y=20)
+    for use in (lazy.despeck.apply, lazy.despeck.labels):
+        with pytest.raises(UsageError, match="looks = -1"):
+            use(looks=-1)
+
+
+def test_mistakes_are_refused_with_an_explanation() -> None:
     with pytest.raises(UsageError, match="'lees' is not known"):
         cube().despeck.apply("lees")
     with pytest.raises(UsageError, match="has no parameter windows_px"):

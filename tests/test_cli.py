@@ -1,6 +1,8 @@
 """The command line as a user meets it: what it prints, and the code it exits with."""
 
 import dataclasses
+import io
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -200,3 +202,14 @@ def test_methods_and_versions_list_what_there_is(capsys: pytest.CaptureFixture[s
     assert "lee-sigma" in capsys.readouterr().out
     assert run(["versions"]) == 0
     assert "GDAL" in capsys.readouterr().out
+
+
+def test_the_log_follows_a_stderr_that_was_replaced_and_closed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", io.StringIO())
+        assert run(["-v", "methods"]) == 0
+        sys.stderr.close()
+    logging.getLogger("sarstack").warning("after it was closed")
+    assert capsys.readouterr().err == "after it was closed\n"

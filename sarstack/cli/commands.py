@@ -24,6 +24,18 @@ from sarstack.cli.options import (
 )
 from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning
 
+
+class _StderrHandler(logging.StreamHandler[Any]):
+    """Log to the current ``sys.stderr``: a notebook or a test may replace and close it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return sys.stderr
+
+
 _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 
 
@@ -45,7 +57,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.setLevel(level)
     logger = logging.getLogger("sarstack")

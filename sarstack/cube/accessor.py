@@ -63,12 +63,14 @@ class DespeckAccessor:
             If the values look like dB or amplitude, but the attributes do not declare it.
             Declared dB or amplitude is converted; the result is linear intensity.
         """
+        from sarstack.checks import check_looks
         from sarstack.conventions import POLARISATIONS
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import georeference
         from sarstack.despecklers import default_method, make_despeckler
 
+        check_looks(looks=looks)
         cube, restore = as_cube(self._obj)
         method = method or default_method(cube.sizes["time"])
         despeckler = make_despeckler(method, **parameters) if isinstance(method, str) else method
@@ -112,6 +114,7 @@ class DespeckAccessor:
         UsageError
             If there are fewer than two dates.
         """
+        from sarstack.checks import check_looks
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import georeference
@@ -120,6 +123,7 @@ class DespeckAccessor:
         from sarstack.errors import UsageError
         from sarstack.labels.statistics import ATTRIBUTES, DTYPES
 
+        check_looks(looks=looks)
         cube, _ = as_cube(self._obj)
         if cube.sizes["time"] < 2:
             raise UsageError(
