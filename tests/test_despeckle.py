@@ -526,7 +526,7 @@ def test_resuming_with_another_method_setting_is_refused(
     other = run_cli(*command, "--set", "window_px=5")
     _, errors = other.communicate(timeout=60)
     assert other.returncode == 5
-    assert "window_px: 9 then, 5 now" in errors
+    assert "window_px: 9 before, 5 now" in errors
     assert "Traceback" not in errors
 
 
