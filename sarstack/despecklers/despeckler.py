@@ -30,7 +30,8 @@ class Despeckler(ABC):
         the method works on a coarser grid.
     cell_px : int
         Width of the cells into which a tile is cut. Each cell is one call. Larger cells compute
-        fewer halo pixels twice; smaller cells fit into the cache of the processor.
+        fewer halo pixels twice (in two neighbouring cells); smaller cells fit into
+        the cache of the processor.
     n_summary : int
         Number of channels of the temporal summary. 0: each date is despeckled alone. A
         multi-temporal method gets the sum of the contributions of all dates, and nothing else of
@@ -42,11 +43,11 @@ class Despeckler(ABC):
         The method compares pixels with thresholds. When the input is scaled, rounding may move a
         few pixels (0.2 %) to the other side.
     hole_is_border : bool
-        A hole of nodata gives the same pixels around it as the scene edge would. False: about
-        the same (networks that see a mask; within 0.5 dB).
+        Pixels next to nodata get the same result as pixels next to the scene edge. False: about
+        the same (networks that see a mask; within 0.5 dB RMS).
     rounding : float
-        Rounding error of a pixel, as a part of the brightest pixel of the block: for methods that
-        sum linear intensities with weights of both signs. 0: only relative to the pixel itself.
+        Absolute rounding error, as a fraction of the largest value of the block: for methods that
+        sum linear intensities with weights of both signs. 0: errors are relative to the pixel.
     source : MethodSource, optional
         Set for a class from outside this package.
     """
@@ -98,8 +99,8 @@ class Despeckler(ABC):
         Returns
         -------
         ndarray, shape (y, x), float32
-            Linear power; NaN exactly where the input is NaN. The caller does not use pixels
-            closer than `halo` to an edge, unless it is the edge of the scene.
+            Linear power, finite and never 0; NaN exactly where the input is NaN. The caller
+            does not use pixels closer than `halo` to an edge, unless it is the edge of the scene.
         """
 
     def despeckle_inside(
@@ -147,7 +148,7 @@ class Despeckler(ABC):
         """Load a model into this process, before the first call needs it."""
 
     def files(self) -> list[str]:
-        """Return paths that every worker must read beside the images (the model of a user)."""
+        """Return paths that every worker must read beside the images: the model of a user."""
         return []
 
     def memory_bytes(self, n_px: int) -> int:
@@ -157,14 +158,14 @@ class Despeckler(ABC):
     def settings(self) -> dict[str, str]:
         """Return what the pixels depend on beside the input, for tags and fingerprints.
 
-        The parameters of the method by name; a network adds the hash of its weights.
+        All attributes of the object by name; a network returns model name, hash and precision.
         """
         return {name: str(value) for name, value in sorted(vars(self).items())}
 
     def provenance(self) -> dict[str, str]:
         """Return :meth:`settings`, and for a method from outside the package its source.
 
-        This goes into the tags and the mark of every result.
+        This goes into the tags and the fingerprint of every result.
         """
         if self.source is None:
             return self.settings()
@@ -172,7 +173,7 @@ class Despeckler(ABC):
         return self.settings() | origin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Send the source of a method from outside the package with it to a worker process."""
+        """Make pickle send the source code of a method from outside the package."""
         if self.source is None:
             return super().__reduce_ex__(protocol)
         return _rebuild, (self.source,), self.__getstate__()

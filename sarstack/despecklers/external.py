@@ -1,7 +1,7 @@
-"""Find the despeckler classes outside this package, and check them at the door.
+"""Find the despeckler classes outside this package, and check them when they are loaded.
 
 A method is one class: in a Python file that the user names (``my_file.py:MyFilter``), or in an
-installed package that announces it by the entry point group ``sarstack.despecklers``. Code of a
+installed package that registers it in the entry point group ``sarstack.despecklers``. Code of a
 file runs only because the user named the file.
 """
 
@@ -16,7 +16,7 @@ from sarstack.despecklers.source import MethodSource, hash_text
 from sarstack.errors import MethodError
 
 ENTRY_POINT_GROUP = "sarstack.despecklers"
-# Results are named after the method: only what every file system takes.
+# Results are named after the method: only characters that all file systems allow.
 METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -24,7 +24,7 @@ _FILE = re.compile(r"(?P<path>.*\.py)(:(?P<class_name>\w+))?")
 
 
 def is_method_file(method: str) -> bool:
-    """Tell whether a method is named by a Python file: ``my_file.py:MyFilter``."""
+    """Return whether a method is named by a Python file: ``my_file.py:MyFilter``."""
     return _FILE.fullmatch(method) is not None
 
 
@@ -72,12 +72,12 @@ def class_from_file(method: str) -> type[Despeckler]:
 
 
 def installed_sources() -> list[EntryPoint]:
-    """Return the entry points by which installed packages announce their despecklers."""
+    """Return the entry points by which installed packages register their despecklers."""
     return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
 
 
 def class_from_entry_point(entry: EntryPoint) -> type[Despeckler]:
-    """Import the despeckler class that an installed package announces.
+    """Import the despeckler class that an installed package registers.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def check_class(cls: Any, source: MethodSource) -> None:
     Raises
     ------
     MethodError
-        With what the class lacks.
+        The message says what is missing.
     """
     if not isinstance(cls, type) or not issubclass(cls, Despeckler):
         lacks = "is not a subclass of sarstack.despecklers.Despeckler"

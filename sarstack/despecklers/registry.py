@@ -1,8 +1,8 @@
-"""Every despeckler by name: those of this package, and those of installed packages.
+"""Find and build methods by name: those of this package and of installed packages.
 
 ``make_despeckler("lee-sigma")`` builds one; ``despeckler_names()`` lists them. The methods of
-this package are the classes in the files of ``despecklers/methods``, which are found here without
-being listed anywhere. ``make_despeckler("my_file.py:MyFilter")`` builds one from a file.
+this package are the classes in the files of ``despecklers/methods``, which are detected
+automatically. ``make_despeckler("my_file.py:MyFilter")`` builds one from a file.
 """
 
 import pkgutil
@@ -27,7 +27,7 @@ DATES_FOR_STACK_METHOD = 5
 
 
 @cache
-def own_classes() -> dict[str, type[Despeckler]]:
+def builtin_classes() -> dict[str, type[Despeckler]]:
     """Return the class of each method of this package, by name."""
     found = {}
     for file in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}."):
@@ -46,13 +46,13 @@ def _is_method(value: Any) -> bool:
 def installed_classes() -> dict[str, type[Despeckler]]:
     """Return the class of each method of other installed packages, by name.
 
-    One that cannot be used is left out with a warning: the others still work.
+    A method that cannot be used is left out with a warning.
     """
     found: dict[str, type[Despeckler]] = {}
     for entry in installed_sources():
         try:
             cls = class_from_entry_point(entry)
-            _refuse_own_name(cls)
+            _check_name_not_builtin(cls)
         except MethodError as failure:
             warnings.warn(SarstackWarning(failure.message()), stacklevel=2)
         else:
@@ -60,8 +60,8 @@ def installed_classes() -> dict[str, type[Despeckler]]:
     return found
 
 
-def _refuse_own_name(cls: type[Despeckler]) -> None:
-    if cls.name in own_classes():
+def _check_name_not_builtin(cls: type[Despeckler]) -> None:
+    if cls.name in builtin_classes():
         raise MethodError(
             f"{cls.source.label if cls.source else cls} has the name {cls.name!r}",
             expected="a name that no method of sarstack has: results are named after it",
@@ -71,7 +71,7 @@ def _refuse_own_name(cls: type[Despeckler]) -> None:
 
 def despeckler_classes() -> dict[str, type[Despeckler]]:
     """Return the class of each method that is installed, by name."""
-    return own_classes() | installed_classes()
+    return builtin_classes() | installed_classes()
 
 
 def despeckler_names() -> list[str]:
@@ -96,7 +96,7 @@ def describe_class(cls: type[Despeckler]) -> str:
     if cls.source:
         lines.append(f"source: {cls.source.label}, sha256 {cls.source.sha256}")
     if cls.n_summary:
-        lines.append("looks at all dates of the stack")
+        lines.append("multi-temporal: uses all dates of the stack")
     rest = (cleandoc(cls.__doc__ or "").splitlines() or [""])[1:]
     return "\n".join([*lines, *rest])
 
@@ -118,7 +118,7 @@ def find_class(method: str) -> type[Despeckler]:
     """
     if is_method_file(method):
         cls = class_from_file(method)
-        _refuse_own_name(cls)
+        _check_name_not_builtin(cls)
         return cls
     known = despeckler_classes()
     if method not in known:
@@ -135,7 +135,7 @@ def default_method(n_dates: int) -> str:
     """Return the method to use where none is named.
 
     ``despecknet-mt`` for five dates or more, ``despecknet`` for fewer: then the other dates
-    add little to what the date itself shows.
+    improve the result little.
     """
     return "despecknet-mt" if n_dates >= DATES_FOR_STACK_METHOD else "despecknet"
 
@@ -148,14 +148,14 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     name : str
         The name of a method; a file and a class, ``my_file.py:MyFilter``; or the path of a
         ``.safetensors`` model, whose card says which network it is for. Python code runs only
-        from a file named here: a model file holds none.
+        from a file named here: a model file contains none.
     **parameters
         Keyword parameters of the method.
 
     Raises
     ------
     UsageError
-        If no method has this name, or the method no such parameter.
+        If no method has this name, or the method does not have this parameter.
     MethodError
         If a file cannot be run, or its class is no despeckler.
     ModelCardError

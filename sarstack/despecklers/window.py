@@ -2,8 +2,8 @@
 
 Files and arrays use the same two functions: tasks of a run (`sarstack.workflows.despeckle.tasks`)
 and chunks of a Dask array (`sarstack.cube.despeckle`). The halo is clipped at the scene edge. The
-window is cut into cells of a grid that is fixed to the scene's origin. So tiling does not change
-the pixels, and tiles that are multiples of a cell give the same bits.
+window is cut into cells of a grid that is fixed to the scene's origin. So any tile size
+gives the same pixels up to rounding, and tile sizes that are multiples of a cell the same bits.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def despeckle_window(
     Raises
     ------
     SarstackError
-        If the method made an infinity, or lost or invented a pixel.
+        If a valid pixel became NaN or infinite, or a nodata pixel got a value.
     """
     result = np.full(window.shape, np.nan, np.float32)
     for cell in cells(window, despeckler.cell_px):
@@ -65,7 +65,7 @@ def despeckle_window(
         need = despeckler.reach(cell, scene)
         part = need.inside(outer)
         known = None if summary is None else summary[(slice(None), *part)]
-        with _name_failures(despeckler):
+        with _report_failures(despeckler):
             out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
         _check_shape(out, cell.shape, despeckler)
         result[cell.inside(window)] = out
@@ -93,7 +93,7 @@ def contribute_window(
     for cell in cells(window, despeckler.cell_px):
         need = cell.expand(despeckler.summary_halo, scene)
         part = need.inside(outer)
-        with _name_failures(despeckler):
+        with _report_failures(despeckler):
             out = despeckler.contribute(block[part], statistics)
         _check_shape(out, (despeckler.n_summary, *need.shape), despeckler)
         total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
@@ -101,8 +101,8 @@ def contribute_window(
 
 
 @contextmanager
-def _name_failures(despeckler: Despeckler) -> Iterator[None]:
-    """Name the file and line of a method from outside the package that fails."""
+def _report_failures(despeckler: Despeckler) -> Iterator[None]:
+    """Convert an exception of a method from outside to a MethodError with file and line."""
     try:
         yield
     except (SarstackError, MemoryError):
@@ -119,7 +119,7 @@ def _name_failures(despeckler: Despeckler) -> Iterator[None]:
 
 
 def _check_shape(out: Any, expected: tuple[int, ...], despeckler: Despeckler) -> None:
-    """Refuse what NumPy would broadcast in silence."""
+    """Raise if the shape is wrong: NumPy might broadcast it without an error."""
     if np.shape(out) != expected:
         raise MethodError(
             f"method {despeckler.name!r} returned an array of shape {np.shape(out)}",
@@ -135,5 +135,6 @@ def _check_result(result: NDArray[np.float32], given: NDArray[np.float32], name:
         raise SarstackError(
             f"method {name!r} returned {wrong} pixels that are not finite, or filled nodata",
             expected="finite values where the input has data, NaN elsewhere",
-            do="report this with the image; the other dates are not affected",
+            do="report this bug with the image, or correct the method if it is yours; "
+            "other dates are not affected",
         )

@@ -1,7 +1,7 @@
-"""The laws that every despeckler keeps, as checks that run without a checkout.
+"""The laws that every despeckler keeps, as checks that work in an installed package.
 
-Each law draws a scene, states an invariant, and raises :class:`AssertionError` with numbers where
-the invariant does not hold. ``sarstack check-method`` runs all laws over one method; the tests of
+Each law simulates a scene, checks an invariant, and raises :class:`AssertionError` with numbers
+if it does not hold. ``sarstack check-method`` runs all laws over one method; the tests of
 this package run them over every method.
 """
 
@@ -22,7 +22,7 @@ from sarstack.tiles import Shape, tile_grid
 
 Block = NDArray[np.float32]
 LARGE_SEED = 2**31
-# From this halo on a method is slow (networks): fewer and smaller examples.
+# Methods with a larger halo are slow (networks): fewer and smaller examples.
 WIDE_HALO_PX = 32
 SHAPES = ((1, 1), (1, 41), (37, 1), (2, 2), (3, 5), (17, 23), (33, 64))
 CORRELATIONS = ((0.0, 0.0), (0.3, 0.35), (0.66, 0.63))
@@ -55,7 +55,7 @@ class Law:
 
     @property
     def has_few_examples(self) -> bool:
-        """Whether all arguments can be tried."""
+        """Whether there are at most 12 combinations of arguments; then all are tried."""
         return prod(b - a + 1 for a, b in self.ranges.values()) <= FEW
 
 
@@ -73,7 +73,7 @@ def law(title: str, **ranges: tuple[int, int]) -> Callable[[Callable[..., None]]
 
 
 def examples(checked: Law, n: int) -> Iterator[dict[str, int]]:
-    """Yield arguments of a law: all there are, if few; else the ends and random ones."""
+    """Yield arguments of a law: all combinations if few, else both limits and random values."""
     if checked.has_few_examples:
         every = product(*(range(a, b + 1) for a, b in checked.ranges.values()))
         yield from (dict(zip(checked.ranges, values, strict=True)) for values in every)
@@ -264,7 +264,7 @@ def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int)
     assert left < 0.9, f"{left:.2f} of the speckle's variance is left ({context})"
 
 
-@law("NaN out exactly where NaN in; no zero, no infinity; the input is not changed", seed=SEED,
+@law("NaN out exactly where NaN in; float32, no zero, no infinity; input unchanged", seed=SEED,
      height=(1, 60), width=(1, 60))  # fmt: skip
 def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> None:
     """Nodata is exact."""
@@ -279,7 +279,11 @@ def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> 
     assert out.dtype == np.float32, f"dtype {out.dtype}"
 
 
-@law("a hole changes its surroundings as the scene edge does", seed=SEED, cut=(1, 59))
+@law(
+    "pixels next to nodata get the same result as pixels next to the scene edge",
+    seed=SEED,
+    cut=(1, 59),
+)
 def check_hole_is_border(despeckler: Despeckler, seed: int, cut: int) -> None:
     """Compare the half image beside nodata with the image cropped to that half."""
     block = draw_landscape(seed, (60, 60), holes=False)
@@ -314,7 +318,7 @@ def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
 
 @law("zero and negative intensities are data", seed=SEED)
 def check_negative(despeckler: Despeckler, seed: int) -> None:
-    """Thermal noise subtraction leaves such values; they make no NaN and no infinity."""
+    """Thermal noise subtraction leaves such values; the output must be finite there."""
     block = draw_landscape(seed, (50, 50), holes=False) - np.float32(0.05)
     block[:, 10, 10:20] = 0
     assert np.isfinite(despeckler.apply(block)).all()
@@ -330,9 +334,9 @@ def check_size(despeckler: Despeckler, shape_index: int) -> None:
     assert np.isnan(despeckler.apply(np.full_like(block, np.nan))).all()
 
 
-@law("how an image lies in memory does not matter", holes=(0, 1))
+@law("the memory order of the array (flipped, Fortran, read-only) does not matter", holes=(0, 1))
 def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
-    """Slices of cubes, flipped images, read-only arrays: the engine copies none of them."""
+    """Slices of cubes, flipped images and read-only arrays reach a method without a copy."""
     block = draw_landscape(5, (37, 53), holes=bool(holes))
     statistics = measure_scene(block)
     expected = despeckler.apply(block, statistics)

@@ -97,7 +97,7 @@ def bench_quality(
         Names in :data:`sarstack.evaluation.suites.SUITES`. Default: all, or none if `stacks`
         or `scenes` are given.
     methods : sequence of str
-        Registered names or ``.safetensors`` models. Default: all registered methods.
+        Registered names or ``.safetensors`` models. Default: all methods whose model is installed.
     results : sequence of Path
         Folders with results of other programs, see :mod:`sarstack.evaluation.recorded_results`.
     stacks : sequence of str

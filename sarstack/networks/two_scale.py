@@ -47,7 +47,7 @@ class TwoScaleShape(NamedTuple):
 
     @property
     def radius_px(self) -> int:
-        """Receptive radius of the branch, rounded up to whole cells of 4x4 pixels."""
+        """Receptive radius of the branch, rounded up to a multiple of 4 px."""
         fine = 2 + 2 * (self.head + self.tail)
         needed = 2 * fine + self.body_radius_px(0) + ALIGNMENT_PX - 1
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
