@@ -86,7 +86,7 @@ def test_one_date_on_another_scale_is_an_error(tmp_path):
     for month in range(1, 6):
         write_tif(tmp_path / f"a_2021{month:02}04_vv.tif", speckle(month))
     write_tif(tmp_path / "a_20210604_vv.tif", 10 * np.log10(speckle()))
-    with pytest.raises(ScaleError, match=r"1 look db: a_20210604_vv"):
+    with pytest.raises(ScaleError, match=r"1 with values typical of db: a_20210604_vv"):
         index_stack(tmp_path)
 
 

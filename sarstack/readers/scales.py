@@ -162,7 +162,9 @@ def _guess(
         return scale
     if names:
         what = "the images are not all on one scale"
-        where = [f"{len(own)} look {scale}: {own[0]}" for scale, own in names.items()]
+        where = [
+            f"{len(own)} with values typical of {scale}: {own[0]}" for scale, own in names.items()
+        ]
         do = "move the images of each scale into a folder of their own"
     else:
         what = "it is not clear whether the numbers are linear intensity, amplitude or decibel"

@@ -1,4 +1,1 @@
-"""The jobs of sarstack: the only rooms where files, workers and methods meet.
-
-Each job is plan, run, record; the command line and the accessor are two thin faces on it.
-"""
+"""Workflows: the steps behind each command. Files, workers and methods meet here."""

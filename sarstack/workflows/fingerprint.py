@@ -1,8 +1,11 @@
 """Fingerprints: hashes of settings and inputs, by which a later run recognises a finished result.
 
-In a fingerprint: method, parameters, hash of a model or source file, looks, part of the scene,
-version of sarstack; and of each input file its name, size, modification time, band and scale. Not
-in it: pixels of the input, the folder, tile size, workers, processor.
+In the fingerprint of a despeckled image: method, parameters, hash of a model or source file,
+looks, part of the scene, version of sarstack; and of each input file its name, size, modification
+time, band or variable, index, scale, origin and shape. Size and time of a Zarr store are those of
+its metadata file. A multi-temporal method has the files of all dates. Not in it: pixels of the
+input, the folder, tile size, workers, processor. The fingerprint of labels has all settings but
+output, cluster and workers, so also the path of the stack and the tile size.
 """
 
 import hashlib
