@@ -56,7 +56,7 @@ class Window(NamedTuple):
         y1, x1 = min(self.y1, other.y1), min(self.x1, other.x1)
         return type(self)(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None
 
-    def inside(self, outer: "Window") -> tuple[slice, slice]:
+    def slices_in(self, outer: "Window") -> tuple[slice, slice]:
         """Index of this window in an array that covers `outer`."""
         return (
             slice(self.y0 - outer.y0, self.y1 - outer.y0),
@@ -85,10 +85,10 @@ def n_tiles(scene: Shape, size_px: int) -> int:
     return -(-scene.y // size_px) * -(-scene.x // size_px)
 
 
-def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
-    """Order tiles so that tiles which share blocks of the input follow each other.
+def order_in_row_pairs(tiles: Iterable[Tile]) -> list[Tile]:
+    """Order tiles by pairs of rows: left to right in the first pair, right to left in the next.
 
-    The order goes through pairs of rows, in alternating direction.
+    Tiles that share blocks of the input then follow each other.
     """
 
     def place(tile: Tile) -> tuple[int, int, int]:
@@ -98,8 +98,11 @@ def pair_rows(tiles: Iterable[Tile]) -> list[Tile]:
     return sorted(tiles, key=place)
 
 
-def cut(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]]:
-    """Cut tiles into at least one part of neighbours; sizes differ by one tile at most."""
+def split_evenly(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]]:
+    """Yield `n_parts` parts of consecutive tiles; their sizes differ by one tile at most.
+
+    There are fewer parts if there are fewer tiles.
+    """
     n_parts = min(max(n_parts, 1), len(tiles))
     for part in range(n_parts):
         yield tiles[part * len(tiles) // n_parts : (part + 1) * len(tiles) // n_parts]
@@ -121,7 +124,7 @@ def cells(window: Window, size_px: int) -> Iterator[Window]:
             )
 
 
-def strips(shape: Sequence[int], strip_px: int = 2**17) -> Iterator[slice]:
+def row_strips(shape: Sequence[int], strip_px: int = 2**17) -> Iterator[slice]:
     """Yield the rows of an image in strips of about `strip_px` pixels, at least one row.
 
     Intermediate arrays of a strip fit into the cache. A pass over a strip takes long enough that

@@ -17,7 +17,7 @@ from sarstack.readers import block_cache
 from sarstack.readers.block_cache import BlockCache
 from sarstack.readers.formats.gdal import GdalRaster
 from sarstack.readers.raster import Raster
-from sarstack.tiles import Shape, Window, pair_rows
+from sarstack.tiles import Shape, Window, order_in_row_pairs
 
 SCENE = Shape(700, 900)
 
@@ -126,7 +126,7 @@ def test_tiles_with_halos_decode_an_image_about_once(
     # The same share of the scene as the real cache holds of a scene of 26,000 px.
     cache.max_bytes = 64 * 256**2 * 4
     decoded = count_decoded(cache, monkeypatch)
-    tiles = pair_rows(Pieces(tmp_path, scene, tile_px).tiles())
+    tiles = order_in_row_pairs(Pieces(tmp_path, scene, tile_px).tiles())
     assert sorted(tiles) == sorted(Pieces(tmp_path, scene, tile_px).tiles())
     with ThreadPoolExecutor(n_threads) as pool:
         windows = [tile.window.expand(halo, scene) for tile in tiles]

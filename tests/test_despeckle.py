@@ -32,7 +32,7 @@ from sarstack.networks.model_file import model_sha256
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import run as module
 from sarstack.workflows.despeckle.plan import plan_despeckle
-from sarstack.workflows.despeckle.run import SCRATCH, despeckle
+from sarstack.workflows.despeckle.run import UNFINISHED_FOLDER, despeckle
 from sarstack.workflows.folder import claim_folder
 from sarstack.workflows.settings import DespeckleConfig, LabelsConfig
 
@@ -69,7 +69,7 @@ def test_every_date_becomes_a_valid_cog_on_the_input_grid(
         assert tags["INPUT_FILE"] == file.name
         assert 3 < float(tags["ENL_BEFORE"]) < 6
         assert (output.parent / f"{output.stem}_db.vrt").exists()
-    assert not (tmp_path / "out" / SCRATCH).exists()
+    assert not (tmp_path / "out" / UNFINISHED_FOLDER).exists()
 
 
 @pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu"])
@@ -417,7 +417,7 @@ def wait_for(condition: Callable[[], bool], limit_s: float = 60) -> None:
 
 
 def n_pieces(output: Path) -> int:
-    return sum(1 for p in (output / SCRATCH).glob("v?/*/*.tif") if p.is_file())
+    return sum(1 for p in (output / UNFINISHED_FOLDER).glob("v?/*/*.tif") if p.is_file())
 
 
 @pytest.mark.slow
@@ -483,7 +483,7 @@ def test_a_killed_run_continues_to_the_same_bytes(
     for path in output.glob("*.tif"):
         assert cog_validate(str(path), strict=True)[0], "a finished-looking file is finished"
     finished = {path: path.stat().st_mtime_ns for path in output.glob("S1A*.tif")}
-    pieces = {p: p.stat().st_mtime_ns for p in (output / SCRATCH).glob("v?/*/*.tif")}
+    pieces = {p: p.stat().st_mtime_ns for p in (output / UNFINISHED_FOLDER).glob("v?/*/*.tif")}
     seen = watch_shards(run_cli(*command), pieces)
     assert seen, "some finished tiles were there to be kept"
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())

@@ -234,7 +234,7 @@ def test_blocks_of_networks_on_a_coarser_grid_begin_on_it(name):
     despeckler = make_despeckler(name)
     assert despeckler.alignment == ALIGNMENT_PX
     scene, window = Shape(900, 901), Window(305, 411, 222, 707)
-    reach = despeckler.reach(window, scene)
+    reach = despeckler.input_window(window, scene)
     assert reach.y0 % ALIGNMENT_PX == reach.x0 % ALIGNMENT_PX == 0
     assert 0 <= (window.y0 - despeckler.halo) - reach.y0 < ALIGNMENT_PX
     assert 0 <= (window.x0 - despeckler.halo) - reach.x0 < ALIGNMENT_PX

@@ -113,7 +113,7 @@ class _ChangesItsInput(_Broken):
 
 class _HolesAreDark(Boxcar):
     name: ClassVar[str] = "broken"
-    broken: ClassVar[str] = "hole_is_border"
+    broken: ClassVar[str] = "nodata_acts_as_edge"
 
     def despeckle(self, intensity, statistics, summary=None):
         result = super().despeckle(np.nan_to_num(intensity), statistics)

@@ -77,7 +77,7 @@ def test_a_method_is_given_its_reach_on_its_grid_and_gives_back_the_cell() -> No
     rows, columns = np.indices(scene)
     image = -(1000.0 * rows + columns).astype(np.float32)  # each pixel tells its place
     window = Window(509, 530, 33, 40)
-    outer = OnAGrid().reach(window, scene)
+    outer = OnAGrid().input_window(window, scene)
     assert outer == Window(496, 540, 20, 50)
     result = despeckle_window(
         image[outer.slices], outer, window, scene, OnAGrid(), SceneStatistics(4.4)
@@ -116,7 +116,7 @@ def assert_tiles_of_whole_cells_give_the_same_bits(despeckler: Despeckler) -> No
     def by_tiles(size_px: int) -> np.ndarray:
         result = np.empty(scene, np.float32)
         for tile in tile_grid(scene, size_px):
-            outer = despeckler.reach(tile.window, scene)
+            outer = despeckler.input_window(tile.window, scene)
             block = image[outer.slices]
             result[tile.window.slices] = despeckle_window(
                 block, outer, tile.window, scene, despeckler, known

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sarstack.evaluation.metrics import log_spread, rmse_db
-from sarstack.labels.statistics import mean_of_others
+from sarstack.labels.statistics import leave_one_out_means
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.inference import run_network
 from sarstack.readers.cube import index_cube
@@ -180,7 +180,7 @@ def test_weights_without_significant_improvement_are_not_kept(untuned, simulated
 
 def test_the_validation_score_is_the_leave_one_date_out_score(untuned, simulated):
     batch = Batch(
-        simulated.intensity[:, None], mean_of_others(simulated.intensity)[:, None],
+        simulated.intensity[:, None], leave_one_out_means(simulated.intensity)[:, None],
         np.ones_like(simulated.intensity)[:, None],
     )  # fmt: skip
     network = build_network("despecknet", **SMALL)

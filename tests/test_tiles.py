@@ -10,10 +10,10 @@ from sarstack.tiles import (
     Shape,
     Window,
     cells,
-    cut,
     n_tiles,
-    pair_rows,
+    order_in_row_pairs,
     sample_windows,
+    split_evenly,
     tile_grid,
 )
 from sarstack.workflows.despeckle.plan import LARGE_TILE_PX
@@ -51,14 +51,14 @@ def test_cells_do_not_depend_on_the_tile(scene: Shape, power: int, factor: int) 
 
 @given(SHAPES, st.integers(0, 9))
 def test_parts_hold_all_tiles_and_are_equal_to_a_tile(scene: Shape, n_parts: int) -> None:
-    tiles = pair_rows(tile_grid(scene, 64))
-    parts = list(cut(tiles, n_parts))
+    tiles = order_in_row_pairs(tile_grid(scene, 64))
+    parts = list(split_evenly(tiles, n_parts))
     assert [tile for part in parts for tile in part] == tiles
     assert sorted(tiles) == sorted(tile_grid(scene, 64))
     sizes = {len(part) for part in parts}
     assert len(parts) == min(max(n_parts, 1), len(tiles))
     assert max(sizes) - min(sizes) <= 1
-    assert list(cut([], n_parts)) == []
+    assert list(split_evenly([], n_parts)) == []
 
 
 @given(SHAPES, st.integers(0, 40), st.data())
@@ -70,7 +70,9 @@ def test_the_halo_is_clipped_at_the_edge(scene: Shape, halo: int, data: st.DataO
     assert outer.y0 == max(y0 - halo, 0)
     assert outer.x1 == min(window.x1 + halo, scene.x)
     whole = np.arange(scene.y * scene.x).reshape(scene)
-    np.testing.assert_array_equal(whole[outer.slices][window.inside(outer)], whole[window.slices])
+    np.testing.assert_array_equal(
+        whole[outer.slices][window.slices_in(outer)], whole[window.slices]
+    )
 
 
 @given(SHAPES, st.integers(0, 90), st.sampled_from([1, 2, 4, 8]), st.data())

@@ -195,10 +195,10 @@ class DespeckAccessor:
 
         from sarstack.cube.contract import as_cube
         from sarstack.readers.sampling import sample_dates
-        from sarstack.speckle.statistics import combine_samples, spread_dates
+        from sarstack.speckle.statistics import choose_dates, combine_samples
 
         cube, _ = as_cube(self._obj)
-        dates = spread_dates(cube.sizes["time"])
+        dates = choose_dates(cube.sizes["time"])
         chunked = _chunk(cube)
         known = []
         for name in chunked.data_vars:

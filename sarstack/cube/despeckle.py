@@ -58,7 +58,7 @@ def despeckle_array(
             concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
         )  # fmt: skip
 
-    return _by_windows(array.chunks[1:], partial(despeckler.reach, scene=scene), compute)
+    return _by_windows(array.chunks[1:], partial(despeckler.input_window, scene=scene), compute)
 
 
 def _despeckle_dates(
@@ -89,10 +89,10 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
         )  # fmt: skip
         return by_chunk.sum(axis=0).astype(np.float32)
 
-    def reach(window: Window) -> Window:
+    def input_window(window: Window) -> Window:
         return window.expand(despeckler.summary_halo, scene)
 
-    return _by_windows(array.chunks[1:], reach, compute)
+    return _by_windows(array.chunks[1:], input_window, compute)
 
 
 def _contribute_dates(
@@ -107,7 +107,7 @@ def _contribute_dates(
 
 def _by_windows(
     chunks: Sequence[Sequence[int]],
-    reach: Callable[[Window], Window],
+    input_window: Callable[[Window], Window],
     compute: Callable[[Window, Window], da.Array],
 ) -> da.Array:
     """Call `compute` for the window of each spatial chunk, and assemble the results."""
@@ -115,7 +115,7 @@ def _by_windows(
     rows = []
     for y0, y1 in pairwise(ys):
         windows = [Window(y0, y1, x0, x1) for x0, x1 in pairwise(xs)]
-        rows.append([compute(window, reach(window)) for window in windows])
+        rows.append([compute(window, input_window(window)) for window in windows])
     return da.block(rows)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sarstack.labels.statistics import DTYPES, LABELS, add_dates, finish_labels
 from sarstack.readers.sampling import sample_dates
-from sarstack.speckle.statistics import combine_samples, spread_dates
+from sarstack.speckle.statistics import choose_dates, combine_samples
 
 
 def label_arrays(
@@ -45,7 +45,7 @@ def label_arrays(
     ).sum(axis=0)  # fmt: skip
     known: object = looks
     if looks is None:
-        samples = sample_dates(array, spread_dates(array.shape[0]))
+        samples = sample_dates(array, choose_dates(array.shape[0]))
         known = dask.delayed(_looks_of, pure=True)(samples)
     options = {"rule": rule, "threshold": threshold, "quantile": quantile}
     finish = dask.delayed(finish_labels, pure=True)

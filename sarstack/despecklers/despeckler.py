@@ -42,10 +42,10 @@ class Despeckler(ABC):
     has_thresholds : bool
         The method compares pixels with thresholds. When the input is scaled, rounding may move a
         few pixels (0.2 %) to the other side.
-    hole_is_border : bool
+    nodata_acts_as_edge : bool
         Pixels next to nodata get the same result as pixels next to the scene edge. False: about
         the same (networks that see a mask; within 0.5 dB RMS).
-    rounding : float
+    rounding_of_maximum : float
         Absolute rounding error, as a fraction of the largest value of the block: for methods that
         sum linear intensities with weights of both signs. 0: errors are relative to the pixel.
     source : MethodSource, optional
@@ -59,8 +59,8 @@ class Despeckler(ABC):
     n_summary: int = 0
     runtime_bytes: ClassVar[int] = 0
     has_thresholds: ClassVar[bool] = False
-    hole_is_border: ClassVar[bool] = True
-    rounding: ClassVar[float] = 0.0
+    nodata_acts_as_edge: ClassVar[bool] = True
+    rounding_of_maximum: ClassVar[float] = 0.0
     source: ClassVar[MethodSource | None] = None
 
     @property
@@ -73,7 +73,7 @@ class Despeckler(ABC):
         """Whether a GPU does the arithmetic."""
         return False
 
-    def reach(self, window: Window, scene: Shape) -> Window:
+    def input_window(self, window: Window, scene: Shape) -> Window:
         """Return the window of input pixels that the result of `window` depends on."""
         return window.expand(self.halo, scene, self.alignment)
 

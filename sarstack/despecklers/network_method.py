@@ -179,11 +179,11 @@ class NetworkMethod(Despeckler):
         for _, _, tile in tile_grid(wanted.shape, side_px):
             y, x = wanted.y0, wanted.x0
             block = Window(y + tile.y0, y + tile.y1, x + tile.x0, x + tile.x1)
-            needed = self.reach(block, shape)
+            needed = self.input_window(block, shape)
             sums = None if others is None else others[(slice(None), *needed.slices)]
             result[tile.slices] = despeckle_image(
                 network, self.card, intensity[needed.slices], statistics, sums,
-                block.inside(needed),
+                block.slices_in(needed),
             )  # fmt: skip
         return result
 

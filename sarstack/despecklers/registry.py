@@ -23,7 +23,8 @@ from sarstack.despecklers.external import (
 )
 from sarstack.errors import MethodError, SarstackWarning, UsageError
 
-DATES_FOR_STACK_METHOD = 5
+# From this number of dates on, a multi-temporal method is the default.
+MIN_DATES_MULTI_TEMPORAL = 5
 
 
 @cache
@@ -134,10 +135,10 @@ def find_class(method: str) -> type[Despeckler]:
 def default_method(n_dates: int) -> str:
     """Return the method to use where none is named.
 
-    ``despecknet-mt`` for five dates or more, ``despecknet`` for fewer: then the other dates
-    improve the result little.
+    ``despecknet-mt`` for five dates or more, else ``despecknet``: with fewer dates, the other
+    dates improve the result only little.
     """
-    return "despecknet-mt" if n_dates >= DATES_FOR_STACK_METHOD else "despecknet"
+    return "despecknet-mt" if n_dates >= MIN_DATES_MULTI_TEMPORAL else "despecknet"
 
 
 def make_despeckler(name: str, **parameters: Any) -> Despeckler:

@@ -60,16 +60,16 @@ def despeckle_window(
     """
     result = np.full(window.shape, np.nan, np.float32)
     for cell in cells(window, despeckler.cell_px):
-        if np.isnan(block[cell.inside(outer)]).all():
+        if np.isnan(block[cell.slices_in(outer)]).all():
             continue
-        need = despeckler.reach(cell, scene)
-        part = need.inside(outer)
+        need = despeckler.input_window(cell, scene)
+        part = need.slices_in(outer)
         known = None if summary is None else summary[(slice(None), *part)]
         with _report_failures(despeckler):
-            out = despeckler.despeckle_inside(block[part], statistics, known, cell.inside(need))
+            out = despeckler.despeckle_inside(block[part], statistics, known, cell.slices_in(need))
         _check_shape(out, cell.shape, despeckler)
-        result[cell.inside(window)] = out
-    _check_result(result, block[window.inside(outer)], despeckler.name)
+        result[cell.slices_in(window)] = out
+    _check_result(result, block[window.slices_in(outer)], despeckler.name)
     return result
 
 
@@ -92,11 +92,11 @@ def contribute_window(
     total = np.zeros((despeckler.n_summary, *window.shape))
     for cell in cells(window, despeckler.cell_px):
         need = cell.expand(despeckler.summary_halo, scene)
-        part = need.inside(outer)
+        part = need.slices_in(outer)
         with _report_failures(despeckler):
             out = despeckler.contribute(block[part], statistics)
         _check_shape(out, (despeckler.n_summary, *need.shape), despeckler)
-        total[(slice(None), *cell.inside(window))] = out[(slice(None), *cell.inside(need))]
+        total[(slice(None), *cell.slices_in(window))] = out[(slice(None), *cell.slices_in(need))]
     return total
 
 

@@ -156,20 +156,22 @@ def despeckle_tiled(
             outer = window.expand(despeckler.summary_halo, scene)
             for date, known in zip(block, statistics, strict=True):
                 part = despeckler.contribute(date[outer.slices], known)
-                summary[(slice(None), *window.slices)] += part[(slice(None), *window.inside(outer))]
+                summary[(slice(None), *window.slices)] += part[
+                    (slice(None), *window.slices_in(outer))
+                ]
     for window in windows:
-        outer = despeckler.reach(window, scene)
+        outer = despeckler.input_window(window, scene)
         sums = summary[(slice(None), *outer.slices)].astype(np.float32) if len(summary) else None
-        for k, known in enumerate(statistics):
+        for k, date_statistics in enumerate(statistics):
             out[k][window.slices] = despeckler.despeckle_inside(
-                block[k][outer.slices], known, sums, window.inside(outer)
+                block[k][outer.slices], date_statistics, sums, window.slices_in(outer)
             )
     return out
 
 
 def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
     """Return the rounding error that the method declares, beside 1e-5 of each pixel."""
-    return despeckler.rounding * float(np.nanmax(block))
+    return despeckler.rounding_of_maximum * float(np.nanmax(block))
 
 
 def border_gradient_ratio(
@@ -292,7 +294,7 @@ def check_hole_is_border(despeckler: Despeckler, seed: int, cut: int) -> None:
     halved[:, :, cut:] = np.nan
     out = despeckler.apply(halved, statistics)[:, :, :cut]
     cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :cut]), statistics)
-    if despeckler.hole_is_border:
+    if despeckler.nodata_acts_as_edge:
         assert_allclose(out, cropped, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
     else:
         off_db = float(np.sqrt(np.mean((10 * np.log10(out / cropped)) ** 2)))

@@ -24,7 +24,7 @@ from sarstack.evaluation.tables import (
     write_csv,
     write_rows,
 )
-from sarstack.labels.statistics import mean_of_others
+from sarstack.labels.statistics import leave_one_out_means
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -204,7 +204,7 @@ def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) 
         results[name], scores = score_stack(stack, despeckler)
         rows[name] = {**scores, "cpu_s_per_mpx": measure_cost(despeckler, stack.intensity)}
     if output:
-        others = mean_of_others(stack.intensity)
+        others = leave_one_out_means(stack.intensity)
         _draw_centre(stack.intensity, others, results, output / f"{stack.name}-crop.png")
     n_dates, height, width = stack.intensity.shape
     title = f"{stack.name}: {n_dates} dates of {height} x {width}, {stack.looks:.1f} looks"

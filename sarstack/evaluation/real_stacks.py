@@ -17,7 +17,7 @@ from sarstack.despecklers import Despeckler
 from sarstack.errors import ScaleError, UsageError
 from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.scores import Cube, Result, Scores
-from sarstack.labels.statistics import mean_of_dates, mean_of_others
+from sarstack.labels.statistics import leave_one_out_means, temporal_mean
 from sarstack.readers import open_stack
 from sarstack.speckle.statistics import measure_scene
 
@@ -122,8 +122,8 @@ def score_stack(stack: RealStack, despeckler: Despeckler | None) -> tuple[Cube, 
             despeckled[dates] = despeckler.apply(noisy[dates])
     other_half = np.empty_like(noisy)
     other_half[halves[0]], other_half[halves[1]] = (
-        mean_of_dates(noisy[half]) for half in reversed(halves)
+        temporal_mean(noisy[half]) for half in reversed(halves)
     )
-    others = mean_of_others(noisy) if is_single_date else None
+    others = leave_one_out_means(noisy) if is_single_date else None
     result = Result("stack", noisy, despeckled, other_half, stack.looks, others=others)
     return despeckled, score_result(result)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sarstack.speckle.laws import stable_threshold
 from sarstack.speckle.moving_window import box_mean
-from sarstack.tiles import strips
+from sarstack.tiles import row_strips
 
 STATISTICS = ("mean", "std", "count", "cv")
 LABELS = (*STATISTICS, "stable")
@@ -75,7 +75,7 @@ def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]
     -----
     All dates of a strip of rows come before the next strip: the sums stay in the cache.
     """
-    for rows in strips(moments.shape[1:]):
+    for rows in row_strips(moments.shape[1:]):
         count, total, squares = moments[:, rows]
         n_known: Any = 0
         exact = np.empty_like(total)
@@ -111,7 +111,7 @@ def statistics(moments: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
     """
     shape = moments.shape[1:]
     found = {name: np.empty(shape, DTYPES[name]) for name in STATISTICS}
-    for rows in strips(shape):
+    for rows in row_strips(shape):
         count, total, squares = moments[:, rows]
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / count
@@ -200,7 +200,7 @@ def mean_without(
         return np.where(others > 0, total / others, np.nan).astype(np.float32)
 
 
-def mean_of_dates(block: NDArray[np.float32]) -> NDArray[np.float32]:
+def temporal_mean(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of the valid dates of each pixel, shape (y, x); NaN without any."""
     valid = np.isfinite(block)
     total = np.where(valid, block, 0).sum(axis=0, dtype=np.float64)
@@ -209,7 +209,7 @@ def mean_of_dates(block: NDArray[np.float32]) -> NDArray[np.float32]:
     return mean.astype(np.float32)
 
 
-def mean_of_others(block: NDArray[np.float32]) -> NDArray[np.float32]:
+def leave_one_out_means(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return for each date the mean of all others, shape (time, y, x)."""
     dates = np.arange(len(block))
-    return np.stack([mean_of_dates(block[dates != date]) for date in dates])
+    return np.stack([temporal_mean(block[dates != date]) for date in dates])

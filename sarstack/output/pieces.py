@@ -135,8 +135,8 @@ def read_pieces(pieces: Pieces, window: Window) -> NDArray[np.float32]:
         common = tile.window.overlap(window)
         if common is not None:
             with without_georeference_warning(), rasterio.open(pieces.path(tile)) as raster:
-                part = raster.read(1, window=common.inside(tile.window))
-            image[common.inside(window)] = part
+                part = raster.read(1, window=common.slices_in(tile.window))
+            image[common.slices_in(window)] = part
     return image
 
 

@@ -128,7 +128,7 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
         common = block.overlap(place)
         if common is not None:
             pixels = CACHE.get((*identity, band, block.y0, block.x0), decode)
-            values[common.inside(place)] = pixels[common.inside(block)]
+            values[common.slices_in(place)] = pixels[common.slices_in(block)]
     return values
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sarstack.conventions import NODATA_NUMBERS, Scale
 from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.radiometry import to_intensity
-from sarstack.tiles import Shape, Window, strips
+from sarstack.tiles import Shape, Window, row_strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
 _LOWEST_NUMBER = -1e30
@@ -124,12 +124,12 @@ class Raster(ABC):
         for stored in self._read_stored(windows, cache_blocks=cache_blocks):
             plain = stored.dtype == np.float32 and self._is_plain
             intensity = stored if plain else np.empty(stored.shape, np.float32)
-            for rows in strips(stored.shape):
+            for rows in row_strips(stored.shape):
                 if not (plain and _all_valid(stored[rows])):
                     intensity[rows] = to_intensity(self._unpack(stored[rows]), self.scale)
             yield intensity
 
-    def read_numbers(self, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
+    def read_unpacked(self, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
         """Read windows as the numbers of the file, whatever their scale.
 
         Parameters

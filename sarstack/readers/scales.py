@@ -139,7 +139,7 @@ def _read_sample(image: Image, *, all_windows: bool) -> NDArray[np.float64]:
         y0, x0 = (round(f * (n - s)) // _SAMPLE_PX * _SAMPLE_PX
                   for f, n, s in ((fy, shape.y, size.y), (fx, shape.x, size.x)))  # fmt: skip
         places.append(Window(y0, y0 + size.y, x0, x0 + size.x))
-    for numbers in image.raster.read_numbers(places):
+    for numbers in image.raster.read_unpacked(places):
         found.append(numbers.astype(np.float64))
         valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
         if (not all_windows and valid >= _ENOUGH_PIXELS) or size == shape:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.tiles import strips
+from sarstack.tiles import row_strips
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -35,7 +35,7 @@ def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
     """
     padded = np.pad(values, window_px // 2)
     total = np.empty_like(values)
-    for rows in strips(values.shape, STRIP_PX):
+    for rows in row_strips(values.shape, STRIP_PX):
         reach = padded[rows.start : rows.stop + window_px - 1]
         total[rows] = _slide(_slide(reach, window_px).T, window_px).T
     return total

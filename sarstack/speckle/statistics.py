@@ -67,7 +67,7 @@ class SceneStatistics:
         return (self.looks, *self.correlation) if certain else None
 
 
-def spread_dates(n_dates: int) -> list[int]:
+def choose_dates(n_dates: int) -> list[int]:
     """Choose evenly spread dates from which the looks are estimated.
 
     All commands use this choice, so they find the same looks for the same stack.
@@ -92,7 +92,7 @@ def combine_samples(
     -------
     list of SceneStatistics
         One per date. Looks and correlation are the same for all dates, estimated from those of
-        :func:`spread_dates`.
+        :func:`choose_dates`.
 
     Notes
     -----
@@ -104,7 +104,7 @@ def combine_samples(
     and white speckle are assumed.
     """
     check_looks(looks=looks)
-    chosen = [samples[i] for i in spread_dates(len(samples))]
+    chosen = [samples[i] for i in choose_dates(len(samples))]
     joined = join_windows(chosen)
     single = _estimate(
         looks_from_log_variance(joined.log_variance),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError, UsageError
-from sarstack.labels.statistics import mean_of_others, mean_without, multilook
+from sarstack.labels.statistics import leave_one_out_means, mean_without, multilook
 from sarstack.readers.stack import ImageStack, Stack
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
@@ -192,11 +192,11 @@ class StackPatches:
             return intensity, intensity, np.isfinite(intensity).astype(np.float32)
         outer = window.expand(self.labels.multilook_px // 2, self.stack.grid.shape)
         block = raster.read(outer)
-        intensity = block[window.inside(outer)]
+        intensity = block[window.slices_in(outer)]
         target: NDArray[np.float32] = self.labels.read("mean", polarisation, window)
         if str(self.stack.dates[date].time) in self.labels.dates:
             count = self.labels.read("count", polarisation, window)
-            smooth = multilook(block, self.labels.multilook_px)[window.inside(outer)]
+            smooth = multilook(block, self.labels.multilook_px)[window.slices_in(outer)]
             target = mean_without(target, count, smooth)
         stable = self.labels.read("stable", polarisation, window)
         usable = np.isfinite(target) & (target > 0) & np.isfinite(intensity) & (stable == 1)
@@ -217,7 +217,7 @@ class StackPatches:
             The dates to return, a subset of `dates`.
         """
         intensity, _, weight, sensor = self.read(polarisation, window, dates)
-        target, rows = mean_of_others(intensity), [list(dates).index(date) for date in inputs]
+        target, rows = leave_one_out_means(intensity), [list(dates).index(date) for date in inputs]
         return Batch(intensity[rows], target[rows], weight[rows], sensor[rows])
 
 

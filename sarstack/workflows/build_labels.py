@@ -17,7 +17,7 @@ from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.speckle.samples import SpeckleSample, join_windows
-from sarstack.speckle.statistics import combine_samples, spread_dates
+from sarstack.speckle.statistics import choose_dates, combine_samples
 from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows import label_tasks
 from sarstack.workflows.despeckle.plan import select_stack
@@ -202,7 +202,7 @@ def _compute_statistics(
 
 def _sampled_dates(config: LabelsConfig, rasters: Sequence[Raster]) -> tuple[int, ...]:
     """Choose the dates from which looks are measured; none if the user gave the looks."""
-    return () if config.looks else tuple(spread_dates(len(rasters)))
+    return () if config.looks else tuple(choose_dates(len(rasters)))
 
 
 def _find_looks(

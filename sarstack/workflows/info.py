@@ -15,8 +15,8 @@ from sarstack.speckle.samples import sample_speckle
 from sarstack.speckle.statistics import (
     NOMINAL_LOOKS,
     SceneStatistics,
+    choose_dates,
     combine_samples,
-    spread_dates,
 )
 from sarstack.tiles import Shape, sample_windows
 
@@ -213,7 +213,7 @@ def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
     own = [r for r in stack.rasters[polarisation] if r is not None]
     windows = sample_windows(Shape(*stack.grid.shape))
     samples = []
-    for date in spread_dates(len(own)):
+    for date in choose_dates(len(own)):
         with suppress(StackReadError):
             pixels = own[date].read_each(windows, cache_blocks=False)
             samples.append(sample_speckle(pixels))

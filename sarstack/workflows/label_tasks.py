@@ -109,14 +109,14 @@ def _read_smoothed(
     outer = [window.expand(multilook_px // 2, scene) for window in windows]
     images = raster.read_each(outer, cache_blocks=False)
     for window, around, pixels in zip(windows, outer, images, strict=True):
-        yield multilook(pixels, multilook_px)[window.inside(around)]
+        yield multilook(pixels, multilook_px)[window.slices_in(around)]
 
 
 def _sample_tile(date: NDArray[np.float32], scene: Shape, tile: Window) -> dict[int, SpeckleSample]:
     """Measure the sample windows of a tile; none lies in two, both begin at multiples of 256."""
     windows = sample_windows(scene)
     return {
-        place: sample_window(date[window.inside(tile)], len(windows))
+        place: sample_window(date[window.slices_in(tile)], len(windows))
         for place, window in enumerate(windows)
         if window.overlap(tile)
     }

@@ -157,7 +157,7 @@ class LabelsConfig(StackConfig):
     )
 
 
-class AdaptConfig(WorkersConfig):
+class LearningConfig(WorkersConfig):
     """Settings of workflows that train a network on patches."""
 
     batch_size: int = Field(16, gt=0, description="number of patches in a batch")
@@ -168,7 +168,7 @@ class AdaptConfig(WorkersConfig):
     )
 
 
-class TrainConfig(AdaptConfig):
+class TrainConfig(LearningConfig):
     """Settings of `sarstack train`: phase 1 of deSpeckNet, supervised by labels."""
 
     labels: str = Field(description="Zarr store that build-labels made from the same stack")
@@ -190,7 +190,7 @@ class TrainConfig(AdaptConfig):
     )
 
 
-class FinetuneConfig(AdaptConfig):
+class FinetuneConfig(LearningConfig):
     """Settings of `sarstack finetune`: on the noisy images, without labels."""
 
     model: str = Field(

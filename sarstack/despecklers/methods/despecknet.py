@@ -23,7 +23,7 @@ class DeSpeckNetDespeckler(NetworkMethod):
     """
 
     name: ClassVar[str] = "despecknet"
-    hole_is_border: ClassVar[bool] = False  # the network has a mask of valid pixels as input
+    nodata_acts_as_edge: ClassVar[bool] = False  # the network has a mask of valid pixels as input
     alignment: ClassVar[int] = ALIGNMENT_PX
     # Cells of 512 px would take a sixth more time, because the halo is wide.
     cell_px: ClassVar[int] = 1024
@@ -85,4 +85,4 @@ class PaperDeSpeckNetDespeckler(NetworkMethod):
     """
 
     name: ClassVar[str] = "despecknet-paper"
-    rounding: ClassVar[float] = 4e-7
+    rounding_of_maximum: ClassVar[float] = 4e-7

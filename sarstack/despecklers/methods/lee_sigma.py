@@ -14,7 +14,7 @@ from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.moving_window import STRIP_PX, box_count
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.tiles import strips
+from sarstack.tiles import row_strips
 
 PRIOR_PX = 3
 MIN_BRIGHT_OF_9 = 6
@@ -222,7 +222,7 @@ def _moments_in_range(
     filled = np.where(np.isfinite(intensity), intensity, excluded)
     padded = np.pad(filled, window_px // 2, constant_values=excluded)
     count, mean, variance = np.empty((3, *intensity.shape), np.float32)
-    for rows in strips(intensity.shape, STRIP_PX):
+    for rows in row_strips(intensity.shape, STRIP_PX):
         margin = padded[rows.start : rows.stop + window_px - 1]
         n, total, squares = _sums_in_range(margin, low[rows], high[rows], window_px)
         count[rows] = n

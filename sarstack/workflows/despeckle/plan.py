@@ -27,7 +27,8 @@ from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerpri
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
-SCRATCH = ".sarstack-unfinished"
+# Folder in the output folder with the pieces and sums of a run that is not finished.
+UNFINISHED_FOLDER = ".sarstack-unfinished"
 BYTES_PER_PX = 4
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
@@ -204,7 +205,7 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
     if "tile_px" not in config.model_fields_set:
         config = _choose_tile(config, stack, len(images))
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
-    begun = (output / SCRATCH / "manifest.json").exists()
+    begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
     finished = () if overwrite and not begun else _find_finished(images, refuse=not overwrite)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)

@@ -15,10 +15,16 @@ from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.readers.paths import absolute_path
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
-from sarstack.tiles import Tile, cut, pair_rows, tile_grid
+from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.plan import SCRATCH, Image, Plan, default_output, plan_despeckle
+from sarstack.workflows.despeckle.plan import (
+    UNFINISHED_FOLDER,
+    Image,
+    Plan,
+    default_output,
+    plan_despeckle,
+)
 from sarstack.workflows.despeckle.record import draw_middle, write_record, write_stac
 from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
 from sarstack.workflows.fingerprint import fingerprint, settings_of
@@ -59,7 +65,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         config = _finetune_first(config, overwrite=overwrite)
     plan = plan_despeckle(config, overwrite=overwrite)
     make_folder(plan.output)
-    run = Run(plan, plan.output / SCRATCH)
+    run = Run(plan, plan.output / UNFINISHED_FOLDER)
     started = now_utc()
     with claim_folder(plan.output), log_to(plan.output / "log.txt"):
         _announce(plan)
@@ -253,12 +259,12 @@ def _compute(run: Run, workers: Workers) -> None:
         images = run.todo()
         for index, image in enumerate(images):
             pieces = run.pieces(image)
-            tiles = [t for t in pair_rows(pieces.tiles()) if not pieces.path(t).exists()]
+            tiles = [t for t in order_in_row_pairs(pieces.tiles()) if not pieces.path(t).exists()]
             tiles_left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
             n_groups = -(-len(workers.processes()) // (len(images) - index))
-            for group in cut(tiles, n_groups):
+            for group in split_evenly(tiles, n_groups):
                 yield jobs(image, group)
 
     def jobs(image: Image, tiles: Sequence[Tile]) -> Iterator[Task]:

@@ -82,13 +82,13 @@ def despeckle_tile(
     start = time.perf_counter()
     scene, window = pieces.scene, tile.window
     with worker_settings(despeckler):
-        outer = despeckler.reach(window, scene)
+        outer = despeckler.input_window(window, scene)
         block = raster.read(outer)
         known = summary_store.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
         write_piece(pieces, tile, result)
-    before = block[window.inside(outer)]
+    before = block[window.slices_in(outer)]
     return TileRecord(
         n_valid=int(np.isfinite(result).sum()),
         sum_before=float(np.nansum(before, dtype=np.float64)),

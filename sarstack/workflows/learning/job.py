@@ -39,7 +39,7 @@ from sarstack.workflows.learning.scene_statistics import (
     measure_statistics,
 )
 from sarstack.workflows.progress import show_progress
-from sarstack.workflows.settings import AdaptConfig, FinetuneConfig, TrainConfig
+from sarstack.workflows.settings import FinetuneConfig, LearningConfig, TrainConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
@@ -179,7 +179,7 @@ def check_start(name: str, variant: str) -> str:
     return path
 
 
-def open_job_folder(output: Path, config: AdaptConfig, stack: Stack, *, overwrite: bool) -> Path:
+def open_job_folder(output: Path, config: LearningConfig, stack: Stack, *, overwrite: bool) -> Path:
     """Make the folder of the checkpoint beside the model, and return it.
 
     Raises
