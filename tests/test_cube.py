@@ -1,4 +1,4 @@
-"""The door for xarray objects: any reasonable object becomes a cube, and comes back as it was."""
+"""Conversion of xarray objects to a checked cube and back: names, order and coordinates stay."""
 
 import dask.array as da
 import numpy as np
@@ -28,7 +28,7 @@ def make_cube(**kwargs):
     return xr.Dataset(data, coords, {"title": "mine"}, **kwargs)
 
 
-def test_a_proper_cube_passes_unchanged():
+def test_a_valid_cube_is_returned_unchanged():
     ds = make_cube()
     cube = check_cube(ds)
     xr.testing.assert_equal(cube, ds)
@@ -37,7 +37,7 @@ def test_a_proper_cube_passes_unchanged():
 
 
 @pytest.mark.parametrize("order", [("x", "y", "time"), ("y", "time", "x"), ("time", "y", "x")])
-def test_order_and_names_come_back(order):
+def test_restore_gives_back_dimension_order_and_names(order):
     names = {"y": "lat", "x": "lon", "time": "t", "vv": "VV"}
     ds = make_cube().transpose(*order).rename(names)
     cube, restore = as_cube(ds)
@@ -49,7 +49,7 @@ def test_order_and_names_come_back(order):
     xr.testing.assert_allclose(back, ds * 2)
 
 
-def test_the_given_object_is_never_changed():
+def test_conversion_does_not_change_the_input_object():
     ds = make_cube()
     ds["vv"].values[0, 0, 0] = 0
     before = ds.copy(deep=True)
@@ -61,7 +61,7 @@ def test_the_given_object_is_never_changed():
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.uint16, np.int32])
-def test_any_number_becomes_float32_lazily_and_zero_nodata(dtype, lazy):
+def test_any_dtype_becomes_float32_and_zero_becomes_nan(dtype, lazy):
     numbers = (speckle() * (1 if np.issubdtype(dtype, np.floating) else 1e4)).astype(dtype)
     numbers[:, :3] = 0
     array = xr.DataArray(numbers, dims=("time", "y", "x"), name="vv")
@@ -77,7 +77,7 @@ def test_any_number_becomes_float32_lazily_and_zero_nodata(dtype, lazy):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_declared_decibel_and_amplitude_are_converted_and_their_attributes_mended(lazy):
+def test_declared_decibel_and_amplitude_become_linear_with_new_units(lazy):
     ds = make_cube()
     ds["vv"] = 10 * np.log10(ds.vv)
     ds["vv"].attrs = {"units": "dB", "long_name": "backscatter in dB", "note": "kept"}
@@ -110,7 +110,7 @@ def test_nodata_numbers_become_nan(number):
         (lambda ds: ds + 1j, "complex"),
     ],
 )
-def test_a_scale_that_is_not_as_it_says_is_refused(change, words):
+def test_values_that_contradict_the_declared_scale_are_refused(change, words):
     with pytest.raises(ScaleError, match=words):
         as_cube(change(make_cube()))
 
@@ -124,27 +124,27 @@ def test_a_scale_that_is_not_as_it_says_is_refused(change, words):
         (lambda ds: ds.assign(VV=ds.vv), "two variables of one polarisation"),
     ],
 )
-def test_what_is_no_cube_is_refused_with_the_remedy(change, words):
+def test_an_object_that_is_not_a_cube_is_refused_and_the_error_names_why(change, words):
     with pytest.raises(StackError, match=words):
         as_cube(change(make_cube()))
 
 
 @pytest.mark.parametrize("with_coord", [True, False])
-def test_without_time_it_comes_back_without_time(with_coord):
+def test_an_image_without_time_dimension_is_restored_without_it(with_coord):
     ds = make_cube().isel(time=0, drop=not with_coord)
     cube, restore = as_cube(ds)
     assert cube.vv.shape == (1, *SHAPE[1:])
     xr.testing.assert_identical(restore(cube)["vv"].drop_attrs(), ds["vv"].drop_attrs())
 
 
-def test_without_coordinates_it_comes_back_without_coordinates():
+def test_a_cube_without_coordinates_is_restored_without_them():
     ds = make_cube().drop_vars(["time", "y", "x", "spatial_ref", "platform"])
     cube, restore = as_cube(ds)
     assert restore(cube).coords.equals(ds.coords)
     np.testing.assert_array_equal(restore(cube).vh, ds.vh)
 
 
-def test_other_variables_of_a_dataset_stay_with_it():
+def test_restore_gives_back_variables_that_are_not_polarisations():
     ds = make_cube().assign(angle=(("y", "x"), np.ones(SHAPE[1:])))
     cube, restore = as_cube(ds)
     assert set(cube.data_vars) == {"vv", "vh"}
@@ -152,7 +152,7 @@ def test_other_variables_of_a_dataset_stay_with_it():
 
 
 @pytest.mark.parametrize("name", ["vh", "gamma0", None, "time_mean"])
-def test_a_data_array_of_any_name_comes_back(name):
+def test_a_data_array_is_restored_with_its_name(name):
     array = make_cube().vh.rename(name)
     cube, restore = as_cube(array)
     assert list(cube.data_vars) == ["vh" if name == "vh" else "vv"]
@@ -161,7 +161,7 @@ def test_a_data_array_of_any_name_comes_back(name):
     xr.testing.assert_equal(back, array)
 
 
-def test_a_single_image_without_anything_works():
+def test_an_image_without_name_and_coordinates_is_accepted_and_restored():
     image = xr.DataArray(speckle()[0], dims=("y", "x"))
     cube, restore = as_cube(image)
     assert cube.vv.shape == (1, *SHAPE[1:])
@@ -171,7 +171,7 @@ def test_a_single_image_without_anything_works():
     np.testing.assert_array_equal(back, image)
 
 
-def test_a_band_of_length_one_as_rioxarray_opens_it_comes_back():
+def test_a_band_dimension_of_length_one_is_restored():
     array = xr.DataArray(speckle()[:1], dims=("band", "y", "x"), coords={"band": [1]})
     cube, restore = as_cube(array)
     assert cube.vv.dims == ("time", "y", "x")
@@ -179,7 +179,7 @@ def test_a_band_of_length_one_as_rioxarray_opens_it_comes_back():
 
 
 @pytest.mark.parametrize("labels", [["VV", "VH"], ["vh", "vv"]])
-def test_a_dimension_of_polarisations_becomes_variables_and_comes_back(labels):
+def test_a_dimension_of_polarisations_becomes_variables_and_is_restored(labels):
     array = xr.DataArray(
         np.stack([speckle(0), speckle(1)], axis=1),
         dims=("time", "band", "y", "x"),

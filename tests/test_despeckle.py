@@ -89,7 +89,7 @@ def test_files_equal_the_method_applied_to_the_whole_cube(
 def test_files_equal_a_network_applied_to_the_whole_cube(
     make_stack: MakeStack, tmp_path: Path, variant: str
 ) -> None:
-    """Tiles need not lie on the cells of the engine: 256 px are half a cell."""
+    """The tile size need not be a multiple of the cell size: 256 px is a part of a cell."""
     stack = make_stack(shape=(300, 290), n_dates=2, polarisations=("vv",))
     model = str(save_small_network(tmp_path, variant))
     exact = {"precision": "float32"}
@@ -128,7 +128,7 @@ def test_selection_cuts_exactly_on_the_grid(make_stack: MakeStack, tmp_path: Pat
         assert tuple(raster.bounds) == (500_100.0, 4_799_300.0, 500_500.0, 4_799_900.0)
 
 
-def test_a_second_run_redoes_nothing_and_other_settings_are_refused(
+def test_a_second_run_computes_nothing_and_other_settings_are_refused(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     stack = make_stack()
@@ -171,10 +171,10 @@ def test_an_interrupted_run_continues_when_some_images_are_finished(
     assert_same_files(tmp_path / "whole", tmp_path / "out")
 
 
-def test_a_new_tile_size_in_the_same_process_and_folder_is_not_confused(
+def test_a_second_run_with_another_tile_size_into_the_same_folder_gives_the_same_pixels(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
-    """Workers live longer than runs: what they remember of a scratch store must not."""
+    """A process keeps the store of a run open. The next run of the process must not use it."""
     stack = make_stack(shape=(300, 600), n_dates=1, polarisations=("vv",))
     despeckle(config_for(stack, tmp_path / "a", tile_px=512))
     despeckle(config_for(stack, tmp_path / "a", tile_px=256), overwrite=True)
@@ -182,7 +182,7 @@ def test_a_new_tile_size_in_the_same_process_and_folder_is_not_confused(
     assert_same_files(tmp_path / "a", tmp_path / "b")
 
 
-def test_an_interrupted_overwrite_goes_on(
+def test_an_interrupted_overwrite_continues(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = make_stack(n_dates=4, polarisations=("vv",))
@@ -210,7 +210,7 @@ def test_an_interrupted_overwrite_goes_on(
     assert_same_files(tmp_path / "out", tmp_path / "whole")
 
 
-def test_finetune_first_uses_the_tuned_model_and_replays_without_tuning(
+def test_despeckle_with_finetune_uses_the_tuned_model_and_its_replay_does_not_tune(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     stack = make_stack(shape=(96, 96), n_dates=2, polarisations=("vv",))
@@ -255,7 +255,7 @@ def damage_unsampled_block(file: Path) -> None:
 
 
 @pytest.mark.parametrize("cluster", [None, pytest.param("local", marks=pytest.mark.slow)])
-def test_damage_met_half_way_is_told_in_one_line(
+def test_a_damaged_block_fails_its_image_only_with_an_error_of_one_line(
     make_stack: MakeStack, tmp_path: Path, cluster: str | None
 ) -> None:
     stack = make_stack(shape=(64, 2000), n_dates=2, polarisations=("vv",))
@@ -274,7 +274,7 @@ def test_damage_met_half_way_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("place", ["a-file", "a-file/below"])
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     make_stack: MakeStack, tmp_path: Path, place: str
 ) -> None:
     stack = make_stack(n_dates=2)
@@ -299,7 +299,7 @@ def test_a_second_run_into_a_folder_in_use_is_refused(
     despeckle(config_for(stack, tmp_path / "out"))
 
 
-def test_results_damaged_since_are_made_again(make_stack: MakeStack, tmp_path: Path) -> None:
+def test_damaged_results_are_computed_again(make_stack: MakeStack, tmp_path: Path) -> None:
     stack = make_stack(n_dates=2)
     config = config_for(stack, tmp_path / "out")
     results = despeckle(config).outputs
@@ -323,7 +323,7 @@ def test_a_run_replays_from_another_folder(
     assert_same_files(tmp_path / "out", tmp_path / "again")
 
 
-def test_a_time_that_was_made_up_for_an_undated_image_is_not_written(tmp_path: Path) -> None:
+def test_a_time_made_from_a_running_number_is_not_written_to_tags(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in (1, 2):
         pixels = (0.1 * rng.gamma(4.4, 1 / 4.4, (40, 50))).astype(np.float32)
@@ -339,7 +339,7 @@ def test_a_time_that_was_made_up_for_an_undated_image_is_not_written(tmp_path: P
     assert not (tmp_path / "out" / "stac").exists()
 
 
-def test_results_do_not_lie_among_the_images(
+def test_an_output_folder_with_input_images_is_refused(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = make_stack(n_dates=2)
@@ -351,7 +351,7 @@ def test_results_do_not_lie_among_the_images(
     assert despeckle(config).folder == stack.folder / "stack-despeckled"
 
 
-def test_a_tile_that_fails_fails_its_image_only(
+def test_a_failed_tile_fails_its_image_only(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = make_stack()
@@ -368,7 +368,7 @@ def test_a_tile_that_fails_fails_its_image_only(
     assert len(outcome.outputs) == len(stack.files) - 1
 
 
-def test_a_cluster_that_is_not_there_is_said_before_any_work(
+def test_an_unreachable_cluster_is_refused_before_any_work(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sarstack.cluster.workers.CONNECT_S", 2)
@@ -379,7 +379,9 @@ def test_a_cluster_that_is_not_there_is_said_before_any_work(
         despeckle(config_for(stack, tmp_path / "out", cluster="nowhere.json"))
     assert not list((tmp_path / "out").glob("*.tif"))
     done = despeckle(config_for(stack, tmp_path / "out", looks=3.0))
-    assert len(done.outputs) == len(stack.files), "a run that never began asks for nothing"
+    assert len(done.outputs) == len(stack.files), (
+        "a run that computed no tile does not restrict the settings of the next"
+    )
 
 
 def run_cli(*arguments: object, **options: object) -> subprocess.Popen[str]:
@@ -412,7 +414,7 @@ def running_cluster(folder: Path, n_workers: int = 2) -> Iterator[tuple[str, lis
 def wait_for(condition: Callable[[], bool], limit_s: float = 60) -> None:
     end = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < end, "it never happened"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 
 
@@ -432,10 +434,10 @@ def test_cluster_processes_give_the_same_bits_as_threads(
 
 
 @pytest.mark.slow
-def test_workers_that_do_not_see_the_files_are_told_before_any_work(
+def test_workers_that_do_not_see_the_files_are_refused_before_any_work(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
-    """A model by relative path exists for the client, not for workers started elsewhere."""
+    """A relative path of a model exists for the client, but not for workers in another folder."""
     stack = make_stack()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -467,7 +469,7 @@ def test_killing_a_worker_of_a_running_cluster_changes_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu"])
-def test_a_killed_run_continues_to_the_same_bytes(
+def test_a_killed_run_continues_to_the_same_pixels_and_tags(
     make_stack: MakeStack, tmp_path: Path, method: str, how: signal.Signals
 ) -> None:
     stack = make_stack(shape=(1100, 1100), n_dates=3)
@@ -481,11 +483,11 @@ def test_a_killed_run_continues_to_the_same_bytes(
     assert run.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert n_pieces(output) >= 12
     for path in output.glob("*.tif"):
-        assert cog_validate(str(path), strict=True)[0], "a finished-looking file is finished"
+        assert cog_validate(str(path), strict=True)[0], "a file with its final name is complete"
     finished = {path: path.stat().st_mtime_ns for path in output.glob("S1A*.tif")}
     pieces = {p: p.stat().st_mtime_ns for p in (output / UNFINISHED_FOLDER).glob("v?/*/*.tif")}
-    seen = watch_shards(run_cli(*command), pieces)
-    assert seen, "some finished tiles were there to be kept"
+    seen = watch_pieces(run_cli(*command), pieces)
+    assert seen, "finished tiles were there to be kept"
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items())
     assert_same_files(whole, output)
     for path in output.glob("S1A*.tif"):
@@ -497,8 +499,8 @@ def test_a_killed_run_continues_to_the_same_bytes(
         }
 
 
-def watch_shards(run: subprocess.Popen[str], pieces: dict[Path, int]) -> set[Path]:
-    """Wait for a run; assert that no shard that was there is written again."""
+def watch_pieces(run: subprocess.Popen[str], pieces: dict[Path, int]) -> set[Path]:
+    """Wait for a run; assert that no piece of the killed run is written again."""
     seen = set()
     while run.poll() is None:
         for path, stamp in pieces.items():
@@ -513,7 +515,7 @@ def watch_shards(run: subprocess.Popen[str], pieces: dict[Path, int]) -> set[Pat
 
 
 @pytest.mark.slow
-def test_resuming_with_another_method_setting_is_refused(
+def test_resuming_with_other_parameters_of_the_method_is_refused(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     stack = make_stack(shape=(1100, 1100), n_dates=2)

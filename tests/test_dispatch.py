@@ -1,4 +1,4 @@
-"""Dispatch: a bounded number of tasks in flight, and groups that stay on one worker."""
+"""Dispatch: a bounded number of submitted tasks, and groups of tasks that stay on one worker."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ def square(x: int) -> int:
     return x * x
 
 
-def tell_process(seconds: float) -> int:
+def sleep_and_return_pid(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
 
 
 def die_once(marker: str) -> int:
-    """End the worker process that does this first, as a machine that is taken away would."""
+    """Kill the worker process at the first call, like a machine that is lost; later do nothing."""
     if not Path(marker).exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
 
 
-def test_tasks_are_taken_one_by_one_and_failures_are_outcomes() -> None:
+def test_tasks_are_taken_when_needed_and_exceptions_are_returned_as_outcomes() -> None:
     taken = []
 
     def fail_at_three(x: int) -> int:
@@ -54,7 +54,7 @@ def test_tasks_are_taken_one_by_one_and_failures_are_outcomes() -> None:
     assert found == {x: x * x for x in range(50) if x != 3}
 
 
-def test_stopping_early_cancels_what_has_not_started() -> None:
+def test_stopping_early_cancels_tasks_that_have_not_started() -> None:
     started, gate = [], threading.Event()
 
     def slow(x: int) -> None:
@@ -72,7 +72,7 @@ def test_stopping_early_cancels_what_has_not_started() -> None:
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
-def test_groups_are_done_whole_one_after_the_other_in_threads(n_threads: int) -> None:
+def test_threads_take_the_tasks_of_one_group_before_those_of_the_next(n_threads: int) -> None:
     taken: list[tuple[int, int]] = []
 
     def group(name: int) -> Iterator[Task]:
@@ -90,15 +90,15 @@ def test_groups_are_done_whole_one_after_the_other_in_threads(n_threads: int) ->
 
 
 @pytest.mark.slow
-def test_a_group_stays_on_its_worker_and_who_has_none_joins_another() -> None:
+def test_a_group_stays_on_one_worker_and_an_idle_worker_helps_another() -> None:
     lengths = {"short": 6, "long": 18}
 
     def group(name: str) -> Iterator[Task]:
-        return (Task(tell_process, (0.05,), (name, x)) for x in range(lengths[name]))
+        return (Task(sleep_and_return_pid, (0.05,), (name, x)) for x in range(lengths[name]))
 
     with open_workers("local", 2) as workers:
         assert list(workers.processes().values()) == [1, 1]
-        for _ in run_tasks(workers, [Task(tell_process, (0.3,), 0)] * 4):
+        for _ in run_tasks(workers, [Task(sleep_and_return_pid, (0.3,), 0)] * 4):
             pass  # both have started
         where = defaultdict(list)
         for task, outcome in run_groups(workers, map(group, lengths)):
@@ -106,19 +106,21 @@ def test_a_group_stays_on_its_worker_and_who_has_none_joins_another() -> None:
     assert {name: len(found) for name, found in where.items()} == lengths
     assert len({*where["short"]}) == 1
     assert {*where["long"][:5]}.isdisjoint(where["short"])
-    assert {*where["short"]} < {*where["long"]}, "helped in the end"
+    assert {*where["short"]} < {*where["long"]}, (
+        "the worker of the short group helps with the long one at the end"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_workers", [1, 2])
-def test_what_a_lost_worker_had_is_done_by_others(
+def test_tasks_of_a_lost_worker_are_computed_by_other_workers(
     n_workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatch, "REFRESH_S", 0.0)
 
     def group(name: int) -> Iterator[Task]:
         for x in range(12):
-            yield Task(tell_process, (0.02,), (name, x))
+            yield Task(sleep_and_return_pid, (0.02,), (name, x))
             if x == 5:
                 yield Task(die_once, (str(tmp_path / "died"),), (name, "dies"))
 
@@ -126,4 +128,4 @@ def test_what_a_lost_worker_had_is_done_by_others(
         found = {task.key: outcome for task, outcome in run_groups(workers, map(group, range(3)))}
     assert len(found) == 3 * 13
     assert all(isinstance(outcome, int) for outcome in found.values())
-    assert len({*found.values()}) >= 2, "of one worker, the one that was started in its place"
+    assert len({*found.values()}) >= 2, "with one worker, a second process was started in its place"

@@ -68,20 +68,20 @@ CONVENTIONS = [
 @pytest.mark.parametrize("row", CONVENTIONS, ids=[row[0] for row in CONVENTIONS])
 def test_names_of_every_convention_are_parsed(row):
     name, time, polarisation, platform, direction, orbit, scale, calibration = row
-    facts = parse_name(name)
-    assert facts.time == stamp(time)
-    assert facts.polarisation == polarisation
-    assert facts.platform == platform
-    assert facts.orbit_direction == direction
-    assert facts.relative_orbit == orbit
-    assert facts.scale == scale
-    assert facts.calibration == calibration
+    metadata = parse_name(name)
+    assert metadata.time == stamp(time)
+    assert metadata.polarisation == polarisation
+    assert metadata.platform == platform
+    assert metadata.orbit_direction == direction
+    assert metadata.relative_orbit == orbit
+    assert metadata.scale == scale
+    assert metadata.calibration == calibration
 
 
 def test_the_second_time_of_an_opera_name_is_the_processing_time():
-    facts = parse_name(CONVENTIONS[0][0])
-    assert facts.processed == stamp("2025-08-30T12:03:33")
-    assert facts.burst == "T137-292318-IW1"
+    metadata = parse_name(CONVENTIONS[0][0])
+    assert metadata.processed == stamp("2025-08-30T12:03:33")
+    assert metadata.burst == "T137-292318-IW1"
 
 
 def test_a_hyp3_name_shows_whether_a_filter_was_applied():

@@ -1,4 +1,4 @@
-"""What a plan says of its work: tiles, tasks, and the memory that workers then need."""
+"""The plan of a run: tile size, number of tasks, and the estimated memory of a worker."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
 
 
-def test_many_tiles_are_large_ones_unless_told_otherwise(
+def test_runs_of_many_tiles_use_large_tiles_unless_a_size_is_given(
     make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = {"stack": str(make_stack(n_dates=2).folder), "output": str(tmp_path / "out")}
@@ -23,18 +23,21 @@ def test_many_tiles_are_large_ones_unless_told_otherwise(
     despeckle(DespeckleConfig.make(**stack, method="boxcar", polarisations=["vv"]))
     again = plan_despeckle(config)
     assert len(again.images) == len(again.finished) == 2
-    assert again.config.tile_px == LARGE_TILE_PX, "however much is finished"
-    told = DespeckleConfig.make(**stack, method="boxcar", tile_px=512)
-    assert plan_despeckle(told).config.tile_px == 512
+    assert again.config.tile_px == LARGE_TILE_PX, "finished images count, too"
+    given = DespeckleConfig.make(**stack, method="boxcar", tile_px=512)
+    assert plan_despeckle(given).config.tile_px == 512
 
 
-def test_a_plan_counts_its_tasks(make_stack: Callable[..., SimulatedStack], tmp_path: Path) -> None:
+def test_the_plan_gives_the_number_of_tasks(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
     stack = make_stack(shape=(300, 600), n_dates=3)
     config = DespeckleConfig.make(
         stack=str(stack.folder), output=str(tmp_path / "out"), method="quegan-yu", tile_px=256
     )
     plan = plan_despeckle(config)
-    # Six images of six tiles, sampled and finished; six tiles of the summary of each of two.
+    # Six images: six tiles each, one task to sample it and one to finish it. Two summaries (one for
+    # each polarisation) of six tiles.
     assert plan.n_tasks == 6 * 6 + 2 * 6 + 2 * 6
     assert "60, at most 6 of them submitted" in plan.render(2)
 
@@ -45,7 +48,7 @@ def test_a_plan_counts_its_tasks(make_stack: Callable[..., SimulatedStack], tmp_
     [("lee-sigma", 512), ("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet-lite", 1024),
      ("despecknet", 512), ("despecknet-mt", 1024)],
 )  # fmt: skip
-def test_a_worker_needs_about_the_memory_that_the_plan_estimates(
+def test_peak_memory_of_a_worker_is_near_the_estimate_of_the_plan(
     tmp_path: Path, method: str, tile_px: int
 ) -> None:
     stack = write_stack(tmp_path, tile_px + 256, 2)

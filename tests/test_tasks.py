@@ -1,4 +1,4 @@
-"""What a worker does: tiles are read and written while others are computed."""
+"""Tasks on a worker: tiles are read and written while another tile is computed."""
 
 import threading
 import time
@@ -39,53 +39,55 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     process.arithmetic_slots.cache_clear()
 
 
-def test_a_slow_disk_is_waited_for_while_another_tile_is_computed(
+def test_one_thread_reads_while_another_computes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_core: None
 ) -> None:
     grid = Grid(Shape(512, 1024), CRS.from_epsg(32631).to_wkt())
     image = np.random.default_rng(0).gamma(4.4, 0.02, grid.shape).astype(np.float32)
     raster = GdalRaster(str(write_tif(tmp_path / "image.tif", image)), "image", shape=grid.shape)
-    noted: dict[str, list[Interval]] = {"reading": [], "arithmetic": []}
+    intervals: dict[str, list[Interval]] = {"reading": [], "arithmetic": []}
     lock = threading.Lock()
 
     @contextmanager
-    def note(what: str) -> Iterator[None]:
+    def record(what: str) -> Iterator[None]:
         start = time.perf_counter()
         time.sleep(0.05)
         yield
         with lock:
-            noted[what].append((start, time.perf_counter()))
+            intervals[what].append((start, time.perf_counter()))
 
     really_read, really_compute = Raster.read, tasks.despeckle_window
 
     def read(self, window, **how):
-        with note("reading"):
+        with record("reading"):
             return really_read(self, window, **how)
 
     def compute(*arguments):
-        with note("arithmetic"):
+        with record("arithmetic"):
             return really_compute(*arguments)
 
     monkeypatch.setattr(Raster, "read", read)
     monkeypatch.setattr(tasks, "despeckle_window", compute)
     pieces = Pieces(tmp_path / "pieces", grid.shape, 256)
-    known, method = SceneStatistics(4.4), make_despeckler("boxcar")
+    statistics, method = SceneStatistics(4.4), make_despeckler("boxcar")
     with open_workers(None, 3) as workers:
-        jobs = [Task(tasks.despeckle_tile, (method, raster, known, tile, pieces), tile)
+        jobs = [Task(tasks.despeckle_tile, (method, raster, statistics, tile, pieces), tile)
                 for tile in pieces.tiles()]  # fmt: skip
         for _, outcome in run_tasks(workers, jobs):
             assert isinstance(outcome, tasks.TileRecord)
-    assert len(noted["arithmetic"]) == 8
-    assert not any(overlap(*pair) for pair in combinations(noted["arithmetic"], 2)), "one core"
-    waited = [any(overlap(r, a) for a in noted["arithmetic"]) for r in noted["reading"]]
-    assert sum(waited) >= 4
+    assert len(intervals["arithmetic"]) == 8
+    assert not any(overlap(*pair) for pair in combinations(intervals["arithmetic"], 2)), (
+        "one core computes one tile at a time"
+    )
+    overlaps = [any(overlap(r, a) for a in intervals["arithmetic"]) for r in intervals["reading"]]
+    assert sum(overlaps) >= 4
     tasks.finish_image(pieces, grid, str(tmp_path / "out.tif"), "vv", {})
     np.testing.assert_allclose(
-        read_tif(tmp_path / "out.tif"), method.apply(image[None], [known])[0], rtol=1e-5
+        read_tif(tmp_path / "out.tif"), method.apply(image[None], [statistics])[0], rtol=1e-5
     )
 
 
-def test_a_gpu_has_two_tiles_at_once_and_cores_one_each() -> None:
+def test_a_gpu_computes_two_tiles_at_a_time_and_a_core_one() -> None:
     process.arithmetic_slots.cache_clear()
     assert process.arithmetic_slots(on_gpu=True)._value == process.GPU_SLOTS
     assert process.arithmetic_slots(on_gpu=False)._value == process.n_cores()

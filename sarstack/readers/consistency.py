@@ -34,7 +34,7 @@ def check_grids(images: Sequence[Image], problems: Problems) -> Grid:
     if not differing:
         return reference
     count = len(images) - len(differing)
-    bursts = {image.facts.burst for image in images if image.facts.burst}
+    bursts = {image.metadata.burst for image in images if image.metadata.burst}
     hint = f" (their names are of {len(bursts)} bursts)" if len(bursts) > 1 else ""
     problems.add(
         GridMismatchError(
@@ -65,19 +65,18 @@ def describe_difference(grid: Grid, reference: Grid) -> str:
 
 def _transform_differences(grid: Grid, reference: Grid) -> list[str]:
     height, width = reference.pixel_size
-    own, common = grid.transform, reference.transform
+    transform, expected = grid.transform, reference.transform
     parts = []
     for name, i, size in (("x", 2, width), ("y", 5, height)):
-        shift = own[i] - common[i]
+        shift = transform[i] - expected[i]
         if abs(shift) > _SAME_GRID_PX * size:
             parts.append(f"origin {name} off by {shift:.6g} = {shift / size:.3g} px")
     # The error of the pixel size is largest at the far corner: compare it there.
     limits = (width / max(reference.shape.x, 1), height / max(reference.shape.y, 1))
     for name, indices, limit in (("x", (0, 3), limits[0]), ("y", (4, 1), limits[1])):
-        if any(abs(own[i] - common[i]) > _SAME_GRID_PX * limit for i in indices):
-            parts.append(
-                f"pixel {name} {own[indices[0]]:.10g} instead of {common[indices[0]]:.10g}"
-            )
+        if any(abs(transform[i] - expected[i]) > _SAME_GRID_PX * limit for i in indices):
+            i = indices[0]
+            parts.append(f"pixel {name} {transform[i]:.10g} instead of {expected[i]:.10g}")
     return parts
 
 
@@ -105,8 +104,10 @@ def complete_times(images: Sequence[Image], problems: Problems) -> list[Image]:
     A single undated image stays undated. Undated images without an order, or among dated ones,
     are an error.
     """
-    undated = [image for image in images if np.isnat(image.facts.time)]
-    most_per_polarisation = max(Counter(i.facts.polarisation for i in undated).values(), default=0)
+    undated = [image for image in images if np.isnat(image.metadata.time)]
+    most_per_polarisation = max(
+        Counter(i.metadata.polarisation for i in undated).values(), default=0
+    )
     if not undated or (len(undated) == len(images) and most_per_polarisation == 1):
         return list(images)
     do = "name them with YYYYMMDD or YYYYMMDDTHHMMSS"
@@ -120,10 +121,10 @@ def complete_times(images: Sequence[Image], problems: Problems) -> list[Image]:
         do += ", or open one series with a pattern such as 'folder/site1_*.npy'"
     else:
         return _number_days(images, problems)
-    names = [f"{own[0]} ({len(own)} images)" for own in series.values()]
+    names = [f"{same[0]} ({len(same)} images)" for same in series.values()]
     expected = "a date in every name or tag, or one numbered series"
     problems.add(StackError(what, expected=expected, where=names, do=do))
-    return [image for image in images if not np.isnat(image.facts.time)]
+    return [image for image in images if not np.isnat(image.metadata.time)]
 
 
 def _number_days(images: Sequence[Image], problems: Problems) -> list[Image]:
@@ -137,7 +138,7 @@ def _number_days(images: Sequence[Image], problems: Problems) -> list[Image]:
     return [
         replace(
             image,
-            facts=replace(image.facts, time=start + (image.order or 0) * _DAY),
+            metadata=replace(image.metadata, time=start + (image.order or 0) * _DAY),
             is_numbered=True,
         )
         for image in images
@@ -149,7 +150,7 @@ def complete_polarisations(images: Sequence[Image], problems: Problems) -> list[
 
     If only some name none, that is an error.
     """
-    unnamed = [image for image in images if not image.facts.polarisation]
+    unnamed = [image for image in images if not image.metadata.polarisation]
     if not unnamed:
         return list(images)
     if len(unnamed) < len(images):
@@ -161,13 +162,13 @@ def complete_polarisations(images: Sequence[Image], problems: Problems) -> list[
                 do="rename these files, or move them out of the folder",
             )
         )
-        return [image for image in images if image.facts.polarisation]
+        return [image for image in images if image.metadata.polarisation]
     problems.warn(
         "no polarisation in names or tags: the images are called vv",
         where=[image.name for image in unnamed],
         do="rename the files (..._vh.tif), or use --bands vh, in Python bands=['vh']",
     )
-    return [replace(i, facts=replace(i.facts, polarisation="vv")) for i in images]
+    return [replace(i, metadata=replace(i.metadata, polarisation="vv")) for i in images]
 
 
 def choose_latest(
@@ -182,16 +183,16 @@ def choose_latest(
     """
     found: dict[tuple[str, np.datetime64], list[Image]] = defaultdict(list)
     for image in images:
-        found[image.facts.polarisation, image.facts.time].append(image)
+        found[image.metadata.polarisation, image.metadata.time].append(image)
     latest: dict[str, dict[np.datetime64, Image]] = defaultdict(dict)
     repeated: list[str] = []
     for (polarisation, time), same in found.items():
-        stamps = [image.facts.processed for image in same]
+        stamps = [image.metadata.processed for image in same]
         if len(same) > 1 and (np.isnat(stamps).any() or len(set(stamps)) < len(same)):
             names = ", ".join(image.name for image in same)
             repeated.append(f"{_format_time(time)} {polarisation.upper()}: {names}")
         elif len(same) > 1:
-            same = sorted(same, key=lambda image: image.facts.processed, reverse=True)
+            same = sorted(same, key=lambda image: image.metadata.processed, reverse=True)
             problems.warn(
                 f"{_format_time(time)} {polarisation.upper()} was processed {len(same)} times: "
                 f"{same[0].name}, processed last, is used",
@@ -218,16 +219,16 @@ def list_dates(
     Warns of dates that lack a polarisation, of mixed orbits, of passes split into slices, and
     of images that were already filtered.
     """
-    times = sorted({time for own in images.values() for time in own})
-    for polarisation, own in images.items():
-        if missing := [_format_time(t) for t in times if t not in own]:
+    times = sorted({time for by_time in images.values() for time in by_time})
+    for polarisation, by_time in images.items():
+        if missing := [_format_time(t) for t in times if t not in by_time]:
             problems.warn(
                 f"{len(missing)} of {len(times)} dates lack {polarisation.upper()}: "
                 f"{polarisation.upper()} is nodata there",
                 where=missing,
                 do="add the missing images, or choose a polarisation that all dates have (--pol)",
             )
-    dates = tuple(_make_date(t, [own[t] for own in images.values() if t in own]) for t in times)
+    dates = tuple(_make_date(t, [same[t] for same in images.values() if t in same]) for t in times)
     _warn_of_orbits(dates, problems)
     close = [_format_time(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
     if close:
@@ -236,7 +237,7 @@ def list_dates(
             where=close,
             do="mosaic the slices of one pass into one image",
         )
-    filtered = [i.name for own in images.values() for i in own.values() if i.facts.filtered]
+    filtered = [i.name for same in images.values() for i in same.values() if i.metadata.filtered]
     if filtered:
         problems.warn(
             f"{len(filtered)} images were already speckle filtered, according to their names",
@@ -247,12 +248,12 @@ def list_dates(
 
 
 def _make_date(time: np.datetime64, images: Sequence[Image]) -> Date:
-    facts = [image.facts for image in images]
+    metadata = [image.metadata for image in images]
     return Date(
         time,
-        next((f.platform for f in facts if f.platform), ""),
-        next((f.orbit_direction for f in facts if f.orbit_direction), ""),
-        next((f.relative_orbit for f in facts if f.relative_orbit), None),
+        next((f.platform for f in metadata if f.platform), ""),
+        next((f.orbit_direction for f in metadata if f.orbit_direction), ""),
+        next((f.relative_orbit for f in metadata if f.relative_orbit), None),
         is_numbered=any(image.is_numbered for image in images),
     )
 
@@ -272,7 +273,7 @@ def _warn_of_orbits(dates: Sequence[Date], problems: Problems) -> None:
         problems.warn(
             f"the dates are of {len(groups)} orbits: backscatter depends on the viewing direction, "
             "and means over time mix the orbits",
-            where=[f"{label}: {len(own)} dates from {own[0]}" for label, own in groups.items()],
+            where=[f"{label}: {len(same)} dates from {same[0]}" for label, same in groups.items()],
             do="make one stack for each relative orbit",
         )
 

@@ -145,8 +145,8 @@ def _axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _first_file(stack: Stack, index: int) -> str:
-    own = [r for p in stack.polarisations if (r := stack.rasters[p][index]) is not None]
-    return Path(own[0].path).name if own else ""
+    rasters = [r for p in stack.polarisations if (r := stack.rasters[p][index]) is not None]
+    return Path(rasters[0].path).name if rasters else ""
 
 
 def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:

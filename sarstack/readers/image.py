@@ -13,7 +13,7 @@ from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
     NOT_A_TIME,
-    NameFacts,
+    Metadata,
     find_scale_word,
     parse_name,
     parse_time,
@@ -47,7 +47,7 @@ class Image:
         Reads its pixels. The scale is not decided yet.
     grid : Grid
         Place of the pixels on the ground.
-    facts : NameFacts
+    metadata : Metadata
         Time, polarisation, platform and so on. A tag counts more than a name.
     declared : tuple of (Scale, str)
         Scales declared by tags, units and names, each with its source.
@@ -56,12 +56,12 @@ class Image:
     series : str
         Name without running number and polarisation: equal within one series.
     is_numbered : bool
-        Whether the time in `facts` was made from `order`.
+        Whether the time in `metadata` was made from `order`.
     """
 
     raster: Raster
     grid: Grid
-    facts: NameFacts
+    metadata: Metadata
     declared: tuple[tuple[Scale, str], ...] = ()
     order: int | None = None
     series: str = ""
@@ -95,17 +95,17 @@ def describe_image(
     Returns
     -------
     Image
-        The first source that knows a fact decides: tags, then `names` in their order, then
+        Each value is from the first source that has it: tags, then `names` in their order, then
         the folder of a product.
     """
     upper = {str(key).upper(): str(value) for key, value in tags.items()}
     sources = [name for name in [*names, product_folder(raster.path)] if name]
     parsed = [parse_name(name) for name in sources]
     from_tags = _parse_tags(upper)
-    facts = NameFacts(
+    metadata = Metadata(
         **{
-            field: _first_known([getattr(f, field) for f in [from_tags, *parsed]])
-            for field in NameFacts.__dataclass_fields__
+            field: _first_nonempty([getattr(f, field) for f in [from_tags, *parsed]])
+            for field in Metadata.__dataclass_fields__
         }
     )
     declared = [
@@ -114,15 +114,15 @@ def describe_image(
         if key in upper and (scale := find_scale_word(upper[key]))
     ]
     declared += [
-        (fact.scale, "its name, " + (fact.product or f"the word in {name}"))
-        for name, fact in zip(sources, parsed, strict=True)
-        if fact.scale
+        (found.scale, "its name, " + (found.product or f"the word in {name}"))
+        for name, found in zip(sources, parsed, strict=True)
+        if found.scale
     ]
-    order, series = _split_number(Path(raster.path).stem, facts.polarisation)
-    return Image(raster, grid, facts, tuple(declared), order, series)
+    order, series = _split_number(Path(raster.path).stem, metadata.polarisation)
+    return Image(raster, grid, metadata, tuple(declared), order, series)
 
 
-def _parse_tags(tags: Mapping[str, str]) -> NameFacts:
+def _parse_tags(tags: Mapping[str, str]) -> Metadata:
     """Parse tags, keys in upper case. Scales are left out: their source is reported too."""
     times = [parse_time(tags[key]) for key in _TIME_TAGS if key in tags]
     polarisation = tags.get("POLARIZATION", tags.get("POLARISATION", "")).strip()
@@ -131,7 +131,7 @@ def _parse_tags(tags: Mapping[str, str]) -> NameFacts:
     words = parse_name(" ".join(tags.get(k, "") for k in ("CALIBRATION", "SHORT_NAME")))
     return replace(
         parse_name(f"{tags.get('PLATFORM', '')} {polarisation}"),
-        time=_first_known([*times, NOT_A_TIME]),
+        time=_first_nonempty([*times, NOT_A_TIME]),
         orbit_direction={"ASC": "ascending", "DES": "descending"}.get(direction, ""),
         relative_orbit=int(match[1]) if (match := _WHOLE_NUMBER.match(orbit or "")) else None,
         calibration=words.calibration,
@@ -139,13 +139,13 @@ def _parse_tags(tags: Mapping[str, str]) -> NameFacts:
     )
 
 
-def _first_known(values: Sequence[Any]) -> Any:
+def _first_nonempty(values: Sequence[Any]) -> Any:
     """Return the first value that is not empty, None or NaT; the last one if all are."""
 
-    def is_known(value: Any) -> bool:
+    def is_nonempty(value: Any) -> bool:
         return not np.isnat(value) if isinstance(value, np.datetime64) else bool(value)
 
-    return next((v for v in values if is_known(v)), values[-1])
+    return next((v for v in values if is_nonempty(v)), values[-1])
 
 
 def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
@@ -186,11 +186,11 @@ def name_bands(path: str, names: Sequence[str], bands: Sequence[str] | None) -> 
                 do="name each band, for example --bands VV,VH (in Python bands=['VV', 'VH'])",
             )
         return list(bands) if len(bands) == len(names) else list(bands) * len(names)
-    facts = [parse_name(n) for n in names]
-    keys = {(f.polarisation, str(f.time)) for f in facts}
+    metadata = [parse_name(n) for n in names]
+    keys = {(f.polarisation, str(f.time)) for f in metadata}
     if len(names) == 1 or len(keys) == len(names):
         return list(names)
-    unnamed = not any(f.polarisation or not np.isnat(f.time) for f in facts)
+    unnamed = not any(f.polarisation or not np.isnat(f.time) for f in metadata)
     if len(names) > _MAX_POLARISATIONS and unnamed:
         return [""] * len(names)
     raise StackError(

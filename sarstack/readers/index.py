@@ -152,13 +152,14 @@ def _fit_together(
     path: str, images: Sequence[Image], scale: Scale | None, problems: Problems, skipped: Skipped
 ) -> Stack:
     if not images:
-        problems.report()
+        problems.report()  # raises if there are errors; files left out by the user's wish are none
         raise _nothing_readable_error(path, skipped)
     images = complete_polarisations(images, problems)
     images = complete_times(images, problems)
     by_polarisation = choose_latest(images, problems)
-    images = [image for own in by_polarisation.values() for image in own.values()]
+    images = [image for by_time in by_polarisation.values() for image in by_time.values()]
     if not images:
+        # Each check that leaves out an image adds an error. So this raises.
         problems.report()
     grid = check_grids(images, problems)
     common_scale, nodata = decide_scale(images, scale, problems)
@@ -166,12 +167,14 @@ def _fit_together(
     stems = _unique_stems(images)
     rasters = {
         polarisation: tuple(
-            _complete_raster(own[d.time], common_scale, nodata, stems) if d.time in own else None
-            for d in dates
+            _complete_raster(by_time[date.time], common_scale, nodata, stems)
+            if date.time in by_time
+            else None
+            for date in dates
         )
-        for polarisation, own in by_polarisation.items()
+        for polarisation, by_time in by_polarisation.items()
     }
-    calibrations = {image.facts.calibration for image in images}
+    calibrations = {image.metadata.calibration for image in images}
     calibration = calibrations.pop() if len(calibrations) == 1 else ""
     return Stack(path, grid, dates, rasters, calibration, skipped)
 
@@ -199,8 +202,8 @@ def _unique_stems(images: Sequence[Image]) -> dict[Raster, str]:
     for image in images:
         stem = image.raster.stem
         if counts[stem.lower()] > 1:
-            time = str(image.facts.time.astype("datetime64[s]"))
+            time = str(image.metadata.time.astype("datetime64[s]"))
             time = time.replace("-", "").replace(":", "")
-            stem = f"{stem}_{time}_{image.facts.polarisation}"
+            stem = f"{stem}_{time}_{image.metadata.polarisation}"
         stems[image.raster] = stem
     return stems

@@ -1,4 +1,4 @@
-"""Facts in a file name or band description: time, polarisation, platform, orbit, scale."""
+"""Parse a file name or band description: time, polarisation, platform, orbit, scale."""
 
 import re
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ _ABSOLUTE_ORBIT = re.compile(r"\d{8}T\d{6}_\d{8}T\d{6}_(\d{6})_[0-9A-F]{6}")
 
 
 @dataclass(frozen=True)
-class NameFacts:
-    """Facts found in a name; empty, None or NaT where the name does not contain them.
+class Metadata:
+    """What tags or a name say about an image; empty, None or NaT for what they do not say.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class NameFacts:
     filtered: bool = False
 
 
-def parse_name(name: str) -> NameFacts:
+def parse_name(name: str) -> Metadata:
     """Parse a file name or band description.
 
     Parameters
@@ -87,7 +87,7 @@ def parse_name(name: str) -> NameFacts:
 
     Returns
     -------
-    NameFacts
+    Metadata
     """
     times = find_times(name)
     product = next((p for p in PRODUCTS if p.name.search(name)), None)
@@ -95,7 +95,7 @@ def parse_name(name: str) -> NameFacts:
     burst = _BURST.search(name)
     platform = _find_platform(name)
     is_opera = product is not None and product.title.startswith("OPERA")
-    return NameFacts(
+    return Metadata(
         time=times[0] if times else NOT_A_TIME,
         processed=times[1] if is_opera and len(times) > 1 else NOT_A_TIME,
         polarisation=find_polarisation(name),

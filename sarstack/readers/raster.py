@@ -36,6 +36,12 @@ class IntensityReader(Protocol):
 class Raster(ABC):
     """The pixels of one date and polarisation on disk; each format has a subclass.
 
+    Pixels are read in three steps. :meth:`decode`, which the subclass defines, returns the numbers
+    as they are stored. ``_unpack`` applies gain and offset, and replaces nodata by NaN.
+    :func:`~sarstack.readers.radiometry.to_intensity` converts dB and amplitude.
+    :meth:`read` (one window) and :meth:`read_each` (several windows) take all three steps,
+    :meth:`read_unpacked` the first two.
+
     Attributes
     ----------
     path : str
@@ -74,7 +80,7 @@ class Raster(ABC):
 
     @abstractmethod
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
-        """Read windows of the file one after the other, as the numbers are stored.
+        """Read windows of the file one after the other; return the numbers as they are stored.
 
         Parameters
         ----------
@@ -102,9 +108,9 @@ class Raster(ABC):
         Returns
         -------
         ndarray, shape (y, x), float32
-            Linear power. NaN where the file has nodata of any kind: its tag, -9999, -99,
-            -32768, NaN, an infinity, or zero in linear and amplitude data. Negative where
-            thermal noise was subtracted.
+            Linear power. NaN where the file has nodata of any kind: its declared nodata value,
+            -9999, -99, -32768, NaN, an infinity, or zero in linear and amplitude data. Negative
+            where thermal noise was subtracted.
 
         Raises
         ------
@@ -122,15 +128,16 @@ class Raster(ABC):
         The file is opened once, and stays open until the last window was taken.
         """
         for stored in self._read_stored(windows, cache_blocks=cache_blocks):
-            plain = stored.dtype == np.float32 and self._is_plain
-            intensity = stored if plain else np.empty(stored.shape, np.float32)
+            is_intensity = stored.dtype == np.float32 and self._holds_intensity
+            intensity = stored if is_intensity else np.empty(stored.shape, np.float32)
             for rows in row_strips(stored.shape):
-                if not (plain and _all_valid(stored[rows])):
+                # The shortcut for most files: a strip that needs no change is not copied.
+                if not (is_intensity and _needs_no_change(stored[rows])):
                     intensity[rows] = to_intensity(self._unpack(stored[rows]), self.scale)
             yield intensity
 
     def read_unpacked(self, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
-        """Read windows as the numbers of the file, whatever their scale.
+        """Read windows in the scale of the file (linear, amplitude or dB), without conversion.
 
         Parameters
         ----------
@@ -150,10 +157,10 @@ class Raster(ABC):
         return window.slices if self.index is None else (self.index, *window.slices)
 
     @property
-    def _is_plain(self) -> bool:
-        """Whether every finite float32 above zero is an intensity without conversion."""
+    def _holds_intensity(self) -> bool:
+        """Whether every stored number that is finite and above zero is an intensity."""
         packed = self.gain != 1 or self.offset != 0
-        return self.scale == "linear" and not packed and not any(tag > 0 for tag in self.nodata)
+        return self.scale == "linear" and not packed and not any(n > 0 for n in self.nodata)
 
     def _read_stored(
         self, windows: Iterable[Window], *, cache_blocks: bool
@@ -178,37 +185,39 @@ class Raster(ABC):
     def _unpack(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Apply gain and offset to stored numbers; nodata becomes NaN."""
         kind, size = stored.dtype.kind, stored.dtype.itemsize
-        wide: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
-        numbers: NDArray[Any] = stored.astype(wide)
-        # Most pixels are above all usual nodata numbers: two comparisons clear them, and only
-        # the others are compared with each number.
-        suspect = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
+        # The smaller of the two types that holds every stored number without rounding.
+        dtype: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
+        numbers: NDArray[Any] = stored.astype(dtype)
         with np.errstate(over="ignore"):
-            # Compared at the precision of the file: a nodata tag of 1e-7 is written as a float64.
-            tags = {wide(number) for number in {*self.nodata, *NODATA_NUMBERS}}
-        for tag in tags:
-            if tag > max(NODATA_NUMBERS):
-                suspect |= numbers == tag
-        empty = suspect
-        if suspect.any():
-            candidates = numbers[suspect]
+            # At the precision of the file: its nodata value is declared as a float64, and 1e-7 in
+            # float64 differs from 1e-7 in float32.
+            nodata_values = {dtype(number) for number in {*self.nodata, *NODATA_NUMBERS}}
+        # Most pixels are above all usual nodata values: two comparisons show that they are valid.
+        # Only the other pixels are compared with each nodata value.
+        maybe_nodata = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
+        for value in nodata_values:
+            if value > max(NODATA_NUMBERS):
+                maybe_nodata |= numbers == value
+        is_nodata = maybe_nodata
+        if maybe_nodata.any():
+            candidates = numbers[maybe_nodata]
             valid = np.isfinite(candidates) & (candidates >= _LOWEST_NUMBER)
-            valid &= ~np.isin(candidates, list(tags))
-            empty = suspect.copy()
-            empty[suspect] = ~valid
+            valid &= ~np.isin(candidates, list(nodata_values))
+            is_nodata = maybe_nodata.copy()
+            is_nodata[maybe_nodata] = ~valid
         if self.gain != 1 or self.offset != 0:
             # A stored zero is nodata, although the offset makes another number of it.
             if self.scale != "db":
-                empty |= numbers == 0
-            numbers = numbers * wide(self.gain) + wide(self.offset)
-            empty |= ~np.isfinite(numbers)
-        if empty.any():
-            numbers[empty] = np.nan
+                is_nodata |= numbers == 0
+            numbers = numbers * dtype(self.gain) + dtype(self.offset)
+            is_nodata |= ~np.isfinite(numbers)
+        if is_nodata.any():
+            numbers[is_nodata] = np.nan
         return numbers
 
 
-def _all_valid(values: NDArray[np.float32]) -> bool:
-    """Return whether every number is NaN or a finite intensity above zero; two fast passes."""
+def _needs_no_change(values: NDArray[np.float32]) -> bool:
+    """Return whether every number is NaN or a finite intensity above zero, in two fast passes."""
     low, high = (extreme.reduce(values, axis=None) for extreme in (np.fmin, np.fmax))
     return not (low <= 0 or high == np.inf)
 

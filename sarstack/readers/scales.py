@@ -16,7 +16,7 @@ from sarstack.tiles import Shape, Window
 
 _SAMPLE_PX = 64
 _ENOUGH_PIXELS = 512
-_MIN_ZERO_SHARE = 0.01
+_MIN_ZERO_FRACTION = 0.01
 _N_THREADS = 8
 _GIVE_SCALE = "give the scale: --scale linear, --scale amplitude or --scale db"
 # The looks of amplitude, computed as if it were intensity, are four times too many (17 for 4.4).
@@ -60,12 +60,13 @@ def decide_scale(
     scale : {"linear", "amplitude", "db"} or None
         Given by the user. Used instead of tags and names; must fit the numbers too.
     problems : Problems
-        Gets a ScaleError if the scale is unknown, or if tags, numbers or dates disagree.
+        Receives a ScaleError if the scale is unknown, or if tags, numbers or dates disagree.
 
     Returns
     -------
     scale : {"linear", "amplitude", "db"}
-        Undefined if an error was added.
+        If an error was added to `problems`, the value must not be used: it is ``linear``, or the
+        declared scale that the numbers contradict.
     nodata : tuple of float
         Stored numbers found to be nodata: zero in decibel, if 1 % of the samples are zero.
 
@@ -77,7 +78,7 @@ def decide_scale(
     declared = scale or _find_declared(images, problems)
     samples = _read_samples(images, problems)
     if problems.errors and declared is None and any(i.declared for i in images):
-        return "linear", ()
+        return "linear", ()  # a guess would only add a second error
     decided = declared or _guess(images, samples, problems)
     if decided is None:
         return "linear", ()
@@ -108,15 +109,15 @@ def _find_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
 
 
 def _read_samples(images: Sequence[Image], problems: Problems) -> list[NDArray[np.float64]]:
-    """Read samples of all images; windows that cannot be read are NaN, with an error."""
-    all_windows = {0, len(images) // 2, len(images) - 1}
-    for polarisation in {i.facts.polarisation for i in images}:
-        own = [k for k, i in enumerate(images) if i.facts.polarisation == polarisation]
-        all_windows |= {own[0], own[len(own) // 2], own[-1]}
+    """Read a sample of each image; NaN for an image that cannot be read, with an error."""
+    read_fully = {0, len(images) // 2, len(images) - 1}
+    for polarisation in {i.metadata.polarisation for i in images}:
+        same = [k for k, i in enumerate(images) if i.metadata.polarisation == polarisation]
+        read_fully |= {same[0], same[len(same) // 2], same[-1]}
 
     def read(k: int) -> NDArray[np.float64] | StackReadError:
         try:
-            return _read_sample(images[k], all_windows=k in all_windows)
+            return _read_sample(images[k], all_windows=k in read_fully)
         except StackReadError as err:
             return err
 
@@ -125,8 +126,8 @@ def _read_samples(images: Sequence[Image], problems: Problems) -> list[NDArray[n
     for result in results:
         if isinstance(result, StackReadError):
             problems.add(result)
-    empty = np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
-    return [empty if isinstance(r, StackReadError) else r for r in results]
+    unreadable = np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
+    return [unreadable if isinstance(r, StackReadError) else r for r in results]
 
 
 def _read_sample(image: Image, *, all_windows: bool) -> NDArray[np.float64]:
@@ -163,7 +164,8 @@ def _guess(
     if names:
         what = "the images are not all on one scale"
         where = [
-            f"{len(own)} with values typical of {scale}: {own[0]}" for scale, own in names.items()
+            f"{len(same)} with values typical of {scale}: {same[0]}"
+            for scale, same in names.items()
         ]
         do = "move the images of each scale into a folder of their own"
     else:
@@ -179,10 +181,10 @@ def _warn_if_amplitude(
     images: Sequence[Image], samples: Sequence[NDArray[np.float64]], problems: Problems
 ) -> None:
     looks = [median_local_looks(np.where(s == 0, np.nan, s)) for s in samples]
-    known = [v for v in looks if np.isfinite(v)]
-    if known and np.median(known) > _SUSPICIOUS_LOOKS:
+    measured = [v for v in looks if np.isfinite(v)]
+    if measured and np.median(measured) > _SUSPICIOUS_LOOKS:
         problems.warn(
-            f"the numbers are used as linear intensity, but have about {np.median(known):.0f} "
+            f"the numbers are used as linear intensity, but have about {np.median(measured):.0f} "
             "looks: this is usual for amplitude and for filtered images",
             where=[images[0].name],
             do="if they are amplitude, use --scale amplitude",
@@ -225,11 +227,11 @@ def _find_zero_borders(
 ) -> tuple[float, ...]:
     if scale != "db":
         return ()
-    share = np.mean(np.concatenate([s.ravel() for s in samples]) == 0)
-    if share < _MIN_ZERO_SHARE:
+    fraction = np.mean(np.concatenate([s.ravel() for s in samples]) == 0)
+    if fraction < _MIN_ZERO_FRACTION:
         return ()
     problems.warn(
-        f"{share:.0%} of the decibel values are exactly 0: they are used as nodata",
+        f"{fraction:.0%} of the decibel values are exactly 0: they are used as nodata",
         do="write the nodata value into the files, for example gdal_edit.py -a_nodata 0",
     )
     return (0.0,)

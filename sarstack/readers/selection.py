@@ -74,7 +74,7 @@ def _keep_polarisations(stack: Stack, wanted: Sequence[str]) -> Stack:
 
 
 def _drop_empty_dates(stack: Stack) -> Stack:
-    kept = [any(own[i] for own in stack.rasters.values()) for i in range(stack.n_dates)]
+    kept = [any(series[i] for series in stack.rasters.values()) for i in range(stack.n_dates)]
     return _take_dates(stack, kept)
 
 
@@ -94,8 +94,8 @@ def _keep_dates(stack: Stack, test: Callable[[Date], bool], wanted: str) -> Stac
 
 def _take_dates(stack: Stack, kept: Sequence[bool]) -> Stack:
     indices = [i for i, keep in enumerate(kept) if keep]
-    rasters = {p: tuple(own[i] for i in indices) for p, own in stack.rasters.items()}
-    present = {p: own for p, own in rasters.items() if any(own)}
+    rasters = {p: tuple(series[i] for i in indices) for p, series in stack.rasters.items()}
+    present = {p: series for p, series in rasters.items() if any(series)}
     return replace(stack, dates=tuple(stack.dates[i] for i in indices), rasters=present)
 
 
@@ -139,5 +139,5 @@ def _crop(stack: Stack, bbox: tuple[float, float, float, float]) -> Stack:
         origin = (raster.origin[0] + window.y0, raster.origin[1] + window.x0)
         return replace(raster, origin=origin, shape=window.shape)
 
-    rasters = {p: tuple(crop(r) for r in own) for p, own in stack.rasters.items()}
+    rasters = {p: tuple(crop(r) for r in series) for p, series in stack.rasters.items()}
     return replace(stack, grid=stack.grid.crop(window), rasters=rasters)

@@ -23,12 +23,13 @@ from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window
 
 TITLE = "GeoTIFF"
-# Without .vrt: it is a view of other files, and sarstack writes one beside every COG.
+# Files with these names are found in a folder. Without .vrt: a VRT is a view of other files, and
+# sarstack writes one (the dB view) beside every COG. A .vrt that the user names is opened.
 SUFFIXES = (".tif", ".tiff", ".img")
 
 
 def matches(path: str) -> bool:
-    """Return whether a path is not a folder. Whether GDAL can open it shows when it does."""
+    """Return whether a path is a file or a URL. Only opening it shows whether GDAL can read it."""
     return not Path(path).is_dir()
 
 
@@ -63,14 +64,15 @@ class GdalRaster(Raster):
 
 
 def open_gdal(path: str) -> Any:
-    """Open a raster as a ``rasterio.DatasetReader``, unshared and without a warning.
+    """Open a raster as a ``rasterio.DatasetReader``.
 
-    rasterio warns of a missing georeference, which sarstack does not need.
+    The warning about a missing georeference is switched off: sarstack does not need one. With
+    ``sharing=False`` each call gets a GDAL dataset of its own, because threads must not share one.
     """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    # Not catch_warnings: it is not thread safe.
+    # For the whole process, because warnings.catch_warnings is not safe with threads.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     return rasterio.open(path, sharing=False)
 
@@ -91,11 +93,12 @@ def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> I
     if dataset.units[index]:
         tags["UNITTYPE"] = dataset.units[index]
     image = describe_image(raster, grid, [name, Path(path).name], tags)
+    # Bands without a date are a time series in the order of the bands.
     return image if dataset.count == 1 else replace(image, order=index, series=path)
 
 
 def _describe_band(dataset: Any, band: int) -> str:
-    """Return description and polarisation of a band, empty if it has neither."""
+    """Return description and polarisation tag of a band as one text, empty without both."""
     tags = {k.upper(): v for k, v in dataset.tags(band).items()}
     words = [dataset.descriptions[band - 1] or "", tags.get("POLARIZATION", "")]
     return " ".join(w for w in words if w)
@@ -122,10 +125,11 @@ def _check_complete(path: str, dataset: Any) -> None:
     """Raise an error if the file ends before its last block.
 
     A file that was cut off during a copy still opens, because its header comes first. Without
-    this check the error would come in the middle of the run.
+    this check the error would come in the middle of the run. Only GeoTIFF and uncompressed ENVI
+    files are checked: their headers tell where the pixels lie.
     """
     size = Path(path).stat().st_size
-    needed = 0  # bytes
+    needed = 0  # bytes; stays 0 for other drivers, which are not checked
     if dataset.driver == "GTiff":
         needed = max((_last_byte(dataset, band) for band in _separate_bands(dataset)), default=0)
     elif dataset.driver == "ENVI" and not dataset.compression:
@@ -137,13 +141,16 @@ def _check_complete(path: str, dataset: Any) -> None:
 
 
 def _separate_bands(dataset: Any) -> range:
-    """Return the bands with blocks of their own: the first only, if blocks hold all bands."""
+    """Return the bands whose blocks must be checked: all, or the first if they share blocks.
+
+    In a file with interleaving by pixel, each block has the pixels of all bands.
+    """
     interleaved = dataset.interleaving is not None and dataset.interleaving.value == "PIXEL"
     return range(1, 2 if interleaved else dataset.count + 1)
 
 
 def _last_byte(dataset: Any, band: int) -> int:
-    """Return where the last block of a band ends in a TIFF file."""
+    """Return the position in a TIFF file, in bytes, where the last block of a band ends."""
     height, width = dataset.block_shapes[band - 1]
     last = 0
     for row in range(-(-dataset.height // height)):
