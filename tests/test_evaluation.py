@@ -86,12 +86,12 @@ def test_boxcar_reduces_the_error_and_loses_lines_and_points():
     assert smooth["ratio_structure"] > 0.1
     assert abs(smooth["flat_bias_db"]) < 0.3
     assert len(rows) == 2 * 6
-    assert "of_lee" not in table.columns
+    assert "rmse_relative_to_lee" not in table.columns
 
 
 def test_rmse_is_divided_by_that_of_lee():
     rows = quality.compare_with_lee({"lee": {"rmse_db": 2.0}, "better": {"rmse_db": 1.0}})
-    assert [row["of_lee"] for row in rows.values()] == [1, 0.5]
+    assert [row["rmse_relative_to_lee"] for row in rows.values()] == [1, 0.5]
 
 
 def test_suites_are_reproducible_and_share_their_scenes():
@@ -123,13 +123,13 @@ def test_changed_and_unchanged_pixels_have_separate_scores():
     assert scores["rmse_changed_db"] == pytest.approx(10 * np.log10(2), abs=1e-5)
     assert scores["rmse_unchanged_db"] == 0
     assert score_case(case, case.truth)["change_kept"] == pytest.approx(1)
-    # A method that always returns the usual state is right only where nothing changed.
-    blind = score_case(case, case.usual)
-    assert blind["change_kept"] == pytest.approx(0, abs=1e-6)
-    assert blind["rmse_unchanged_db"] < 0.5 < 3 < blind["rmse_changed_db"]
+    # A method that always returns the unchanged state is right only where nothing changed.
+    returned = score_case(case, case.unchanged)
+    assert returned["change_kept"] == pytest.approx(0, abs=1e-6)
+    assert returned["rmse_unchanged_db"] < 0.5 < 3 < returned["rmse_changed_db"]
 
 
-def test_changes_are_rare_and_unchanged_pixels_equal_the_usual_state():
+def test_changes_are_rare_and_other_pixels_equal_the_unchanged_state():
     gain_db = draw_gains(10, 128, np.random.default_rng(3))
     happens = np.abs(gain_db) > 0
     assert 0.005 < happens.mean() < 0.3
@@ -137,9 +137,9 @@ def test_changes_are_rare_and_unchanged_pixels_equal_the_usual_state():
     assert gain_db.min() < -5  # floods
     assert gain_db.max() > 10  # ships
     stack = simulate_changes(10, 128, "fields", SpeckleSimulator(4.5), np.random.default_rng(3))
-    deviation = np.abs(stack.truth / stack.usual - 1)
+    deviation = np.abs(stack.truth / stack.unchanged - 1)
     assert 0.005 < stack.changed.mean() < 0.3
-    # The drift of a whole date is part of its usual state: nearly all other pixels are equal.
+    # The drift of a whole date is part of its unchanged state: nearly all other pixels are equal.
     assert np.quantile(deviation[~stack.changed], 0.9) < 1e-4
 
 

@@ -19,10 +19,10 @@ from sarstack.evaluation.laws import (
     WIDE_HALO_PX,
     Law,
     border_gradient_ratio,
+    choose_arguments,
     despeckle_tiled,
     draw_landscape,
-    examples,
-    find_broken_law,
+    find_violation,
 )
 from sarstack.speckle.statistics import measure_scene
 
@@ -33,7 +33,7 @@ NETWORKS = [name for name, cls in METHODS.items() if issubclass(cls, NetworkMeth
 BY_NAME = {law.name: law for law in LAWS}
 
 
-def exact(name: str, precision: str = "float32") -> Despeckler:
+def make_exact(name: str, precision: str = "float32") -> Despeckler:
     """Build a method that rounds to float32 on any processor."""
     return make_despeckler(name, **({"precision": precision} if name in NETWORKS else {}))
 
@@ -41,17 +41,17 @@ def exact(name: str, precision: str = "float32") -> Despeckler:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_every_method_keeps_every_law(law: Law, name: str) -> None:
-    despeckler = exact(name)
-    if law.has_few_examples:
-        for drawn in examples(law, 0):
-            law.check(despeckler, **drawn)
+    despeckler = make_exact(name)
+    if law.has_few_combinations:
+        for arguments in choose_arguments(law, 0):
+            law.check(despeckler, **arguments)
         return
     n_examples = 3 if despeckler.halo > WIDE_HALO_PX else 15
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
     @given(**{argument: st.integers(*limits) for argument, limits in law.ranges.items()})
-    def run(**drawn: int) -> None:
-        law.check(despeckler, **drawn)
+    def run(**arguments: int) -> None:
+        law.check(despeckler, **arguments)
 
     run()
 
@@ -59,8 +59,8 @@ def test_every_method_keeps_every_law(law: Law, name: str) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", METHODS)
 def test_no_method_warns_of_read_only_or_flipped_arrays(name: str) -> None:
-    for drawn in examples(BY_NAME["memory_layout"], 0):
-        BY_NAME["memory_layout"].check(exact(name), **drawn)
+    for arguments in choose_arguments(BY_NAME["memory_layout"], 0):
+        BY_NAME["memory_layout"].check(make_exact(name), **arguments)
 
 
 # ---- the laws find a broken method -----------------------------------------------------------
@@ -153,8 +153,8 @@ class _ReadsMemoryInOrder(_Broken):
 
 @pytest.mark.parametrize("cls", [*_Broken.__subclasses__(), _HolesAreDark, _SmallHalo])
 def test_the_laws_find_a_broken_method(cls: type[Despeckler]) -> None:
-    assert find_broken_law(Boxcar(), BY_NAME[cls.broken]) == ""
-    assert find_broken_law(cls(), BY_NAME[cls.broken])
+    assert find_violation(Boxcar(), BY_NAME[cls.broken]) == ""
+    assert find_violation(cls(), BY_NAME[cls.broken])
 
 
 def test_a_crash_inside_a_method_breaks_the_law() -> None:
@@ -162,15 +162,14 @@ def test_a_crash_inside_a_method_breaks_the_law() -> None:
         def change(self, result, intensity):
             raise ZeroDivisionError("division by zero in line 3")
 
-    assert "line 3" in find_broken_law(Crash(), BY_NAME["size"])
+    assert "line 3" in find_violation(Crash(), BY_NAME["size"])
 
 
 # ---- stricter invariants of the methods of this package --------------------------------------
 
 
 @pytest.mark.parametrize("name", WINDOWED)
-def test_one_pixel_less_halo_is_too_little(name: str) -> None:
-    """Guard of the law of tiles: with a smaller halo it fails."""
+def test_a_halo_that_is_one_pixel_too_small_breaks_the_law_of_tiles(name: str) -> None:
     block = draw_landscape(1, (80, 90), holes=False)
     statistics = measure_scene(block)
     despeckler = make_despeckler(name)
@@ -182,8 +181,8 @@ def test_one_pixel_less_halo_is_too_little(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_in_bfloat16_differ_by_rounding_only(name: str) -> None:
-    """In the arithmetic of processors with bfloat16 there is no visible seam."""
-    despeckler, reference = (exact(name, precision) for precision in ("bfloat16", "float32"))
+    """Tiles computed in bfloat16 show no seam."""
+    despeckler, reference = (make_exact(name, precision) for precision in ("bfloat16", "float32"))
     block = draw_landscape(4, (60, 90 + 2 * despeckler.halo), holes=True)
     statistics = measure_scene(block)
     whole = despeckler.apply(block, statistics)
@@ -196,14 +195,14 @@ def test_tiles_in_bfloat16_differ_by_rounding_only(name: str) -> None:
         assert abs(np.nanmean(off_db)) < 0.005
         assert np.nanmax(np.abs(off_db)) < 0.5
     columns = {"columns": range(0, block.shape[2], 50)}
-    seen, smooth = (border_gradient_ratio(image[0], **columns) for image in (tiled, whole))
-    assert_allclose(seen, smooth, rtol=5e-3)
+    found, expected = (border_gradient_ratio(image[0], **columns) for image in (tiled, whole))
+    assert_allclose(found, expected, rtol=5e-3)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_powers_of_two_scale_exactly(name: str) -> None:
-    """Nothing is added to, or compared with, a number of a certain scale."""
-    despeckler = exact(name)
+    """A method adds no constant to pixels and compares them with no constant."""
+    despeckler = make_exact(name)
     n_examples = 3 if name in NETWORKS else 15
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)

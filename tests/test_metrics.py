@@ -121,8 +121,8 @@ HALVES = (LEFT[0], ~LEFT[0])
 DOUBLED_DB = 10 * np.log10(2)
 
 
-def result(despeckled, kind="simulated", noisy=NOISY, reference=LAND, **known):
-    return Result(kind, noisy, despeckled, reference, LOOKS, **known)
+def result(despeckled, kind="simulated", noisy=NOISY, reference=LAND, **objects):
+    return Result(kind, noisy, despeckled, reference, LOOKS, **objects)
 
 
 def rmse_by_scikit_image():
@@ -142,7 +142,7 @@ def gain_of_2_where_changed_and_4_elsewhere():
 
 def changes_reduced_to_their_power_of_0_4():
     gain = np.exp(RANDOM.normal(0, 1, LAND.shape))
-    return result(LAND * gain**0.4, reference=LAND * gain, usual=LAND, changed=LEFT)
+    return result(LAND * gain**0.4, reference=LAND * gain, unchanged=LAND, changed=LEFT)
 
 
 def two_dates_of_deviations_0_3_and_0_4():
@@ -212,7 +212,7 @@ ORACLES = {
     "ratio_structure": structure_by_scipy(),
 }
 # Scores that compare the methods of a table; tests/test_evaluation.py has their tests.
-OF_A_TABLE = {"of_lee", "cpu_s_per_mpx"}
+OF_A_TABLE = {"rmse_relative_to_lee", "cpu_s_per_mpx"}
 
 
 @pytest.mark.parametrize("name", ORACLES)

@@ -20,7 +20,7 @@ from simulated_stack import SimulatedStack, assert_same_files
 from sarstack.cli.commands import run
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler, registry
 from sarstack.errors import MethodError, UsageError
-from sarstack.evaluation.laws import LAWS, find_broken_law
+from sarstack.evaluation.laws import LAWS, find_violation
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLE = re.search(r"```python\n# (my_\w+\.py)\n(.*?)```", README, re.DOTALL)
@@ -54,7 +54,7 @@ def test_the_example_of_the_readme_keeps_the_laws(method: str) -> None:
     lines = [line for line in EXAMPLE[2].splitlines() if line.strip()]
     assert len(lines) <= 20
     despeckler = make_despeckler(method)
-    assert not [problem for law in LAWS if (problem := find_broken_law(despeckler, law))]
+    assert not [problem for law in LAWS if (problem := find_violation(despeckler, law))]
 
 
 def test_despeckle_with_a_file_writes_its_pixels_and_its_hash(

@@ -62,7 +62,7 @@ def quality(**options: Any) -> None:
     """
     from sarstack.evaluation.quality import bench_quality
 
-    bench_quality(tell=click.echo, **options)
+    bench_quality(show=click.echo, **options)
 
 
 @bench.command(epilog="\b\nExample:\n  sarstack bench cases -o cases/ --suite grd")

@@ -287,12 +287,12 @@ def check_method(method: str, parameters: tuple[str, ...]) -> None:
     """
     from sarstack.despecklers import make_despeckler
     from sarstack.errors import MethodError
-    from sarstack.evaluation.laws import LAWS, find_broken_law
+    from sarstack.evaluation.laws import LAWS, find_violation
 
     despeckler = make_despeckler(method, **parse_parameters(parameters) or {})
     broken = []
     for law in LAWS:
-        problem = find_broken_law(despeckler, law)
+        problem = find_violation(despeckler, law)
         click.echo(f"{'BROKEN' if problem else 'kept':<7} {law.title}")
         if problem:
             broken.append(law.title)

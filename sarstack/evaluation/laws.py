@@ -1,4 +1,4 @@
-"""The laws that every despeckler keeps, as checks that work in an installed package.
+"""The laws that every method keeps, as checks; they need no test files, only this package.
 
 Each law simulates a scene, checks an invariant, and raises :class:`AssertionError` with numbers
 if it does not hold. ``sarstack check-method`` runs all laws over one method; the tests of
@@ -22,11 +22,12 @@ from sarstack.tiles import Shape, tile_grid
 
 Block = NDArray[np.float32]
 LARGE_SEED = 2**31
-# Methods with a larger halo are slow (networks): fewer and smaller examples.
+# Methods with a larger halo are slow (networks): they get fewer and smaller images.
 WIDE_HALO_PX = 32
 SHAPES = ((1, 1), (1, 41), (37, 1), (2, 2), (3, 5), (17, 23), (33, 64))
 CORRELATIONS = ((0.0, 0.0), (0.3, 0.35), (0.66, 0.63))
 LOOKS = (1, 2, 5, 20)
+# A law with at most this number of combinations of arguments is checked with all of them.
 FEW = len(LOOKS) * len(CORRELATIONS)
 
 
@@ -39,9 +40,9 @@ class Law:
     title : str
         The invariant, in one sentence.
     check : callable
-        Called as ``check(despeckler, **drawn)``; raises AssertionError where the law is broken.
+        Called as ``check(despeckler, **arguments)``; raises AssertionError if the law is broken.
     ranges : dict of str to (int, int)
-        Smallest and largest value of each argument to draw; empty: one call is enough.
+        Smallest and largest value of each argument; empty: there are no arguments.
     """
 
     title: str
@@ -54,7 +55,7 @@ class Law:
         return self.check.__name__.removeprefix("check_")
 
     @property
-    def has_few_examples(self) -> bool:
+    def has_few_combinations(self) -> bool:
         """Whether there are at most 12 combinations of arguments; then all are tried."""
         return prod(b - a + 1 for a, b in self.ranges.values()) <= FEW
 
@@ -62,8 +63,8 @@ class Law:
 LAWS: list[Law] = []
 
 
-def law(title: str, **ranges: tuple[int, int]) -> Callable[[Callable[..., None]], Any]:
-    """Enter a check into the list of laws."""
+def add_law(title: str, **ranges: tuple[int, int]) -> Callable[[Callable[..., None]], Any]:
+    """Return a decorator that adds a check to `LAWS`."""
 
     def decorate(check: Callable[..., None]) -> Callable[..., None]:
         LAWS.append(Law(title, check, ranges))
@@ -72,46 +73,53 @@ def law(title: str, **ranges: tuple[int, int]) -> Callable[[Callable[..., None]]
     return decorate
 
 
-def examples(checked: Law, n: int) -> Iterator[dict[str, int]]:
-    """Yield arguments of a law: all combinations if few, else both limits and random values."""
-    if checked.has_few_examples:
-        every = product(*(range(a, b + 1) for a, b in checked.ranges.values()))
-        yield from (dict(zip(checked.ranges, values, strict=True)) for values in every)
+def choose_arguments(law: Law, n: int) -> Iterator[dict[str, int]]:
+    """Yield arguments for the check of a law.
+
+    These are all combinations if there are few. Otherwise they are the smallest values, the
+    largest values, and ``n - 2`` random ones.
+    """
+    if law.has_few_combinations:
+        combinations = product(*(range(a, b + 1) for a, b in law.ranges.values()))
+        yield from (dict(zip(law.ranges, values, strict=True)) for values in combinations)
         return
     for end in (0, 1):
-        yield {name: limits[end] for name, limits in checked.ranges.items()}
-    rng = np.random.default_rng(len(checked.title))
+        yield {name: limits[end] for name, limits in law.ranges.items()}
+    rng = np.random.default_rng(len(law.title))
     for _ in range(n - 2):
-        yield {name: int(rng.integers(a, b + 1)) for name, (a, b) in checked.ranges.items()}
+        yield {name: int(rng.integers(a, b + 1)) for name, (a, b) in law.ranges.items()}
 
 
-def find_broken_law(despeckler: Despeckler, checked: Law) -> str:
-    """Run one law over a method; return what is wrong and with which example, empty if nothing.
+def find_violation(despeckler: Despeckler, law: Law) -> str:
+    """Check one law for a method; return what is wrong and with which arguments.
 
-    An exception inside the method breaks the law, too.
+    The text is empty if the law is kept. An exception inside the method breaks the law, too.
     """
-    for drawn in examples(checked, 3 if despeckler.halo > WIDE_HALO_PX else 12):
+    for arguments in choose_arguments(law, 3 if despeckler.halo > WIDE_HALO_PX else 12):
         try:
-            checked.check(despeckler, **drawn)
+            law.check(despeckler, **arguments)
         except Exception as failure:
             lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
             text = "; ".join(lines[:6]) or type(failure).__name__
-            place = ", ".join(f"{name} = {value}" for name, value in drawn.items())
+            place = ", ".join(f"{name} = {value}" for name, value in arguments.items())
             return f"{text} ({place})" if place else text
     return ""
 
 
-# ---- scenes ----------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------
 
 
 def draw_landscape(seed: int, shape: tuple[int, int], n_dates: int = 2, *, holes: bool) -> Block:
-    """Draw dates of a landscape: smooth relief, an edge, bright points, speckle, holes."""
+    """Draw dates of a landscape: smooth ground, an edge, bright points, speckle, nodata.
+
+    With `holes`, single pixels, a rectangle, and a quarter of the last date are NaN.
+    """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]] / 40
-    relief = np.exp(np.sin(y + rng.uniform(0, 6)) + np.cos(2 * x + rng.uniform(0, 6)) - 3)
-    relief[shape[0] // 3 :, shape[1] // 2 :] *= 6
-    relief[rng.random(shape) > 0.995] *= 300
-    block = relief * rng.gamma(4, 1 / 4, (n_dates, *shape))
+    ground = np.exp(np.sin(y + rng.uniform(0, 6)) + np.cos(2 * x + rng.uniform(0, 6)) - 3)
+    ground[shape[0] // 3 :, shape[1] // 2 :] *= 6
+    ground[rng.random(shape) > 0.995] *= 300
+    block = ground * rng.gamma(4, 1 / 4, (n_dates, *shape))
     if holes:
         block[rng.random(block.shape) > 0.98] = np.nan
         corner = rng.integers(0, shape)
@@ -123,14 +131,18 @@ def draw_landscape(seed: int, shape: tuple[int, int], n_dates: int = 2, *, holes
 def draw_speckle(
     looks: int, correlation: tuple[float, float], side: int, rng: np.random.Generator
 ) -> Block:
-    """Draw flat speckle of mean 1: the mean over looks of |h * g|^2, g complex white noise."""
+    """Draw a flat field of mean 1 with speckle.
 
-    def response(rho: float) -> NDArray[np.float64]:
+    It is the mean over looks of ``|h * g|^2``: g is complex white noise, h the point response of
+    the sensor, which gives the correlation, and * is the convolution.
+    """
+
+    def transfer_function(rho: float) -> NDArray[np.float64]:
         lag = np.minimum(np.arange(side), side - np.arange(side)).astype(float)
         field = np.where(lag == 0, 1.0, np.sqrt(rho) ** (lag**2) if rho else 0.0)
         return np.sqrt(np.maximum(np.fft.fft(field).real, 0))
 
-    transfer = response(correlation[0])[:, None] * response(correlation[1])
+    transfer = transfer_function(correlation[0])[:, None] * transfer_function(correlation[1])
     total = np.zeros((side, side))
     for _ in range(looks):
         white = rng.normal(size=(2, side, side)) / np.sqrt(2)
@@ -170,14 +182,17 @@ def despeckle_tiled(
 
 
 def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
-    """Return the rounding error that the method declares, beside 1e-5 of each pixel."""
+    """Return the absolute rounding error that the method declares.
+
+    It is allowed in addition to 1e-5 of the value of each pixel.
+    """
     return despeckler.rounding_of_maximum * float(np.nanmax(block))
 
 
 def border_gradient_ratio(
     despeckled: NDArray[np.floating], *, rows: Iterable[int] = (), columns: Iterable[int] = ()
 ) -> float:
-    """Return the mean gradient across tile borders over that elsewhere.
+    """Return the ratio of the mean gradient across tile borders to that of all other pixels.
 
     Parameters
     ----------
@@ -200,11 +215,12 @@ def border_gradient_ratio(
         at_border = np.isin(np.arange(1, logs.shape[axis]), [b for b in borders if b > 0])
         across.append(gradient[at_border].ravel())
         within.append(gradient[~at_border].ravel())
-    seam, rest = (np.concatenate(parts) for parts in (across, within))
-    seam, rest = seam[np.isfinite(seam)], rest[np.isfinite(rest)]
-    if not (seam.size and rest.any()):
+    at_borders, elsewhere = (np.concatenate(parts) for parts in (across, within))
+    at_borders = at_borders[np.isfinite(at_borders)]
+    elsewhere = elsewhere[np.isfinite(elsewhere)]
+    if not (at_borders.size and elsewhere.any()):
         return float("nan")
-    return float(seam.mean() / rest.mean())
+    return float(at_borders.mean() / elsewhere.mean())
 
 
 # ---- the laws --------------------------------------------------------------------------------
@@ -212,7 +228,7 @@ def border_gradient_ratio(
 SEED = (0, LARGE_SEED)
 
 
-@law("tiles give the pixels of the whole image", seed=SEED, height=(20, 80), width=(20, 80),
+@add_law("tiles give the pixels of the whole image", seed=SEED, height=(20, 80), width=(20, 80),
      size=(11, 70))  # fmt: skip
 def check_tiling(despeckler: Despeckler, seed: int, height: int, width: int, size: int) -> None:
     """Any tile size gives the whole-image result, and no steeper gradient at tile borders."""
@@ -220,17 +236,18 @@ def check_tiling(despeckler: Despeckler, seed: int, height: int, width: int, siz
     wide = despeckler.halo > WIDE_HALO_PX
     size = max(size, 41) if wide else size
     block = draw_landscape(seed, (height, width), holes=True)
+    # One date is enough, and saves time, if dates are independent of each other.
     block = block[:1] if wide and not despeckler.n_summary else block
     statistics = measure_scene(block)
     whole = despeckler.apply(block, statistics)
     tiled = despeckle_tiled(despeckler, block, statistics, size)
     assert_allclose(tiled, whole, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
     borders = {"rows": range(0, height, size), "columns": range(0, width, size)}
-    seen, expected = (border_gradient_ratio(image[0], **borders) for image in (tiled, whole))
-    assert_allclose(seen, expected, rtol=1e-3)
+    found, expected = (border_gradient_ratio(image[0], **borders) for image in (tiled, whole))
+    assert_allclose(found, expected, rtol=1e-3)
 
 
-@law("k times the input gives k times the output, k from -40 to 40 dB", seed=SEED,
+@add_law("k times the input gives k times the output, k from -40 to 40 dB", seed=SEED,
      power_db=(-40, 40))  # fmt: skip
 def check_scale(despeckler: Despeckler, seed: int, power_db: int) -> None:
     """f(k I) = k f(I) over eight decades of k."""
@@ -239,17 +256,19 @@ def check_scale(despeckler: Despeckler, seed: int, power_db: int) -> None:
     expected = despeckler.apply(block)
     difference = np.abs(despeckler.apply(factor * block) / factor - expected)
     deviates = difference > 1e-4 * np.abs(expected) + absolute_tolerance(despeckler, block)
-    share, allowed = deviates.mean(), 0.002 if despeckler.has_thresholds else 0.0
-    assert share <= allowed, f"{100 * share:.2f} % of the pixels differ, {100 * allowed:g} % may"
+    fraction, allowed = deviates.mean(), 0.002 if despeckler.has_thresholds else 0.0
+    assert fraction <= allowed, (
+        f"{100 * fraction:.2f} % of the pixels differ, {100 * allowed:g} % are allowed"
+    )
 
 
-@law("the mean of flat speckle is kept within 1 %, and the speckle is reduced",
+@add_law("the mean of flat speckle is kept within 1 %, and the speckle is reduced",
      looks_index=(0, len(LOOKS) - 1), correlation_index=(0, len(CORRELATIONS) - 1))  # fmt: skip
 def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int) -> None:
-    """Mean out = mean in, with statistics as measured from the scene.
+    """Compare the mean of the output with that of the input; statistics are measured.
 
     Both means are of the same field, so most of their statistical error cancels. Pixels whose
-    window is cut by the scene edge would be a tenth of so small a scene: they are left out.
+    window is clipped by the scene edge are left out: in so small a scene they are a tenth of all.
     """
     looks, correlation = LOOKS[looks_index], CORRELATIONS[correlation_index]
     wide = despeckler.halo > WIDE_HALO_PX
@@ -258,18 +277,18 @@ def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int)
     statistics = measure_scene(block)
     n_dates = 1 if wide and not despeckler.n_summary else 2
     out = despeckler.apply(block[:n_dates], statistics[:n_dates])
-    given, made = (float(b[:n_dates, inside, inside].mean(dtype=float)) for b in (block, out))
+    mean_in, mean_out = (float(b[:n_dates, inside, inside].mean(dtype=float)) for b in (block, out))
     context = f"{looks} looks, correlation {correlation}"
-    ratio = made / given
+    ratio = mean_out / mean_in
     assert abs(ratio - 1) <= 0.01, f"mean out is {ratio:.4f} times mean in ({context})"
-    left = float(out[0].var() / out[0].mean() ** 2 * looks)
-    assert left < 0.9, f"{left:.2f} of the speckle's variance is left ({context})"
+    remaining = float(out[0].var() / out[0].mean() ** 2 * looks)
+    assert remaining < 0.9, f"{remaining:.2f} of the speckle's variance is left ({context})"
 
 
-@law("NaN out exactly where NaN in; float32, no zero, no infinity; input unchanged", seed=SEED,
+@add_law("NaN out exactly where NaN in; float32, no zero, no infinity; input unchanged", seed=SEED,
      height=(1, 60), width=(1, 60))  # fmt: skip
 def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> None:
-    """Nodata is exact."""
+    """Nodata stays nodata, and no other pixel becomes nodata or zero."""
     block = draw_landscape(seed, (height, width), holes=True)
     before = block.copy()
     out = despeckler.apply(block)
@@ -281,54 +300,54 @@ def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> 
     assert out.dtype == np.float32, f"dtype {out.dtype}"
 
 
-@law(
+@add_law(
     "pixels next to nodata get the same result as pixels next to the scene edge",
     seed=SEED,
-    cut=(1, 59),
+    n_columns=(1, 59),
 )
-def check_hole_is_border(despeckler: Despeckler, seed: int, cut: int) -> None:
-    """Compare the half image beside nodata with the image cropped to that half."""
+def check_nodata_acts_as_edge(despeckler: Despeckler, seed: int, n_columns: int) -> None:
+    """Compare an image whose right part is nodata with the image without that part."""
     block = draw_landscape(seed, (60, 60), holes=False)
     statistics = measure_scene(block)
-    halved = block.copy()
-    halved[:, :, cut:] = np.nan
-    out = despeckler.apply(halved, statistics)[:, :, :cut]
-    cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :cut]), statistics)
+    with_nodata = block.copy()
+    with_nodata[:, :, n_columns:] = np.nan
+    out = despeckler.apply(with_nodata, statistics)[:, :, :n_columns]
+    cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :n_columns]), statistics)
     if despeckler.nodata_acts_as_edge:
         assert_allclose(out, cropped, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
     else:
-        off_db = float(np.sqrt(np.mean((10 * np.log10(out / cropped)) ** 2)))
-        assert off_db < 0.5, f"{off_db:.2f} dB RMS between a hole and the scene edge"
+        rms_db = float(np.sqrt(np.mean((10 * np.log10(out / cropped)) ** 2)))
+        assert rms_db < 0.5, f"beside nodata and at the scene edge differ by {rms_db:.2f} dB RMS"
 
 
-@law("a missing pixel changes nothing beyond the halo", seed=SEED, y=(0, 69), x=(0, 69))
+@add_law("a missing pixel changes nothing beyond the halo", seed=SEED, y=(0, 69), x=(0, 69))
 def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
     """One NaN changes nothing farther away than the halo."""
-    reach = despeckler.halo
-    block = draw_landscape(seed, (70, 70 + 2 * reach), holes=False)
+    halo = despeckler.halo
+    block = draw_landscape(seed, (70, 70 + 2 * halo), holes=False)
     statistics = measure_scene(block)
-    holed = block.copy()
-    holed[:, y, x] = np.nan
-    out, whole = despeckler.apply(holed, statistics), despeckler.apply(block, statistics)
+    with_nan = block.copy()
+    with_nan[:, y, x] = np.nan
+    out, expected = despeckler.apply(with_nan, statistics), despeckler.apply(block, statistics)
     far = np.ones(block.shape[1:], bool)
-    far[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1] = False
+    far[max(y - halo, 0) : y + halo + 1, max(x - halo, 0) : x + halo + 1] = False
     tolerance = absolute_tolerance(despeckler, block)
-    assert_allclose(out[:, far], whole[:, far], rtol=1e-5, atol=tolerance)
+    assert_allclose(out[:, far], expected[:, far], rtol=1e-5, atol=tolerance)
     n_nan = int(np.isnan(out).sum())
     assert n_nan == len(block), f"{n_nan} NaN pixels out, {len(block)} in"
 
 
-@law("zero and negative intensities are data", seed=SEED)
+@add_law("zero and negative intensities are data", seed=SEED)
 def check_negative(despeckler: Despeckler, seed: int) -> None:
-    """Thermal noise subtraction leaves such values; the output must be finite there."""
+    """Check that the output is finite where the input is 0 or less, as after noise subtraction."""
     block = draw_landscape(seed, (50, 50), holes=False) - np.float32(0.05)
     block[:, 10, 10:20] = 0
     assert np.isfinite(despeckler.apply(block)).all()
 
 
-@law("any size works, valid or all NaN", shape_index=(0, len(SHAPES) - 1))
+@add_law("any size works, valid or all NaN", shape_index=(0, len(SHAPES) - 1))
 def check_size(despeckler: Despeckler, shape_index: int) -> None:
-    """One pixel, one line, smaller than the halo, odd."""
+    """One pixel, one row or column, images smaller than the halo, odd sizes."""
     block = draw_landscape(3, SHAPES[shape_index], holes=False)
     out = despeckler.apply(block)
     assert out.shape == block.shape
@@ -336,9 +355,11 @@ def check_size(despeckler: Despeckler, shape_index: int) -> None:
     assert np.isnan(despeckler.apply(np.full_like(block, np.nan))).all()
 
 
-@law("the memory order of the array (flipped, Fortran, read-only) does not matter", holes=(0, 1))
+@add_law(
+    "the memory order of the array (flipped, Fortran, read-only) does not matter", holes=(0, 1)
+)
 def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
-    """Slices of cubes, flipped images and read-only arrays reach a method without a copy."""
+    """Slices of cubes, flipped images and read-only arrays are given to a method uncopied."""
     block = draw_landscape(5, (37, 53), holes=bool(holes))
     statistics = measure_scene(block)
     expected = despeckler.apply(block, statistics)
@@ -349,9 +370,9 @@ def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
         assert_array_equal(despeckler.apply(same, statistics), expected)
 
 
-@law("the order of the dates does not matter", seed=SEED)
+@add_law("the order of the dates does not matter", seed=SEED)
 def check_date_order(despeckler: Despeckler, seed: int) -> None:
-    """Dates are summed in the order in which workers finish them."""
+    """Compare two orders of the dates: workers finish dates in any order."""
     block = draw_landscape(seed, (30, 34), n_dates=4, holes=True)
     statistics = [SceneStatistics(4, (0.1, 0.1), float(np.nanmax(date))) for date in block]
     order = np.random.default_rng(seed).permutation(4)

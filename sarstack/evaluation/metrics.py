@@ -1,9 +1,10 @@
-"""Scores of a despeckled image: the functions, and the table `SCORES` of their entries.
+"""Scores of a despeckled image: the functions, and the table `SCORES` of all scores.
 
-A new score is one entry in `SCORES` and one oracle in ``tests/test_metrics.py``; tables, CSV
-files and pictures read the entries. Functions take linear intensity, of shape (y, x) if
-nothing else is said. They leave out every pixel that is NaN in any of their images, and values
-that are not positive where a logarithm is taken. They return NaN where no pixel is left.
+To add a score, add one entry to `SCORES`, and a test against an independent library to
+``tests/test_metrics.py``. Tables, CSV files and pictures then have it. Functions take linear
+intensity, of shape (y, x) if nothing else is said. They leave out every pixel that is NaN in any
+of their images, and values that are not positive where a logarithm is taken. They return NaN if
+no pixel is left.
 """
 
 from collections.abc import Iterable
@@ -62,9 +63,12 @@ def rmse_db(despeckled: Image, truth: Image) -> float:
     return float(_DB * np.sqrt(np.mean(difference**2))) if difference.size else NAN
 
 
-def bias_db(despeckled: Image, truth: Image) -> float:
-    """Return ``10 log10(mean despeckled / mean truth)``, in dB: 0 if radiometry is kept."""
-    a, b = _common(despeckled, truth)
+def bias_db(despeckled: Image, reference: Image) -> float:
+    """Return ``10 log10(mean despeckled / mean reference)``, in dB: 0 if radiometry is kept.
+
+    The reference is the truth or the noisy input: both have the same expectation.
+    """
+    a, b = _common_values(despeckled, reference)
     if not a.size or a.mean() <= 0 or b.mean() <= 0:
         return NAN
     return float(_DB * np.log(a.mean() / b.mean()))
@@ -94,7 +98,7 @@ def psnr_amplitude_db(despeckled: Image, truth: Image, peak: float | None = None
     float
         Infinite if the images are equal.
     """
-    a, b = (np.sqrt(np.maximum(values, 0)) for values in _common(despeckled, truth))
+    a, b = (np.sqrt(np.maximum(values, 0)) for values in _common_values(despeckled, truth))
     if not a.size:
         return NAN
     top = float(np.quantile(b, 0.99)) if peak is None else peak
@@ -107,19 +111,19 @@ def ratio_statistics(noisy: Image, despeckled: Image) -> RatioStatistics:
 
     The ideal ratio is speckle: if the speckle is correlated, the ratio is correlated too.
     """
-    a, b = _common(noisy, despeckled)
+    a, b = _common_values(noisy, despeckled)
     ratio = a[b > 0] / b[b > 0]
     if ratio.size < 2:
         return RatioStatistics(NAN, NAN, NAN)
     logs = np.log(ratio[ratio > 0])
-    spread = float(logs.var(ddof=1)) if logs.size > 1 else NAN
-    return RatioStatistics(float(ratio.mean()), float(ratio.var(ddof=1)), spread)
+    log_variance = float(logs.var(ddof=1)) if logs.size > 1 else NAN
+    return RatioStatistics(float(ratio.mean()), float(ratio.var(ddof=1)), log_variance)
 
 
 def contrast_kept(
     despeckled: Image, truth: Image, inside: NDArray[np.bool_], beside: NDArray[np.bool_]
 ) -> float:
-    """Return the contrast of an object over its true contrast, both in dB.
+    """Return which fraction of the true contrast of an object is kept, both contrasts in dB.
 
     Parameters
     ----------
@@ -135,36 +139,36 @@ def contrast_kept(
         contrast, or if one of the two regions has no valid pixel.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        left, full = (
+        contrast, true_contrast = (
             np.log(_finite_mean(image[inside]) / _finite_mean(image[beside]))
             for image in (despeckled, truth)
         )
-    return float(left / full) if full else NAN
+    return float(contrast / true_contrast) if true_contrast else NAN
 
 
-def change_kept(despeckled: Image, truth: Image, usual: Image) -> float:
-    """Return the change of a date over its true change, both in dB.
+def change_kept(despeckled: Image, truth: Image, unchanged: Image) -> float:
+    """Return which fraction of the true change of a date is kept, both changes in dB.
 
     Parameters
     ----------
-    despeckled, truth, usual : ndarray, any shape, floating
+    despeckled, truth, unchanged : ndarray, any shape, floating
         Linear intensity of changed pixels: the result, the truth, and the truth without the
         change.
 
     Returns
     -------
     float
-        Slope of the regression of ``ln(despeckled / usual)`` on ``ln(truth / usual)``: 1 if
-        changes are kept, 0 if the result looks like the other dates. NaN if nothing changes.
+        Slope of the regression of ``ln(despeckled / unchanged)`` on ``ln(truth / unchanged)``:
+        1 if changes are kept, 0 if the result looks like the other dates. NaN if nothing changes.
     """
-    _common(despeckled, truth)
-    _common(truth, usual)
-    positive = (despeckled > 0) & (truth > 0) & (usual > 0)  # false where NaN
-    base = np.log(usual[positive].astype(np.float64))
-    left, full = (np.log(image[positive]) - base for image in (despeckled, truth))
-    if full.size < 2 or np.ptp(full) < 1e-12:
+    _check_shapes(despeckled, truth)
+    _check_shapes(truth, unchanged)
+    positive = (despeckled > 0) & (truth > 0) & (unchanged > 0)  # false where NaN
+    base = np.log(unchanged[positive].astype(np.float64))
+    change, true_change = (np.log(image[positive]) - base for image in (despeckled, truth))
+    if true_change.size < 2 or np.ptp(true_change) < 1e-12:
         return NAN
-    return float(np.cov(left, full)[0, 1] / full.var(ddof=1))
+    return float(np.cov(change, true_change)[0, 1] / true_change.var(ddof=1))
 
 
 def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px: int = 15) -> float:
@@ -190,8 +194,8 @@ def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px:
         bright in the ratio), negative if detail was sharpened. NaN if the ratio or the scene
         is constant.
     """
-    _common(noisy, despeckled)
-    _common(noisy, reference)
+    _check_shapes(noisy, despeckled)
+    _check_shapes(noisy, reference)
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = [np.log(np.where(image > 0, image, np.nan).astype(np.float64))
                 for image in (noisy, despeckled, reference)]  # fmt: skip
@@ -206,8 +210,8 @@ def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px:
 def log_spread(despeckled: Image, reference: Image) -> float:
     """Return the standard deviation of ln(despeckled / reference), any shape."""
     deviation = log_deviation(despeckled, reference)
-    known = np.isfinite(deviation)
-    return float(deviation[known].std()) if known.sum() > 1 else NAN
+    valid = np.isfinite(deviation)
+    return float(deviation[valid].std()) if valid.sum() > 1 else NAN
 
 
 def point_peak_loss_db(
@@ -254,20 +258,24 @@ def _peaks(image: Image, where: NDArray[np.int_], reach_px: int) -> NDArray[np.f
     return np.asarray(highest[where[:, 0], where[:, 1]])
 
 
-def _common(first: Image, second: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the values of both images where both are finite, as float64."""
+def _check_shapes(first: Image, second: Image) -> None:
     if first.shape != second.shape:
         raise UsageError(
             f"images of {first.shape} and {second.shape} pixels cannot be compared",
             expected="two images of the same shape",
             do="crop both images to the same window",
         )
+
+
+def _common_values(first: Image, second: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the values of both images where both are finite, as float64."""
+    _check_shapes(first, second)
     both = np.isfinite(first) & np.isfinite(second)
     return first[both].astype(np.float64), second[both].astype(np.float64)
 
 
 def _log_ratio(first: Image, second: Image) -> NDArray[np.float64]:
-    a, b = _common(first, second)
+    a, b = _common_values(first, second)
     positive = (a > 0) & (b > 0)
     return np.asarray(np.log(a[positive] / b[positive]))
 
@@ -285,9 +293,9 @@ def _rmse_where_db(result: Result, *, changed: bool) -> float:
 
 
 def _change_kept(result: Result) -> float:
-    if result.changed is None or result.usual is None:
+    if result.changed is None or result.unchanged is None:
         return NAN
-    images = (result.despeckled, result.reference, result.usual)
+    images = (result.despeckled, result.reference, result.unchanged)
     return change_kept(*(image[result.changed] for image in images))
 
 
@@ -333,37 +341,38 @@ SCORES: dict[str, Score] = {score.name: score for score in (
     Score("rmse_db", "RMSE dB", "root mean square of 10 log10(result / truth), the main score",
           "lower", 3, ("simulated",), lambda r: rmse_db(r.despeckled, r.reference),
           root_mean_square, bold=True),
-    Score("of_lee", "of Lee", "RMSE over the RMSE of Lee in the same table", "lower", 3),
+    Score("rmse_relative_to_lee", "RMSE / Lee", "RMSE divided by that of `lee` in the same table",
+          "lower", 3),
     Score("rmse_changed_db", "changed dB", "RMSE where a date differs from the others",
           "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=True),
           root_mean_square, bold=True),
     Score("rmse_unchanged_db", "unchanged dB", "RMSE of all other pixels",
           "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=False),
           root_mean_square, bold=True),
-    Score("change_kept", "change kept", "change of a date over its true change, both in dB",
+    Score("change_kept", "change kept", "kept fraction of the change of a date, in dB",
           1, 2, ("simulated",), _change_kept),
     Score("spread", "spread", "standard deviation of ln(result / mean of all other dates)",
           "lower", 4, ("stack",), lambda r: _spread(r, r.others), root_mean_square, bold=True),
-    Score("spread_half", "spread/2", "standard deviation of ln(result / mean of the other half "
-          "of the dates), which multi-temporal methods have not seen",
+    Score("spread_half", "spread, half stack", "standard deviation of ln(result / mean of the "
+          "other half of the dates), which multi-temporal methods have not seen",
           "lower", 4, ("stack",), lambda r: _spread(r, r.reference), root_mean_square, bold=True),
-    Score("bias_db", "bias dB", "mean of the result over the mean of the input",
+    Score("bias_db", "bias dB", "mean of the result / mean of the input, in dB",
           0, 3, ("simulated", "stack", "scene"), lambda r: bias_db(r.despeckled, r.noisy)),
-    Score("flat_bias_db", "flat bias dB", "bias of the flat field with the largest one",
+    Score("flat_bias_db", "flat bias dB", "bias of the flat field with the largest bias",
           0, 3, ("simulated",), _flat_bias_db, worst),
     Score("enl", "ENL", "looks (mean^2 / variance) of homogeneous areas; a blurred image has "
           "many, too", "higher", 0, ("simulated", "scene"), _enl, harmonic_mean),
     Score("psnr_db", "PSNR dB", "of the amplitude, peak = 99 % quantile of the truth",
           "higher", 2, ("simulated",), lambda r: psnr_amplitude_db(r.despeckled, r.reference)),
-    Score("point_loss_db", "point loss dB", "true peak of point targets over the peak left",
+    Score("point_loss_db", "point loss dB", "true peak of points / peak in the result, in dB",
           0, 2, ("simulated",), _point_loss_db),
-    Score("line_kept", "lines", "contrast of lines of 1 to 5 px over their true contrast, in dB",
+    Score("line_kept", "lines", "kept fraction of the contrast, in dB, of lines of 1 to 5 px",
           1, 2, ("simulated",), lambda r: _line_kept(r, 5)),
     Score("thin_line_kept", "1 px lines", "the same for lines of 1 px",
           1, 2, ("simulated",), lambda r: _line_kept(r, 1)),
     Score("ratio_mean", "ratio", "mean of input / result",
           1, 3, ("simulated", "stack", "scene"), lambda r: _ratio(r).mean),
-    Score("ratio_variance", "ratio var", "variance of ln(input / result) over that of speckle",
+    Score("ratio_variance", "ratio var", "variance of ln(input / result) / that of speckle alone",
           1, 2, ("simulated", "stack", "scene"),
           lambda r: _ratio(r).log_variance / float(log_speckle_variance(r.looks))),
     Score("ratio_structure", "structure", "correlation of ln(input / result) with detail of the "
@@ -375,7 +384,7 @@ SCORES: dict[str, Score] = {score.name: score for score in (
 
 
 def score_result(result: Result) -> Scores:
-    """Compute all scores that apply to data of this kind, NaN where something needed is missing."""
+    """Compute all scores for data of this kind; NaN if the result lacks what a score needs."""
     return {
         score.name: score.function(result)
         for score in SCORES.values()

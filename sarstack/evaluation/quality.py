@@ -34,6 +34,7 @@ SCENES_WITH_CROPS = ("lines", "points", "fields", "town")
 CROP_PX = 256
 
 Methods = dict[str, Despeckler | None]
+"""Methods by the name in tables: despecklers, recorded results of other programs, None (input)."""
 
 
 def choose_methods(names: Sequence[str] = ()) -> Methods:
@@ -59,10 +60,10 @@ def choose_methods(names: Sequence[str] = ()) -> Methods:
     for name in names or despeckler_names():
         try:
             despeckler = make_despeckler(name)
-        except ModelCardError as missing:
+        except ModelCardError as failure:
             if names:
                 raise
-            LOGGER.warning("without %s: %s", name, missing.what)
+            LOGGER.warning("without %s: %s", name, failure.what)
             continue
         despeckler.warm_up()
         chosen[Path(name).stem if name.endswith(".safetensors") else name] = despeckler
@@ -85,7 +86,7 @@ def bench_quality(
     scale: str | None = None,
     size_px: int = 256,
     n_scenes: int = 6,
-    tell: Callable[[str], object] = LOGGER.info,
+    show: Callable[[str], object] = LOGGER.info,
 ) -> list[Table]:
     """Score methods on simulated suites, real stacks and real scenes.
 
@@ -109,7 +110,7 @@ def bench_quality(
     size_px, n_scenes : int
         Side and number of simulated landscapes, see
         :func:`sarstack.evaluation.suites.make_cases`.
-    tell : callable
+    show : callable
         Called with the text of each table when it is complete.
 
     Returns
@@ -130,28 +131,28 @@ def bench_quality(
     for suite in chosen_suites:
         table, found = bench_suite(suite, chosen, size_px, n_scenes, output)
         rows += found
-        tables.append(_write_table(table, output, tell))
-    for kind, benched in (
+        tables.append(_write_table(table, output, show))
+    for kind, computed in (
         ("stacks", (bench_stack(stack, chosen, output) for stack in real_stacks)),
         ("scenes", (bench_scene(scene, chosen, output) for scene in real_scenes)),
     ):
-        real = [_write_table(table, output, tell) for table in benched]
-        if len(real) > 1:
-            real.append(_write_table(pool_tables(kind, real), output, tell))
-        tables += real
+        written = [_write_table(table, output, show) for table in computed]
+        if len(written) > 1:
+            written.append(_write_table(pool_tables(kind, written), output, show))
+        tables += written
     if rows:
         write_rows(rows, output / "scenes.csv")
     meanings = explain_columns(tables)
-    tell(meanings)
+    show(meanings)
     text = "\n\n".join([*(render_text(table) for table in tables), meanings])
     (output / "tables.txt").write_text(text + "\n", encoding="utf-8")
     return tables
 
 
-def _write_table(table: Table, output: Path, tell: Callable[[str], object]) -> Table:
+def _write_table(table: Table, output: Path, show: Callable[[str], object]) -> Table:
     write_csv(table, output / f"{table.name}.csv")
     draw_table(table, output / f"{table.name}.png")
-    tell(render_text(table) + "\n")
+    show(render_text(table) + "\n")
     return table
 
 
@@ -191,9 +192,14 @@ def bench_suite(
 
 
 def compare_with_lee(rows: Mapping[str, Scores]) -> dict[str, Scores]:
-    """Add to each row its RMSE over that of ``lee``, a well-known method; NaN without ``lee``."""
-    of_lee = rows.get("lee", {}).get("rmse_db", NAN)
-    return {name: {**row, "of_lee": row["rmse_db"] / of_lee} for name, row in rows.items()}
+    """Add to each row its RMSE divided by that of ``lee``, a well-known method.
+
+    NaN without ``lee``.
+    """
+    lee_db = rows.get("lee", {}).get("rmse_db", NAN)
+    return {
+        name: {**row, "rmse_relative_to_lee": row["rmse_db"] / lee_db} for name, row in rows.items()
+    }
 
 
 def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) -> Table:
@@ -246,7 +252,7 @@ def pool_scores(scores: Sequence[Mapping[str, float]]) -> Scores:
 
 
 def measure_cost(method: Despeckler | None, noisy: Cube) -> float:
-    """Measure the CPU seconds per megapixel of a method, all threads of this process together.
+    """Measure the CPU seconds per megapixel of a method; all threads of this process are added.
 
     The second of two calls is timed. The first one includes work that is done once per scene
     (loading a library, measuring a bias), which would dominate on small scenes. Two dates are
@@ -273,5 +279,5 @@ def _draw_centre(noisy: Cube, reference: Cube | None, results: dict[str, Cube], 
     def crop(cube: Cube) -> Cube:
         return np.asarray(cube[date, rows, columns])
 
-    made = {name: crop(cube) for name, cube in results.items() if name != INPUT}
-    draw_crops(crop(noisy), None if reference is None else crop(reference), made, path, path.stem)
+    crops = {name: crop(cube) for name, cube in results.items() if name != INPUT}
+    draw_crops(crop(noisy), None if reference is None else crop(reference), crops, path, path.stem)

@@ -113,8 +113,8 @@ class RecordedResults(Despeckler):
                 expected="the .npy files of a program that ran on `sarstack bench cases`",
                 do="run that program first, or correct the path of --results",
             )
-        known = folder / COSTS_FILE
-        costs = json.loads(known.read_text(encoding="utf-8")) if known.exists() else {}
+        file = folder / COSTS_FILE
+        costs = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         self.cost_s_per_mpx = float(np.median(list(costs.values()))) if costs else NAN
 
     def despeckle(

@@ -23,7 +23,7 @@ NAN = float("nan")
 
 
 class Line(NamedTuple):
-    """A line of known width: its own pixels, and those of the ground beside it."""
+    """A line of known width: the mask of its pixels, and that of the ground beside it."""
 
     width_px: int
     inside: Mask
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """A despeckled image or stack, and what is known about its scene: the input of a score.
+    """The input of a score: a despeckled image or stack, and the truth or references to compare.
 
     Attributes
     ----------
@@ -49,12 +49,12 @@ class Result:
         Stack: for each date the mean of all other dates. None for multi-temporal methods.
     changed : ndarray, shape (time, y, x), bool, optional
         Simulated stack: pixels where a date differs from the others.
-    usual : ndarray, shape (time, y, x), float32, optional
+    unchanged : ndarray, shape (time, y, x), float32, optional
         Simulated stack: the truth without these changes.
     flats : sequence of regions
         Homogeneous parts of the image: masks of shape (y, x), or pairs of slices.
     homogeneous : ndarray, shape (y, x), bool, optional
-        Pixels that the mean and the variance of the ratio are taken from; None: all.
+        Pixels in which mean and variance of the ratio are measured; None: all.
     points : sequence of (int, int)
         Row and column of point targets.
     lines : sequence of Line
@@ -67,7 +67,7 @@ class Result:
     looks: float
     others: Cube | None = None
     changed: Mask | None = None
-    usual: Cube | None = None
+    unchanged: Cube | None = None
     flats: Sequence[Region] = ()
     homogeneous: Mask | None = None
     points: Sequence[tuple[int, int]] = ()
@@ -102,8 +102,8 @@ def harmonic_mean(values: NDArray[np.float64]) -> float:
 
 def pool(values: Iterable[float], rule: Pool) -> float:
     """Pool the values that are not NaN by a rule; NaN if there is none."""
-    known = np.array([value for value in values if not np.isnan(value)])
-    return rule(known) if known.size else NAN
+    numbers = np.array([value for value in values if not np.isnan(value)])
+    return rule(numbers) if numbers.size else NAN
 
 
 @dataclass(frozen=True)

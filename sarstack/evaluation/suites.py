@@ -50,10 +50,10 @@ class Case:
         Linear power; `truth` is the exact expectation of `noisy`.
     looks : float
         Equivalent number of looks of the speckle.
-    usual : ndarray, shape (time, y, x), float32, optional
+    unchanged : ndarray, shape (time, y, x), float32, optional
         Stacks: the truth without the changes of single dates. None for single dates.
     changed : ndarray, shape (time, y, x), bool, optional
-        Stacks: pixels where a date differs from `usual`.
+        Stacks: pixels where a date differs from `unchanged`.
     field : ndarray, shape (y, x), complex64, optional
         Complex image of a single look, before detection: `noisy` is its power. None for
         several looks.
@@ -63,7 +63,7 @@ class Case:
     noisy: Cube
     truth: Cube
     looks: float
-    usual: Cube | None = None
+    unchanged: Cube | None = None
     changed: Mask | None = None
     field: NDArray[np.complex64] | None = None
 
@@ -139,7 +139,7 @@ def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:
         land = Reflectivity(stack.truth[0], np.zeros(shape, np.complex64))
         scene = Scene(f"{kind}-{index + 1}", land)
         looks = suite.simulator.looks
-        yield Case(scene, stack.noisy, stack.truth, looks, stack.usual, stack.changed)
+        yield Case(scene, stack.noisy, stack.truth, looks, stack.unchanged, stack.changed)
 
 
 def score_case(case: Case, despeckled: Cube) -> Scores:
@@ -167,7 +167,7 @@ def score_case(case: Case, despeckled: Cube) -> Scores:
     return score_result(
         Result(
             "simulated", case.noisy, despeckled, case.truth, case.looks,
-            changed=case.changed, usual=case.usual,
+            changed=case.changed, unchanged=case.unchanged,
             flats=scene.flats, points=scene.points, lines=scene.lines,
         )
     )  # fmt: skip

@@ -151,8 +151,8 @@ def draw_crops(
     """
     from sarstack.output.quicklook import draw_panels
 
-    known = {} if reference is None else {"reference": reference}
-    shown = {"input": noisy, **known, **results}
+    compared = {} if reference is None else {"reference": reference}
+    shown = {"input": noisy, **compared, **results}
     with np.errstate(divide="ignore", invalid="ignore"):
         in_db = {name: 10 * np.log10(image) for name, image in shown.items()}
     # The second panel (reference or first result) has less speckle: its range is narrower.

@@ -1,6 +1,6 @@
 """Simulate stacks with changes: mown fields, floods, new buildings, ships.
 
-A multi-temporal method must not move a change of one date to another date.
+With them one can test that a multi-temporal method does not copy a change to other dates.
 """
 
 from typing import NamedTuple
@@ -27,19 +27,19 @@ class ChangingStack(NamedTuple):
     ----------
     noisy, truth : ndarray, shape (time, y, x), float32
         Linear power: observation and exact expectation.
-    usual : ndarray, shape (time, y, x), float32
+    unchanged : ndarray, shape (time, y, x), float32
         Expectation of each date without change: the median over dates, with the brightness of
         the date.
     """
 
     noisy: FloatCube
     truth: FloatCube
-    usual: FloatCube
+    unchanged: FloatCube
 
     @property
     def changed(self) -> NDArray[np.bool_]:
-        """Mask of the pixels whose truth differs from `usual` by more than 1 dB."""
-        return np.abs(10 * np.log10(self.truth / self.usual)) > CHANGED_DB
+        """Mask of the pixels whose truth differs from `unchanged` by more than 1 dB."""
+        return np.abs(10 * np.log10(self.truth / self.unchanged)) > CHANGED_DB
 
 
 def simulate_changes(
@@ -71,8 +71,8 @@ def simulate_changes(
     scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
     truth = np.stack([simulator.expect(scene) for scene in scenes])
     noisy = np.stack([simulator.observe(scene, rng) for scene in scenes])
-    usual = np.median(truth / drift, axis=0) * drift
-    return ChangingStack(noisy, truth, usual.astype(np.float32))
+    unchanged = np.median(truth / drift, axis=0) * drift
+    return ChangingStack(noisy, truth, unchanged.astype(np.float32))
 
 
 def draw_gains(n_dates: int, size_px: int, rng: np.random.Generator) -> Gain:
@@ -83,10 +83,10 @@ def draw_gains(n_dates: int, size_px: int, rng: np.random.Generator) -> Gain:
     brighter on one date, and one to five pixels long.
     """
     gain_db = np.zeros((n_dates, size_px, size_px))
-    share = (size_px / 256) ** 2
+    relative_area = (size_px / 256) ** 2
     events = [(_mow, N_FIELDS), (_flood, N_FLOODS), (_build, N_BUILDINGS), (_sail, N_SHIPS)]
     for add_event, count in events:
-        for _ in range(max(round(count * share), 1)):
+        for _ in range(max(round(count * relative_area), 1)):
             add_event(gain_db, rng)
     return gain_db
 
