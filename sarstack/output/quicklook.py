@@ -37,7 +37,7 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
 
     window = centre_window(raster.shape)
     before = raster.read(window, cache_blocks=False)
-    with rasterio.open(result) as file:
+    with rasterio.open(result, driver="GTiff") as file:
         place = RasterWindow(window.x0, window.y0, window.shape.x, window.shape.y)
         after = file.read(1, window=place)
     low, high = choose_stretch(after, polarisation)

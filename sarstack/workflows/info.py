@@ -11,6 +11,7 @@ import numpy as np
 from sarstack.errors import StackReadError
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
+from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.speckle.samples import sample_speckle
 from sarstack.speckle.statistics import (
     NOMINAL_LOOKS,
@@ -146,11 +147,18 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         "scale": f"{first.scale} {stack.calibration}".strip(),
         "nodata": ", ".join(nodata),
     }
+    facts["sources of VRT"] = _describe_vrt_sources(stack)
     facts = {key: value for key, value in facts.items() if value}
     if stack.skipped:
         names = ", ".join(Path(path).name for path, _ in stack.skipped)
         facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
     return facts
+
+
+def _describe_vrt_sources(stack: Stack) -> str:
+    """Return the files that the VRT files of the stack read, all of them: they may be anywhere."""
+    views = sorted({r.path for r in _rasters(stack) if r.path.lower().endswith(".vrt")})
+    return ", ".join(dict.fromkeys(s for view in views for s in list_vrt_sources(view)))
 
 
 def _describe_bounds(stack: Stack) -> str:

@@ -1,4 +1,9 @@
-"""GeoTIFF, COG, ENVI and all other rasters that GDAL opens."""
+"""GeoTIFF, COG, ENVI and other rasters that GDAL opens.
+
+GDAL finds the format of a file from its content: a ``.tif`` may hold the description of a web
+service, and opening it then sends requests. So a file is opened by the drivers that its suffix
+promises, and by no others.
+"""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,12 +25,22 @@ from sarstack.readers.image import (
 )
 from sarstack.readers.paths import is_remote
 from sarstack.readers.raster import Raster
+from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.tiles import Shape, Window
 
 TITLE = "GeoTIFF"
 # Files with these names are found in a folder. Without .vrt: a VRT is a view of other files, and
 # sarstack writes one (the dB view) beside every COG. A .vrt that the user names is opened.
 SUFFIXES = (".tif", ".tiff", ".img")
+_DRIVERS = {
+    ".tif": ["GTiff"],
+    ".tiff": ["GTiff"],
+    ".img": ["ENVI", "HFA"],
+    ".vrt": ["VRT"],
+}
+# For all other suffixes: drivers that read pixels from the file itself.
+_OTHER_DRIVERS = ["GTiff", "ENVI", "HFA", "EHdr", "AAIGrid", "GSBG", "ISCE", "JP2OpenJPEG", "NITF",
+                  "PCIDSK", "PNG", "ROI_PAC", "RST", "SAGA"]  # fmt: skip
 
 
 def matches(path: str) -> bool:
@@ -68,13 +83,45 @@ def open_gdal(path: str) -> Any:
 
     The warning about a missing georeference is switched off: sarstack does not need one. With
     ``sharing=False`` each call gets a GDAL dataset of its own, because threads must not share one.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of the format that its suffix promises, or is a VRT with sources that
+        are not files of such formats.
     """
+    if suffix_of(path) == ".vrt":
+        _check_vrt(path)
+    return _open(path)
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a path or URL in lower case, without the query of a URL."""
+    place = path.partition("?")[0] if "://" in path else path
+    return Path(place).suffix.lower()
+
+
+def _check_vrt(path: str) -> None:
+    if is_remote(path):
+        raise ValueError("a VRT must be a local file, because it can name any other file or URL")
+    for source in list_vrt_sources(path):
+        _open(source).close()
+
+
+def _open(path: str) -> Any:
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
     # For the whole process, because warnings.catch_warnings is not safe with threads.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    return rasterio.open(path, sharing=False)
+    drivers = _DRIVERS.get(suffix_of(path), _OTHER_DRIVERS)
+    for driver in drivers:
+        try:
+            return rasterio.open(path, sharing=False, driver=driver)
+        except RasterioIOError as error:
+            if "not recognized as" not in str(error):
+                raise
+    raise ValueError(f"its content is not of the format {' or '.join(drivers)}")
 
 
 def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:

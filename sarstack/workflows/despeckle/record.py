@@ -39,7 +39,7 @@ def write_stac(run: Run) -> None:
         done = {i.polarisation: i.output for i in (*plan.finished, *plan.images)
                 if i.layer == layer and i.output not in run.failures}  # fmt: skip
         if done and date.timestamp:
-            with rasterio.open(next(iter(done.values()))) as image:
+            with rasterio.open(next(iter(done.values())), driver="GTiff") as image:
                 looks = float(image.tags()["ENL_BEFORE"])
             products.append(Product(date, done, looks))
     if products:
