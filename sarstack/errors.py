@@ -13,7 +13,8 @@ EXIT_CODES = {
     3: "input not found or not readable",
     4: "dates, grids or scales of the stack do not fit together",
     5: "configuration, model or method cannot be used, or a resumed run has other settings",
-    6: "finished, but some dates failed (they are listed; run the same command again to retry)",
+    6: "finished, but some dates failed (they are listed; run the same command again to retry); "
+    "`check`: results are damaged or missing",
     7: "cluster not reachable, or without the resource a task needs",
     8: "not enough disk or memory for the plan",
     130: "interrupted (run the same command again to continue)",
@@ -118,6 +119,12 @@ class ResumeMismatchError(ConfigError):
 
 class SomeDatesFailedError(SarstackError, RuntimeError):
     """The run finished, but some images failed."""
+
+    exit_code = 6
+
+
+class DamagedResultsError(SarstackError, RuntimeError):
+    """A check found results that are damaged or missing."""
 
     exit_code = 6
 

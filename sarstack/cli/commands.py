@@ -15,6 +15,7 @@ import click
 
 from sarstack import __version__
 from sarstack.cli.bench import bench
+from sarstack.cli.check import check, check_method
 from sarstack.cli.options import (
     learning_options,
     parse_bands,
@@ -66,7 +67,8 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
-cli.add_command(bench)
+for command in (bench, check, check_method):
+    cli.add_command(command)
 
 
 def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
@@ -142,9 +144,18 @@ def build_labels_command(
 @click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--verify", is_flag=True,
+              help="Read finished results in full and make damaged ones again; else only their "
+              "size and header are checked.")  # fmt: skip
 @stack_options
 def despeckle_command(
-    stack: str | None, config: Path | None, *, overwrite: bool, dry_run: bool, **entries: Any
+    stack: str | None,
+    config: Path | None,
+    *,
+    overwrite: bool,
+    dry_run: bool,
+    verify: bool,
+    **entries: Any,
 ) -> None:
     """Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
 
@@ -163,11 +174,11 @@ def despeckle_command(
     entries["parameters"] = parse_parameters(entries["parameters"])
     settings = read_config(DespeckleConfig, stack, config, entries)
     if dry_run:
-        plan = plan_despeckle(settings, overwrite=overwrite)
+        plan = plan_despeckle(settings, overwrite=overwrite, verify=verify)
         click.echo(plan.render(settings.workers or n_cores()))
         plan.check_memory()
         return
-    outcome = despeckle(settings, overwrite=overwrite)
+    outcome = despeckle(settings, overwrite=overwrite, verify=verify)
     for path in outcome.outputs:
         click.echo(path)
     logging.getLogger("sarstack").info(
@@ -269,42 +280,6 @@ def methods(method: str | None) -> None:
     for name, cls in despeckler_classes().items():
         origin = f" [{cls.source.label}]" if cls.source else ""
         click.echo(f"{name:<18} {first_line(cls)}{origin}")
-
-
-@cli.command("check-method")
-@click.argument("method")
-@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
-              help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
-def check_method(method: str, parameters: tuple[str, ...]) -> None:
-    """Check that a method keeps the laws: tiling, scale, mean, nodata and others.
-
-    METHOD is a name, a model, or a class in a file: my_file.py:MyFilter. Exit code 5 if a law
-    is broken.
-
-    \b
-    Example:
-      sarstack check-method my_file.py:MyFilter
-    """
-    from sarstack.despecklers import make_despeckler
-    from sarstack.errors import MethodError
-    from sarstack.evaluation.laws import LAWS, find_violation
-
-    despeckler = make_despeckler(method, **parse_parameters(parameters) or {})
-    broken = []
-    for law in LAWS:
-        problem = find_violation(despeckler, law)
-        click.echo(f"{'BROKEN' if problem else 'kept':<7} {law.title}")
-        if problem:
-            broken.append(law.title)
-            click.echo(f"        {problem}")
-    if broken:
-        raise MethodError(
-            f"{despeckler.name} breaks {len(broken)} of {len(LAWS)} laws",
-            expected="all laws kept: results of a method that breaks one can have seams, a bias "
-            "or lost pixels",
-            where=broken,
-            do="correct the method and check it again",
-        )
 
 
 @cli.command()

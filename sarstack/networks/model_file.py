@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
     from sarstack.networks.network import DeSpeckNet
 
+CHECKSUM_KEY = "sarstack-sha256"
 
-def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path:
+
+def save_model(
+    path: str | Path,
+    network: "DeSpeckNet",
+    card: ModelCard,
+    notes: Mapping[str, str] | None = None,
+) -> Path:
     """Write network and card as safetensors; the file appears only when complete.
 
     Parameters
@@ -33,6 +40,8 @@ def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path
         Not fused. Weights of convolutions are written in float16, all others in float32.
     card : ModelCard
         Card of this network.
+    notes : dict of str, optional
+        Further metadata of the file.
 
     Raises
     ------
@@ -47,8 +56,24 @@ def save_model(path: str | Path, network: "DeSpeckNet", card: ModelCard) -> Path
             do="make the card with make_card(network, ...)",
         )
     weights = {name: _to_stored_dtype(values) for name, values in network.state_dict().items()}
-    write_safetensors(path, weights, {CARD_KEY: card.to_json()})
+    metadata = {**(notes or {}), CARD_KEY: card.to_json()}
+    checksum = hash_model(weights, metadata)
+    write_safetensors(path, weights, metadata | {CHECKSUM_KEY: checksum})
     return Path(path)
+
+
+def hash_model(weights: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> str:
+    """Return the SHA-256 of weights and metadata, whatever their order in the file."""
+    import torch
+
+    total = hashlib.sha256()
+    for name, text in sorted(metadata.items()):
+        if name != CHECKSUM_KEY:
+            total.update(f"{name}={text};".encode())
+    for name, values in sorted(weights.items()):
+        total.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+        total.update(values.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def _to_stored_dtype(values: "Tensor") -> "Tensor":
@@ -75,6 +100,12 @@ def write_safetensors(
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the metadata of a safetensors file; raises as :func:`read_header`."""
+    metadata: dict[str, str] = read_header(path).get("__metadata__", {})
+    return metadata
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -172,7 +203,8 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
     card = read_card(path)
     try:
         network = build_network(card.variant, **card.architecture)
-        network.load_state_dict(load_file(str(path)))
+        weights = load_file(str(path))
+        network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise ModelCardError(
             f"the weights do not fit the card: {str(error).splitlines()[0]}",
@@ -180,6 +212,7 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
             where=str(path),
             do="use the file as written; weights and card cannot be exchanged",
         ) from error
+    _compare_checksum(path, weights)
     if network.halo != card.halo:
         raise ModelCardError(
             f"the card says halo {card.halo}",
@@ -188,6 +221,19 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
             do="use the file as written",
         )
     return network.eval(), card
+
+
+def _compare_checksum(path: str | Path, weights: Mapping[str, "Tensor"]) -> None:
+    """Raise if weights or metadata are not those that were written; old files have no checksum."""
+    metadata = read_metadata(path)
+    known = metadata.get(CHECKSUM_KEY)
+    if known and known != hash_model(weights, metadata):
+        raise ModelCardError(
+            "the model file is damaged: its checksum differs",
+            expected="the weights and the card that were written",
+            where=str(path),
+            do="copy the file again, or train again",
+        )
 
 
 def model_sha256(path: str | Path) -> str:

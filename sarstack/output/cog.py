@@ -5,7 +5,8 @@ size of the scene. The file gets its name after it was checked.
 """
 
 import shutil
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,16 @@ def finish_cog(
     *,
     description: str = "",
     tags: dict[str, str] | None = None,
+    before_naming: Callable[[Path], None] = lambda _complete: None,
 ) -> None:
     """Make a COG of the pieces of an image; parameters as for :func:`write_cog`.
+
+    Parameters
+    ----------
+    path, pieces, grid, description, tags
+        As for :func:`write_cog`.
+    before_naming : callable
+        Called with the complete and checked file before it gets the name `path`.
 
     Raises
     ------
@@ -83,7 +92,9 @@ def finish_cog(
     from rasterio.shutil import copy
 
     mosaic = write_mosaic(pieces, grid, description, tags)
-    unchecked = path.with_name(f".{path.name}.cog.tif")
+    # A unique name beside the pieces: a cluster may give an image to two workers, and the file of a
+    # killed run is deleted with the pieces.
+    unchecked = pieces.folder / f".{uuid.uuid4().hex}.cog.tif"
     options = {"GDAL_CACHEMAX": CACHE_MAX_BYTES, "GDAL_TIFF_INTERNAL_MASK": False}
     try:
         with without_georeference_warning(), rasterio.Env(**options):
@@ -94,6 +105,7 @@ def finish_cog(
                 overviews="FORCE_USE_EXISTING",
             )  # fmt: skip
         check_cog(unchecked)
+        before_naming(unchecked)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ have no piece.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sarstack.tiles import Shape, Tile, Window, tile_grid
 
 BLOCKS_PX = (512, 256, 128)
+_NOTES = "SARSTACK_NOTES"
 
 
 class Blocks(NamedTuple):
@@ -91,7 +92,12 @@ class Pieces:
         return tile_grid(self.scene, self.tile_px)
 
 
-def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
+def write_piece(
+    pieces: Pieces,
+    tile: Tile,
+    image: NDArray[np.float32],
+    notes: Mapping[str, float] | None = None,
+) -> None:
     """Write one tile and its overviews (means of valid pixels). The file appears when complete.
 
     Parameters
@@ -102,6 +108,8 @@ def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
         Place of the pixels.
     image : ndarray, shape of the tile, float32
         Linear intensity, NaN = nodata.
+    notes : dict of float, optional
+        Numbers that are stored with the piece; see :func:`sum_notes`.
     """
     import rasterio
     from rasterio.enums import Resampling
@@ -119,11 +127,30 @@ def write_piece(pieces: Pieces, tile: Tile, image: NDArray[np.float32]) -> None:
     try:
         with without_georeference_warning(), rasterio.open(unfinished, "w", **profile) as raster:
             raster.write(padded, 1)
+            raster.update_tags(ns=_NOTES, **{name: repr(v) for name, v in (notes or {}).items()})
             if levels:
                 raster.build_overviews(levels, Resampling.average)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sum_notes(pieces: Pieces) -> dict[str, float]:
+    """Return the sums over all pieces of the numbers that are stored with them.
+
+    Empty if a piece has none.
+    """
+    import rasterio
+
+    sums: dict[str, float] = {}
+    for tile in pieces.tiles():
+        with without_georeference_warning(), rasterio.open(pieces.path(tile)) as raster:
+            notes = raster.tags(ns=_NOTES)
+        if not notes:
+            return {}
+        for name, value in notes.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
 
 
 def read_pieces(pieces: Pieces, window: Window) -> NDArray[np.float32]:

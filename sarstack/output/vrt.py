@@ -77,6 +77,11 @@ def _coarsen_window(window: Window, level: int) -> Window:
     return Window(y, y + shape.y, x, x + shape.x)
 
 
+def name_db_view(cog: Path) -> Path:
+    """Return the path of the dB view beside a COG."""
+    return cog.with_name(f"{cog.stem}_db.vrt")
+
+
 def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     """Write a virtual raster that shows a COG in dB, for QGIS; it stores no pixels.
 
@@ -94,7 +99,7 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     Path
         ``<stem>_db.vrt``; values are ``10 log10(intensity)``, nodata NaN.
     """
-    view = cog.with_name(f"{cog.stem}_db.vrt")
+    view = name_db_view(cog)
     kind = 'dataType="Float32" band="1" subClass="VRTDerivedRasterBand"'
     band = f"""  <VRTRasterBand {kind}>
     <Description>{escape(description)} dB</Description>

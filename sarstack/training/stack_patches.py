@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.errors import StackError, UsageError
+from sarstack.errors import StackError, StackReadError, UsageError
 from sarstack.labels.statistics import leave_one_out_means, mean_without, multilook
 from sarstack.readers.stack import ImageStack, Stack
 from sarstack.speckle.statistics import SceneStatistics
@@ -92,8 +92,15 @@ class Labels:
         import zarr
 
         layer = self.polarisations.index(polarisation)
-        array = zarr.open_array(f"{self.path}/{name}", mode="r")
-        return np.asarray(array[(layer, *window.slices)])
+        try:
+            array = zarr.open_array(f"{self.path}/{name}", mode="r")
+            return np.asarray(array[(layer, *window.slices)])
+        except Exception as failure:  # each codec has its own errors
+            raise StackReadError(
+                f"the labels cannot be read: {str(failure).splitlines()[0]}",
+                where=f"{self.path}/{name}",
+                do=f"see which parts are damaged: sarstack check {self.path}",
+            ) from failure
 
 
 @dataclass(frozen=True)

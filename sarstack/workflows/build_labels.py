@@ -156,14 +156,15 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
         "calibration": stack.calibration,
         "settings": config.model_dump_json(),
         "fingerprint": mark,
+        label_tasks.CHECKSUM_ATTRIBUTE: label_tasks.CHECKSUM,
     }
     labels = xr.Dataset(variables, coords, attributes)
     # Variable-length strings are the only ones in the Zarr v3 specification.
     names = np.array(stack.polarisations, dtype=object)
     labels = labels.assign_coords(polarisation=("polarisation", names))
-    codec = zarr.codecs.BloscCodec(**label_tasks.COMPRESSION)
+    codecs = (zarr.codecs.BloscCodec(**label_tasks.COMPRESSION), zarr.codecs.Crc32cCodec())
     encoding: dict[str, dict[str, Any]] = {
-        name: {"chunks": chunks, "compressors": (codec,)}
+        name: {"chunks": chunks, "compressors": codecs}
         | ({"_FillValue": np.nan} if DTYPES[name] == "f4" else {})
         for name in LABELS
     }

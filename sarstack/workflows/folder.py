@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,19 @@ def check_space(folder: Path, needed_bytes: int) -> None:
             where=str(folder),
             do="free disk space, choose another folder with -o, or fewer --dates",
         )
+
+
+def remove_temporary_files(folder: Path, names: Iterable[str]) -> None:
+    """Delete hidden temporary files that killed runs left beside files with these names.
+
+    Only for a folder that is claimed: no other run writes there.
+    """
+    beginnings = {f".{name}." for name in names}
+    for path in folder.iterdir():
+        if path.name.endswith((".part", ".cog.tif", ".pieces")) and any(
+            path.name.startswith(beginning) for beginning in beginnings
+        ):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager

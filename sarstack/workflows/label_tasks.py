@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.cluster.process import worker_settings
+from sarstack.errors import StackReadError
 from sarstack.labels.statistics import (
     DTYPES,
     STATISTICS,
@@ -28,7 +29,10 @@ from sarstack.tiles import Shape, Tile, Window, sample_windows
 
 # Number of dates that are read before they are summed: more need memory and save little time.
 DATES_AT_ONCE = 8
+CHECKSUM_BYTES = 4
 # Speckle does not compress well: zstd takes 15 times as long for 2 % smaller files.
+CHECKSUM_ATTRIBUTE, CHECKSUM = "chunk_checksum", "crc32c"
+"""Attribute of stores whose chunks end with a checksum; those of older versions have none."""
 COMPRESSION: dict[str, Any] = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
 
 
@@ -163,13 +167,29 @@ def _write(path: Path, values: NDArray[Any], tile_px: int) -> None:
     chunk = np.pad(values, rest, constant_values=empty) if np.any(rest) else values
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(_codec().encode(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)))
+    data = _codec().encode(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False))
+    unfinished.write_bytes(data + _checksum(data))
     unfinished.replace(path)
 
 
 def _read(path: Path, tile_px: int, shape: Shape, dtype: str) -> NDArray[Any]:
-    chunk = np.frombuffer(_codec().decode(path.read_bytes()), f"<{dtype}")
+    stored = path.read_bytes()
+    data, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
+    if checksum != _checksum(data):
+        raise StackReadError(
+            "a chunk of unfinished labels is damaged",
+            where=str(path),
+            do="run the same command with --overwrite",
+        )
+    chunk = np.frombuffer(_codec().decode(data), f"<{dtype}")
     return chunk.reshape(tile_px, tile_px)[: shape.y, : shape.x]
+
+
+def _checksum(data: bytes) -> bytes:
+    """Return the bytes that the codec crc32c of Zarr appends."""
+    import google_crc32c
+
+    return int(google_crc32c.value(data)).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _codec() -> Any:

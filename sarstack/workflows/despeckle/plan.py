@@ -14,7 +14,6 @@ from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
     ResumeMismatchError,
     StackError,
-    StackReadError,
     UsageError,
 )
 from sarstack.readers import index_stack
@@ -23,12 +22,11 @@ from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
 from sarstack.workflows.despeckle.memory import cell_px, check_memory, worker_memory_bytes
-from sarstack.workflows.fingerprint import fingerprint, identity, read_fingerprint, settings_of
+from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, inspect_result, read_records
+from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
-# Folder in the output folder with the pieces and sums of a run that is not finished.
-UNFINISHED_FOLDER = ".sarstack-unfinished"
 BYTES_PER_PX = 4
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
@@ -183,8 +181,10 @@ def default_output(stack_path: str) -> Path:
     return Path.cwd() / f"{stem.replace('*', '_')}-despeckled"
 
 
-def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
-    """Plan a run. This reads headers only and writes nothing.
+def plan_despeckle(
+    config: DespeckleConfig, *, overwrite: bool = False, verify: bool = False
+) -> Plan:
+    """Plan a run. This writes nothing, and reads headers only (with `verify`, finished results).
 
     Raises
     ------
@@ -206,7 +206,9 @@ def plan_despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Plan:
         config = _choose_tile(config, stack, len(images))
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
     begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
-    finished = () if overwrite and not begun else _find_finished(images, refuse=not overwrite)
+    finished: tuple[Image, ...] = ()
+    if begun or not overwrite:
+        finished = _find_finished(images, output, refuse=not overwrite, verify=verify)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)
 
@@ -255,19 +257,21 @@ def _list_images(
     return tuple(images)
 
 
-def _find_finished(images: tuple[Image, ...], *, refuse: bool) -> tuple[Image, ...]:
+def _find_finished(
+    images: tuple[Image, ...], output: Path, *, refuse: bool, verify: bool
+) -> tuple[Image, ...]:
     """Find results with the same fingerprint; refuse or ignore those with another one."""
     finished: list[Image] = []
+    records = read_records(output)
     others: list[Image] = []
     for image in images:
         if not image.output.exists():
             continue
-        try:
-            same = read_fingerprint(image.output) == image.fingerprint
-        except StackReadError as damage:
-            LOGGER.warning("%s; it is computed again", damage.what)
-            continue
-        (finished if same else others).append(image)
+        found = inspect_result(image.output, records.get(image.output.name), every_byte=verify)
+        if found.damage:
+            LOGGER.warning("%s is made again: %s", image.output, found.damage)
+        else:
+            (finished if found.fingerprint == image.fingerprint else others).append(image)
     if others and refuse:
         raise ResumeMismatchError(
             f"{len(others)} results in the output folder have other settings or inputs",

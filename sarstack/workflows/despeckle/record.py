@@ -1,25 +1,78 @@
-"""Write the record, the quicklook and the STAC items of a run."""
+"""Write what completes a run: dB views, quicklook, STAC items and the record run.json.
+
+A killed run can lose any of these, so the next run makes what is missing.
+"""
 
 import logging
+import shutil
 from pathlib import Path
 
 from sarstack import __version__
+from sarstack.errors import SarstackError
+from sarstack.output.vrt import name_db_view, write_db_view
+from sarstack.workflows.despeckle.plan import Image
+from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
+from sarstack.workflows.folder import remove_temporary_files
 from sarstack.workflows.progress import now_utc, write_json
 
 LOGGER = logging.getLogger("sarstack")
 
 
-def draw_middle(run: Run) -> None:
-    """Draw the quicklook of the middle one of the new images."""
+def complete_results(run: Run, *, continued: bool) -> None:
+    """Write dB views that are missing, the quicklook, and the STAC items if they were asked for.
+
+    Parameters
+    ----------
+    run : Run
+        With all images done.
+    continued : bool
+        Whether an earlier run was interrupted: its quicklook may be that of still older results.
+    """
+    plan = run.plan
+    for image in _finished_images(run):
+        view = name_db_view(image.output)
+        if not view.exists():
+            description = f"{plan.stack.calibration} {image.polarisation}".strip()
+            write_db_view(image.output, plan.stack.grid, description)
+    picture = plan.output / "quicklook.png"
+    if plan.images or continued or not picture.exists():
+        _draw_middle(run, picture)
+    if plan.config.stac:
+        write_stac(run)
+
+
+def _finished_images(run: Run) -> list[Image]:
+    """Return the finished images of this run and of earlier ones."""
+    plan = run.plan
+    images = (*plan.finished, *plan.images)
+    return [image for image in images if image.output not in run.failures]
+
+
+def _draw_middle(run: Run, picture: Path) -> None:
+    """Draw the quicklook of the middle one of the new images; without new ones, of all."""
     from sarstack.output.quicklook import draw_quicklook
 
-    made = [image for image in run.plan.images if image.output not in run.failures]
+    new = [image for image in run.plan.images if image.output not in run.failures]
+    made = new or _finished_images(run)
     if made:
-        image = made[len(made) // 2 // len(run.statistics) * len(run.statistics)]
-        picture = run.plan.output / "quicklook.png"
-        draw_quicklook(image.raster, image.output, image.polarisation, picture)
+        n_polarisations = len(run.plan.stack.polarisations)
+        image = made[len(made) // 2 // n_polarisations * n_polarisations]
+        try:
+            draw_quicklook(image.raster, image.output, image.polarisation, picture)
+        except SarstackError as failure:
+            LOGGER.warning("no quicklook: %s", failure.summary())
+
+
+def delete_leftovers(run: Run) -> None:
+    """Delete the folder of unfinished work, and temporary files of killed runs."""
+    output = run.plan.output
+    shutil.rmtree(run.folder, ignore_errors=True)
+    names = [RUN_RECORD, "quicklook.png", "finetuned.safetensors"]
+    for image in _finished_images(run):
+        names += [image.output.name, name_db_view(image.output).name]
+    remove_temporary_files(output, names)
 
 
 def write_stac(run: Run) -> None:
@@ -36,8 +89,7 @@ def write_stac(run: Run) -> None:
         return
     products = []
     for layer, date in enumerate(plan.stack.dates):
-        done = {i.polarisation: i.output for i in (*plan.finished, *plan.images)
-                if i.layer == layer and i.output not in run.failures}  # fmt: skip
+        done = {i.polarisation: i.output for i in _finished_images(run) if i.layer == layer}
         if done and date.timestamp:
             with rasterio.open(next(iter(done.values())), driver="GTiff") as image:
                 looks = float(image.tags()["ENL_BEFORE"])
@@ -49,16 +101,17 @@ def write_stac(run: Run) -> None:
 
 
 def write_record(run: Run, started: str) -> Outcome:
-    """Write run.json, and return the outcome."""
+    """Write run.json, and return the outcome.
+
+    Results that earlier runs finished keep their records.
+    """
     plan = run.plan
     failures = {image.raster.path: str(run.failures[image.output])
                 for image in plan.images if image.output in run.failures}  # fmt: skip
     failures |= dict(plan.stack.skipped)
-    done = [i.output for i in (*plan.finished, *plan.images) if i.output not in run.failures]
-    for path, notes in run.images.items():
-        if notes.get("sum_before"):
-            notes["mean_ratio"] = notes.pop("sum_after") / notes.pop("sum_before")
-        notes["output"] = path.name
+    done = [image.output for image in _finished_images(run)]
+    records = read_records(plan.output) | run.records
+    kept = [record for name, record in records.items() if (plan.output / name).exists()]
     record = {
         "sarstack": __version__,
         "started": started,
@@ -68,11 +121,11 @@ def write_record(run: Run, started: str) -> Outcome:
             polarisation: next((known.looks for known in dates.values()), None)
             for polarisation, dates in run.statistics.items()
         },
-        "images": list(run.images.values()),
+        "images": sorted(kept, key=lambda record: str(record["output"])),
         "finished_before": [image.output.name for image in plan.finished],
         "failures": failures,
         "peak_memory_bytes": run.peak_bytes,
         "estimated_memory_bytes": plan.memory_bytes,
     }
-    write_json(plan.output / "run.json", record)
+    write_json(plan.output / RUN_RECORD, record)
     return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes)

@@ -18,14 +18,13 @@ from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.plan import (
-    UNFINISHED_FOLDER,
-    Image,
-    Plan,
-    default_output,
-    plan_despeckle,
+from sarstack.workflows.despeckle.plan import Image, Plan, default_output, plan_despeckle
+from sarstack.workflows.despeckle.record import (
+    complete_results,
+    delete_leftovers,
+    write_record,
 )
-from sarstack.workflows.despeckle.record import draw_middle, write_record, write_stac
+from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
 from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
 from sarstack.workflows.fingerprint import fingerprint, settings_of
 from sarstack.workflows.folder import check_space, claim_folder, make_folder
@@ -35,7 +34,7 @@ from sarstack.workflows.settings import AUTO, DespeckleConfig
 LOGGER = logging.getLogger("sarstack")
 
 
-def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
+def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool = False) -> Outcome:
     """Despeckle all dates and polarisations of a stack into COGs.
 
     Parameters
@@ -44,6 +43,9 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
         Stack, output folder, method, workers and other settings.
     overwrite : bool
         Replace finished results, and delete unfinished ones of other settings.
+    verify : bool
+        Compare every byte of finished results with their checksums. Else damage is found only if
+        it changes the size of a file or makes its header unreadable.
 
     Returns
     -------
@@ -63,12 +65,14 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
     """
     if config.finetune:
         config = _finetune_first(config, overwrite=overwrite)
-    plan = plan_despeckle(config, overwrite=overwrite)
+    plan = plan_despeckle(config, overwrite=overwrite, verify=verify)
     make_folder(plan.output)
     run = Run(plan, plan.output / UNFINISHED_FOLDER)
     started = now_utc()
     with claim_folder(plan.output), log_to(plan.output / "log.txt"):
         _announce(plan)
+        continued = run.folder.exists()
+        keep_records(plan.output)
         (plan.output / "run.yaml").write_text(_effective(plan).to_yaml(), encoding="utf-8")
         if plan.images:
             plan.check_memory()
@@ -83,11 +87,10 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False) -> Outcome:
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)
-            shutil.rmtree(run.folder, ignore_errors=True)
-            draw_middle(run)
-        if config.stac:
-            write_stac(run)
-        return write_record(run, started)
+        complete_results(run, continued=continued)
+        outcome = write_record(run, started)
+        delete_leftovers(run)
+    return outcome
 
 
 def _effective(plan: Plan) -> DespeckleConfig:
@@ -284,7 +287,7 @@ def _compute(run: Run, workers: Workers) -> None:
                 elif tile is None:
                     run.note_image(image, outcome)
                 else:
-                    run.note_tile(image, outcome)
+                    run.note_tile(outcome)
                     progress.advance(tile.window.shape.y * tile.window.shape.x)
                     tiles_left[image.output] -= 1
                     if not tiles_left[image.output]:

@@ -1,15 +1,16 @@
 """State of a despeckling run: statistics, failures and records of its images; its outcome."""
 
 import logging
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.output.pieces import Pieces
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.despeckle.plan import Image, Plan
+from sarstack.workflows.despeckle.results import Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 from sarstack.workflows.progress import now_utc
@@ -25,7 +26,7 @@ class Run:
     folder: Path
     statistics: dict[str, dict[int, SceneStatistics]] = field(default_factory=dict)
     failures: dict[Path, str] = field(default_factory=dict)
-    images: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     peak_bytes: int = 0
 
     def fail(self, image: Image, reason: Exception | str) -> None:
@@ -49,20 +50,14 @@ class Run:
         """Return the path of the sums over dates of a polarisation."""
         return str(self.folder / f"{polarisation}-summary")
 
-    def note_tile(self, image: Image, record: TileRecord) -> None:
+    def note_tile(self, record: TileRecord) -> None:
         """Record a finished tile."""
-        notes = self.images.setdefault(
-            image.output, {"valid_px": 0, "sum_before": 0.0, "sum_after": 0.0, "seconds": 0.0}
-        )
-        notes["valid_px"] += record.n_valid
-        notes["sum_before"] += record.sum_before
-        notes["sum_after"] += record.sum_after
-        notes["seconds"] += record.seconds
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
 
     def note_image(self, image: Image, record: ImageRecord) -> None:
-        """Record a finished image."""
-        self.images.setdefault(image.output, {})["enl_after"] = record.enl_after
+        """Record a finished image, and delete its pieces."""
+        self.records[image.output.name] = record.record
+        shutil.rmtree(self.pieces(image).folder, ignore_errors=True)
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
         LOGGER.debug("finished %s", image.output.name)
 

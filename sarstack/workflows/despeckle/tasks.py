@@ -5,7 +5,6 @@ writes its own pixels, and returns a small record. The same functions run in thr
 workers of a cluster.
 """
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import StackReadError
 from sarstack.output.cog import finish_cog
-from sarstack.output.pieces import Pieces, read_pieces, write_piece
+from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
@@ -25,26 +24,22 @@ from sarstack.speckle.samples import SpeckleSample, sample_speckle
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.workflows.despeckle import summary as summary_store
+from sarstack.workflows.despeckle.results import Record, write_result_record
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 
 
 @dataclass(frozen=True)
 class TileRecord:
     """Record of a finished tile."""
 
-    n_valid: int
-    sum_before: float
-    sum_after: float
-    seconds: float
     peak_bytes: int
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Record of a finished image."""
+    """Record of a finished image: what run.json says of it."""
 
-    output: str
-    enl_after: float | None
-    seconds: float
+    record: Record
     peak_bytes: int
 
 
@@ -87,15 +82,14 @@ def despeckle_tile(
         known = summary_store.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
             result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
-        write_piece(pieces, tile, result)
-    before = block[window.slices_in(outer)]
-    return TileRecord(
-        n_valid=int(np.isfinite(result).sum()),
-        sum_before=float(np.nansum(before, dtype=np.float64)),
-        sum_after=float(np.nansum(result, dtype=np.float64)),
-        seconds=time.perf_counter() - start,
-        peak_bytes=peak_memory_bytes(),
-    )
+        notes = {
+            "valid_px": float(np.isfinite(result).sum()),
+            "sum_before": float(np.nansum(block[window.slices_in(outer)], dtype=np.float64)),
+            "sum_after": float(np.nansum(result, dtype=np.float64)),
+            "seconds": time.perf_counter() - start,
+        }
+        write_piece(pieces, tile, result, notes)
+    return TileRecord(peak_memory_bytes())
 
 
 def summarise_tile(
@@ -132,19 +126,36 @@ def summarise_tile(
 def finish_image(
     pieces: Pieces, grid: Grid, output: str, description: str, tags: dict[str, str]
 ) -> ImageRecord:
-    """Write the COG and the dB view of an image from its pieces.
+    """Write the COG, the dB view and the record of an image from its pieces.
 
-    The pieces are deleted after the COG has its name.
+    View and record are complete before the COG gets its name: an image that has its name lacks
+    nothing, whenever the run is killed. The pieces stay, so the task can be repeated.
     """
-    start = time.perf_counter()
     path = Path(output)
+    record: Record = {}
+
+    def write_companions(complete: Path) -> None:
+        write_db_view(path, grid, description)
+        # The record describes the new image only, so an image that it replaces goes first.
+        path.unlink(missing_ok=True)
+        mark = {"fingerprint": tags.get(FINGERPRINT_TAG), "enl_after": enl_after}
+        record.update(write_result_record(path, complete, mark | _describe_pixels(pieces)))
+
     windows = sample_windows(pieces.scene)
     with worker_settings():
         after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
         enl_after = after.looks if after.looks_source == "estimated" else None
         known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
-        finish_cog(path, pieces, grid, description=description, tags=tags | known)
-        write_db_view(path, grid, description)
-    shutil.rmtree(pieces.folder, ignore_errors=True)
-    seconds = time.perf_counter() - start
-    return ImageRecord(output, enl_after, seconds, peak_memory_bytes())
+        finish_cog(path, pieces, grid, description=description, tags=tags | known,
+                   before_naming=write_companions)  # fmt: skip
+    return ImageRecord(record, peak_memory_bytes())
+
+
+def _describe_pixels(pieces: Pieces) -> Record:
+    notes = sum_notes(pieces)
+    if not notes:
+        return {}
+    described: Record = {"valid_px": int(notes["valid_px"]), "seconds": round(notes["seconds"], 3)}
+    if notes["sum_before"]:
+        described["mean_ratio"] = notes["sum_after"] / notes["sum_before"]
+    return described

@@ -1,0 +1,153 @@
+"""Records of results: size, checksum and notes of each image, kept so that no kill loses them.
+
+The task that writes an image puts its record into the folder of unfinished work before the image
+gets its name. The end of the run, or the next run, moves the records into run.json.
+"""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sarstack.errors import SarstackError, StackReadError
+from sarstack.workflows.fingerprint import read_fingerprint
+from sarstack.workflows.progress import write_json
+
+LOGGER = logging.getLogger("sarstack")
+UNFINISHED_FOLDER = ".sarstack-unfinished"
+"""Folder in the output folder with the pieces, sums and records of a run that is not finished."""
+RUN_RECORD = "run.json"
+
+Record = dict[str, Any]
+"""``output``, ``bytes``, ``sha256`` and ``fingerprint`` of an image, and notes on its pixels."""
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_result_record(output: Path, complete: Path, record: Record) -> Record:
+    """Write the record of an image that is complete and has a temporary name.
+
+    Parameters
+    ----------
+    output : Path
+        Name that the image will get.
+    complete : Path
+        The image, under its temporary name.
+    record : dict
+        Fingerprint and notes.
+
+    Returns
+    -------
+    dict
+        `record` with name, size and checksum.
+    """
+    known = {"output": output.name, "bytes": complete.stat().st_size, "sha256": hash_file(complete)}
+    folder = _records_folder(output.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"{output.name}.json", known | record)
+    return known | record
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """Return the records of an output folder by file name, also those of an interrupted run."""
+    images = _read_json(folder / RUN_RECORD).get("images")
+    listed = images if isinstance(images, list) else []
+    listed += [_read_json(path) for path in sorted(_records_folder(folder).glob("*.json"))]
+    return {r["output"]: r for r in listed if isinstance(r, dict) and "output" in r}
+
+
+def keep_records(folder: Path) -> None:
+    """Move the records of an interrupted run into run.json."""
+    paths = sorted(_records_folder(folder).glob("*.json"))
+    if paths:
+        before = _read_json(folder / RUN_RECORD)
+        write_json(folder / RUN_RECORD, before | {"images": [*read_records(folder).values()]})
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _records_folder(folder: Path) -> Path:
+    return folder / UNFINISHED_FOLDER / "results"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a record; a damaged one is the same as none, with a warning."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as failure:
+        LOGGER.warning("the record %s cannot be read (%s)", path, failure)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class Inspection(NamedTuple):
+    """What was found in a result.
+
+    Attributes
+    ----------
+    fingerprint : str or None
+        Of its tags; None if it has none, or if it is damaged.
+    damage : str
+        What is wrong with it, empty if nothing.
+    """
+
+    fingerprint: str | None
+    damage: str
+
+
+def inspect_result(path: Path, record: Record | None, *, every_byte: bool) -> Inspection:
+    """Compare a result with its record.
+
+    Parameters
+    ----------
+    path : Path
+        The image.
+    record : dict, optional
+        Its record. Without one (results of older versions have none) the image must be readable.
+    every_byte : bool
+        Compare the checksum, or without one decode all pixels. Else compare the size, and check
+        that the header can be read and the last block lies inside the file.
+    """
+    record = record or {}
+    size = path.stat().st_size
+    if size != record.get("bytes", size):
+        return Inspection(None, f"it has {size} of {record['bytes']} bytes")
+    try:
+        mark = read_fingerprint(path)
+        if every_byte and "sha256" not in record:
+            _decode(path)
+    except SarstackError as failure:
+        return Inspection(None, failure.what.removeprefix(f"{path} "))
+    if mark != record.get("fingerprint", mark):
+        return Inspection(mark, "its tags are not those that were written")
+    if every_byte and "sha256" in record and hash_file(path) != record["sha256"]:
+        return Inspection(mark, "its bytes are not those that were written")
+    return Inspection(mark, "")
+
+
+def _decode(path: Path) -> None:
+    """Read all pixels.
+
+    Raises
+    ------
+    StackReadError
+        If a block is damaged so that it cannot be decoded.
+    """
+    from rasterio.errors import RasterioError
+
+    from sarstack.readers.formats.gdal import open_gdal
+
+    with open_gdal(str(path)) as raster:
+        for _, window in raster.block_windows(1):
+            try:
+                raster.read(1, window=window)
+            except RasterioError as failure:
+                reason = f"cannot be decoded: {failure.__cause__ or failure}"
+                raise StackReadError(reason, where=str(path)) from failure
