@@ -76,7 +76,7 @@ def test_lee_keeps_bright_targets_and_smooths_flat_land():
 
 
 @pytest.mark.parametrize(
-    ("looks", "share", "low", "high", "spread"),
+    ("looks", "fraction", "low", "high", "deviation"),
     [
         (1, 0.5, 0.436, 1.920, 0.4057),
         (1, 0.9, 0.084, 3.941, 0.8191),
@@ -85,26 +85,26 @@ def test_lee_keeps_bright_targets_and_smooths_flat_land():
         (4, 0.9, 0.378, 2.094, 0.3991),
     ],
 )
-def test_sigma_range_is_the_published_table(looks, share, low, high, spread):
-    found = sigma_range(looks, share)
+def test_sigma_range_is_the_published_table(looks, fraction, low, high, deviation):
+    found = sigma_range(looks, fraction)
     assert found.low == pytest.approx(low, abs=0.002)
     assert found.high == pytest.approx(high, abs=0.012)
-    assert np.sqrt(found.inner_cv2) == pytest.approx(spread, abs=0.002)
+    assert np.sqrt(found.cv2) == pytest.approx(deviation, abs=0.002)
 
 
 @pytest.mark.parametrize("looks", [0.8, 4.4, 37.5])
-def test_sigma_range_of_any_looks_has_its_share_and_mean_one(looks):
-    low, high, inner_cv2 = sigma_range(looks, 0.9)
+def test_sigma_range_of_any_looks_has_its_fraction_and_mean_one(looks):
+    low, high, cv2 = sigma_range(looks, 0.9)
     speckle = gamma(looks, scale=1 / looks)
     assert speckle.cdf(high) - speckle.cdf(low) == pytest.approx(0.9, abs=1e-6)
     inside = {"lb": low, "ub": high, "conditional": True}
     assert speckle.expect(lambda n: n, **inside) == pytest.approx(1, abs=1e-6)
-    assert speckle.expect(lambda n: (n - 1) ** 2, **inside) == pytest.approx(inner_cv2, abs=1e-6)
+    assert speckle.expect(lambda n: (n - 1) ** 2, **inside) == pytest.approx(cv2, abs=1e-6)
 
 
 def test_lee_sigma_follows_its_formula():
     values, looks, sigma, window_px = image(), 4.0, 0.9, 9
-    low, high, inner_cv2 = sigma_range(looks, sigma)
+    low, high, cv2 = sigma_range(looks, sigma)
     prior = prior_gain(looks, (0.0, 0.0), window_px, sigma) * naive_lee(values, 3, 1 / looks)
     expected = values.astype(float)
     for place, near in windows(values, window_px):
@@ -112,7 +112,7 @@ def test_lee_sigma_follows_its_formula():
         if len(chosen):
             mean = chosen.mean()
             variance = chosen.var(ddof=1) if len(chosen) > 1 else 0
-            signal = max(variance - mean**2 * inner_cv2, 0) / (1 + inner_cv2)
+            signal = max(variance - mean**2 * cv2, 0) / (1 + cv2)
             weight = signal / variance if signal else 0
             expected[place] = mean + weight * (values[place] - mean)
     out = make_despeckler("lee-sigma").despeckle(values, WHITE)

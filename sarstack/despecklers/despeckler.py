@@ -1,7 +1,7 @@
 """The base class of all methods: intensities in, despeckled intensities out.
 
-Tiling, the command line, the accessor and the laws use this class only. A new method is one file
-with a subclass; the registry finds it.
+Tiling, the command line, the accessor and the laws use only this class, so they work with every
+method. A new method is one file with a subclass; the registry finds it.
 """
 
 from abc import ABC, abstractmethod
@@ -40,14 +40,15 @@ class Despeckler(ABC):
     runtime_bytes : int
         Memory that the libraries of the method need once in each worker process.
     has_thresholds : bool
-        The method compares pixels with thresholds. When the input is scaled, rounding may move a
-        few pixels (0.2 %) to the other side.
+        The method compares pixels with thresholds. If the input is multiplied by a constant,
+        rounding may change the outcome for a few pixels (0.2 % are allowed).
     nodata_acts_as_edge : bool
-        Pixels next to nodata get the same result as pixels next to the scene edge. False: about
-        the same (networks that see a mask; within 0.5 dB RMS).
+        Pixels next to nodata get the same result as pixels next to the scene edge. False: nearly
+        the same (within 0.5 dB RMS), for networks whose input has a mask of valid pixels.
     rounding_of_maximum : float
-        Absolute rounding error, as a fraction of the largest value of the block: for methods that
-        sum linear intensities with weights of both signs. 0: errors are relative to the pixel.
+        Largest absolute rounding error, as a fraction of the largest value of the block. For
+        methods that sum linear intensities with positive and negative weights: an error then
+        depends on the brightest pixels. 0: errors are proportional to the value of the pixel.
     source : MethodSource, optional
         Set for a class from outside this package.
     """
@@ -148,7 +149,7 @@ class Despeckler(ABC):
         """Load a model into this process, before the first call needs it."""
 
     def files(self) -> list[str]:
-        """Return paths that every worker must read beside the images: the model of a user."""
+        """Return the files, beside the images, that every worker must read: a user's model."""
         return []
 
     def memory_bytes(self, n_px: int) -> int:
@@ -156,9 +157,10 @@ class Despeckler(ABC):
         return 16 * 8 * n_px
 
     def settings(self) -> dict[str, str]:
-        """Return what the pixels depend on beside the input, for tags and fingerprints.
+        """Return all that the result depends on, except the input, for tags and fingerprints.
 
-        All attributes of the object by name; a network returns model name, hash and precision.
+        These are all attributes of the object by name. A network returns model name, hash and
+        precision.
         """
         return {name: str(value) for name, value in sorted(vars(self).items())}
 
@@ -173,7 +175,7 @@ class Despeckler(ABC):
         return self.settings() | origin
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Make pickle send the source code of a method from outside the package."""
+        """Make pickle include the source code of a method from outside the package."""
         if self.source is None:
             return super().__reduce_ex__(protocol)
         return _rebuild, (self.source,), self.__getstate__()
@@ -201,16 +203,16 @@ class Despeckler(ABC):
         summary = None
         if self.n_summary:
             total = np.zeros((self.n_summary, *block.shape[1:]))
-            for date, known in zip(block, statistics, strict=True):
-                total += self.contribute(date, known)
+            for date, date_statistics in zip(block, statistics, strict=True):
+                total += self.contribute(date, date_statistics)
             summary = total.astype(np.float32)
         result = np.empty_like(block, np.float32)
-        for date, known, despeckled in zip(block, statistics, result, strict=True):
-            despeckled[...] = self.despeckle(date, known, summary)
+        for date, date_statistics, despeckled in zip(block, statistics, result, strict=True):
+            despeckled[...] = self.despeckle(date, date_statistics, summary)
         return result
 
 
 def _rebuild(source: MethodSource) -> Despeckler:
-    """Make an object without attributes; pickle then sets them."""
+    """Make an object without attributes; pickle sets them afterwards."""
     cls: type[Despeckler] = source.load_class()
     return cls.__new__(cls)

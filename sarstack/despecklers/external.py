@@ -45,7 +45,7 @@ def class_from_file(method: str) -> type[Despeckler]:
     Raises
     ------
     MethodError
-        If the file cannot be read or run, has no such class, or the class is no despeckler.
+        If the file cannot be read or run, has no such class, or the class is not a despeckler.
     """
     match = _FILE.fullmatch(method)
     assert match is not None
@@ -82,7 +82,7 @@ def class_from_entry_point(entry: EntryPoint) -> type[Despeckler]:
     Raises
     ------
     MethodError
-        If it cannot be imported, or is no despeckler.
+        If it cannot be imported, or is not a despeckler.
     """
     package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
     try:

@@ -115,21 +115,21 @@ def find_class(method: str) -> type[Despeckler]:
     UsageError
         If no method has this name.
     MethodError
-        If the file cannot be run, or its class is no despeckler.
+        If the file cannot be run, or its class is not a despeckler.
     """
     if is_method_file(method):
         cls = class_from_file(method)
         _check_name_not_builtin(cls)
         return cls
-    known = despeckler_classes()
-    if method not in known:
+    classes = despeckler_classes()
+    if method not in classes:
         raise UsageError(
             f"method = {method!r} is not known",
-            expected=f"one of {', '.join(known)}, the path of a .safetensors model, "
+            expected=f"one of {', '.join(classes)}, the path of a .safetensors model, "
             "or a class in a file of yours: my_file.py:MyFilter",
             do="choose one of these names; `sarstack methods` describes them",
         )
-    return known[method]
+    return classes[method]
 
 
 def default_method(n_dates: int) -> str:
@@ -158,7 +158,7 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
     UsageError
         If no method has this name, or the method does not have this parameter.
     MethodError
-        If a file cannot be run, or its class is no despeckler.
+        If a file cannot be run, or its class is not a despeckler.
     ModelCardError
         If a model file has no card or one that does not fit.
     """
@@ -181,7 +181,12 @@ def make_despeckler(name: str, **parameters: Any) -> Despeckler:
 
 
 def _check_sizes(despeckler: Despeckler) -> None:
-    """Check what a class from outside may have forgotten or got wrong."""
+    """Check halo, cell size and alignment: a class from outside may lack them or have wrong ones.
+
+    Raises
+    ------
+    MethodError, UsageError
+    """
     halo = getattr(despeckler, "halo", None)
     if not isinstance(halo, int) or halo < 0:
         raise MethodError(

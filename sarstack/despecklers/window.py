@@ -36,9 +36,9 @@ def despeckle_window(
     block : ndarray, shape of `outer`, float32
         Linear power, NaN = nodata.
     outer : Window
-        `window` and its halo, clipped at the scene edge.
+        Pixels of `block`: `window` and its halo, clipped at the scene edge.
     window : Window
-        What to compute.
+        Pixels to compute.
     scene : Shape
         Size of the whole scene.
     despeckler : Despeckler
@@ -62,11 +62,11 @@ def despeckle_window(
     for cell in cells(window, despeckler.cell_px):
         if np.isnan(block[cell.slices_in(outer)]).all():
             continue
-        need = despeckler.input_window(cell, scene)
-        part = need.slices_in(outer)
-        known = None if summary is None else summary[(slice(None), *part)]
+        needed = despeckler.input_window(cell, scene)
+        part = needed.slices_in(outer)
+        sums = None if summary is None else summary[(slice(None), *part)]
         with _report_failures(despeckler):
-            out = despeckler.despeckle_inside(block[part], statistics, known, cell.slices_in(need))
+            out = despeckler.despeckle_inside(block[part], statistics, sums, cell.slices_in(needed))
         _check_shape(out, cell.shape, despeckler)
         result[cell.slices_in(window)] = out
     _check_result(result, block[window.slices_in(outer)], despeckler.name)
@@ -91,18 +91,18 @@ def contribute_window(
     """
     total = np.zeros((despeckler.n_summary, *window.shape))
     for cell in cells(window, despeckler.cell_px):
-        need = cell.expand(despeckler.summary_halo, scene)
-        part = need.slices_in(outer)
+        needed = cell.expand(despeckler.summary_halo, scene)
+        part = needed.slices_in(outer)
         with _report_failures(despeckler):
             out = despeckler.contribute(block[part], statistics)
-        _check_shape(out, (despeckler.n_summary, *need.shape), despeckler)
-        total[(slice(None), *cell.slices_in(window))] = out[(slice(None), *cell.slices_in(need))]
+        _check_shape(out, (despeckler.n_summary, *needed.shape), despeckler)
+        total[(slice(None), *cell.slices_in(window))] = out[(slice(None), *cell.slices_in(needed))]
     return total
 
 
 @contextmanager
 def _report_failures(despeckler: Despeckler) -> Iterator[None]:
-    """Convert an exception of a method from outside to a MethodError with file and line."""
+    """Turn an exception in a method from outside the package into a MethodError with its line."""
     try:
         yield
     except (SarstackError, MemoryError):
@@ -119,7 +119,7 @@ def _report_failures(despeckler: Despeckler) -> Iterator[None]:
 
 
 def _check_shape(out: Any, expected: tuple[int, ...], despeckler: Despeckler) -> None:
-    """Raise if the shape is wrong: NumPy might broadcast it without an error."""
+    """Raise if the shape is wrong: NumPy might broadcast such an array without an error."""
     if np.shape(out) != expected:
         raise MethodError(
             f"method {despeckler.name!r} returned an array of shape {np.shape(out)}",
@@ -128,9 +128,9 @@ def _check_shape(out: Any, expected: tuple[int, ...], despeckler: Despeckler) ->
         )
 
 
-def _check_result(result: NDArray[np.float32], given: NDArray[np.float32], name: str) -> None:
+def _check_result(result: NDArray[np.float32], intensity: NDArray[np.float32], name: str) -> None:
     finite = np.isfinite(result)
-    wrong = int(np.count_nonzero(finite != np.isfinite(given)))
+    wrong = int(np.count_nonzero(finite != np.isfinite(intensity)))
     if wrong:
         raise SarstackError(
             f"method {name!r} returned {wrong} pixels that are not finite, or filled nodata",

@@ -73,26 +73,26 @@ def add_dates(moments: NDArray[np.float64], dates: Sequence[NDArray[np.float32]]
 
     Notes
     -----
-    All dates of a strip of rows come before the next strip: the sums stay in the cache.
+    All dates are added in a strip of rows before the next strip, so the sums stay in the cache.
     """
     for rows in row_strips(moments.shape[1:]):
         count, total, squares = moments[:, rows]
-        n_known: Any = 0
-        exact = np.empty_like(total)
+        n_valid: Any = 0
+        as_float64 = np.empty_like(total)
         for date in dates:
             value = date[rows]
             # Usually all pixels are valid, and two fast passes show it: NaN fails both comparisons.
             if value.min() > -np.inf and value.max() < np.inf:
-                n_known = n_known + 1
+                n_valid = n_valid + 1
             else:
                 valid = np.isfinite(value)
-                n_known = n_known + valid
+                n_valid = n_valid + valid
                 value = np.where(valid, value, 0)
-            np.copyto(exact, value)
-            total += exact
-            np.multiply(exact, exact, out=exact)
-            squares += exact
-        count += n_known
+            np.copyto(as_float64, value)
+            total += as_float64
+            np.multiply(as_float64, as_float64, out=as_float64)
+            squares += as_float64
+        count += n_valid
 
 
 def statistics(moments: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
@@ -158,12 +158,12 @@ def mark_stable(
     """
     if rule == "paper":
         return np.asarray(variation <= threshold, np.uint8)
-    limit = np.sqrt(_known_threshold(looks, int(count.max(initial=1)), quantile))
+    limit = np.sqrt(_cached_threshold(looks, int(count.max(initial=1)), quantile))
     return np.asarray(variation <= limit.astype(np.float32)[count], np.uint8)
 
 
-# Comes from a simulation; every tile needs it.
-_known_threshold = lru_cache(maxsize=256)(stable_threshold)
+# The threshold comes from a simulation, and every tile needs it.
+_cached_threshold = lru_cache(maxsize=256)(stable_threshold)
 
 
 def finish_labels(
@@ -179,7 +179,7 @@ def finish_labels(
 def mean_without(
     mean: NDArray[np.float32], count: NDArray[np.uint16], date: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the temporal mean without one date, so that a target does not contain its input.
+    """Return the temporal mean without one date: a training target without the input date.
 
     Parameters
     ----------

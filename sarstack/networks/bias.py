@@ -73,14 +73,14 @@ def flat_bias(
     *,
     sensor_given: bool = True,
 ) -> float:
-    """Return the mean of the first date after despeckling over its mean before.
+    """Return the ratio of the mean of the first date after despeckling to its mean before.
 
     Parameters
     ----------
     network : DeSpeckNet
         From :meth:`DeSpeckNet.fuse`.
     card : ModelCard
-        The result is divided by the bias in its tables.
+        Its bias tables are applied. To measure the bias itself, give a card without tables.
     dates : ndarray, shape (time, y, x), float32
         From :func:`simulate_flat`. The first is despeckled, the rest are the other dates.
     looks, correlation : float

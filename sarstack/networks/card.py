@@ -83,7 +83,7 @@ class ModelCard:
     architecture : dict of str to int
         Sizes, the parameters of :func:`sarstack.networks.despecknet.build_network`.
     channels : float
-        Activations per pixel of the widest layer.
+        Activations per pixel of the widest layer, for the estimate of memory.
     polarisations : tuple of str
         Polarisations of the training data; empty: any (the simulation has no polarisation).
     looks, correlation : tuple of float
@@ -128,7 +128,7 @@ class ModelCard:
         Raises
         ------
         pydantic.ValidationError
-            If the text is no card. It is a ValueError and names each wrong field.
+            If the text is not a card. It is a ValueError and names each wrong field.
         """
         return _schema().validate_json(text, strict=True)
 
@@ -140,18 +140,18 @@ def _schema() -> TypeAdapter[ModelCard]:
 
 
 def make_card(network: "DeSpeckNet", **fields: Any) -> ModelCard:
-    """Make the card of a network; `fields` are those that the network does not know."""
+    """Make the card of a network; `fields` are those that do not follow from the network."""
     try:
-        own_version = version("sarstack")
+        sarstack_version = version("sarstack")
     except PackageNotFoundError:
-        own_version = "unknown"
+        sarstack_version = "unknown"
     return ModelCard(
         variant=network.variant,
         domain=network.domain,
         halo=network.halo,
         architecture=dict(network.architecture),
         channels=network.channels,
-        sarstack_version=own_version,
+        sarstack_version=sarstack_version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         **fields,
     )

@@ -30,12 +30,12 @@ LOCAL_MEAN_CELLS = 11
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
 """Limits of the input, in nat (1 nat = 4.3 dB) above the local mean."""
 FADE_START_NAT, FADE_END_NAT = 6.0, 8.0
-"""In nat above the local mean: the correction fades out between them (26 and 35 dB).
+"""The correction fades out between these levels above the local mean (26 and 35 dB).
 
-So bright a pixel is a strong scatterer, not speckle."""
-SPREAD_OFFSET_NAT = 0.1
-"""Added to the standard deviation under the root: a plain root of a small variance would amplify
-the rounding errors of float32."""
+A pixel as bright as this is a strong scatterer, not speckle."""
+DEVIATION_OFFSET_NAT = 0.1
+"""Its square is added to a variance before the root is taken, and it is subtracted afterwards. The
+root of a variance near zero would amplify the rounding errors of float32."""
 
 
 class LogDeSpeckNet(DeSpeckNet):
@@ -45,8 +45,9 @@ class LogDeSpeckNet(DeSpeckNet):
     mean of ln y over about 44x44 pixels, g and h are the branches. A constant factor on the scene
     changes ln y and m by the same amount, so the result has the same factor.
 
-    From u = 6 to 8 (26 to 35 dB) the correction g is scaled to zero. A single pixel can hold most
-    of the power of a town, and such pixels are too rare in training.
+    From u = 6 to 8 (26 to 35 dB) the correction g is scaled to zero, because pixels as bright as
+    this are rare in training. An error there would matter: one pixel can have most of the power of
+    a town.
 
     Parameters
     ----------
@@ -103,16 +104,16 @@ class LogDeSpeckNet(DeSpeckNet):
         Where no pixel of the window of the local mean is positive, the prediction is NaN.
         """
         rows, columns = intensity.shape[-2:]
-        known = torch.ones_like(intensity) if valid is None else valid
-        intensity, known = _pad_to_cells(intensity), _pad_to_cells(known)
-        u, mean = centre_log(intensity, known)
+        valid = torch.ones_like(intensity) if valid is None else valid
+        intensity, valid = _pad_to_cells(intensity), _pad_to_cells(valid)
+        u, mean = centre_log(intensity, valid)
         wanted = inside or (slice(0, rows), slice(0, columns))
         needed, margins = self._needed_input(wanted, u)
         observed = (mean + u)[(..., *wanted)]
-        channels = [u.clamp(max=BRIGHTEST_NAT) * known, known]
+        channels = [u.clamp(max=BRIGHTEST_NAT) * valid, valid]
         if self.n_images > len(channels):
             others = None if others is None else _pad_to_cells(others)
-            channels.append(self.encode_other_dates(others, mean, known))
+            channels.append(self.encode_other_dates(others, mean, valid))
         images = torch.cat([channel[(..., *needed)] for channel in channels], dim=1)
         if sensor is None:
             sensor = images.new_zeros((len(images), N_SENSOR_FEATURES))
@@ -149,7 +150,7 @@ class LogDeSpeckNet(DeSpeckNet):
             margins += [first - start, stop - last]
         return (needed[0], needed[1]), margins
 
-    def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+    def encode_other_dates(self, others: Tensor | None, mean: Tensor, valid: Tensor) -> Tensor:
         """Make input images of the sums over other dates; only multi-temporal variants can."""
         raise NotImplementedError
 
@@ -157,8 +158,8 @@ class LogDeSpeckNet(DeSpeckNet):
     def initialise_from(self, trained: "LogDeSpeckNet") -> None:
         """Copy the weights of a network with fewer input images or blocks.
 
-        Weights of the additional images and blocks are zero where it matters, so that this
-        network at first computes the same as `trained`.
+        The weights of the additional images, and those of the last layer of each additional block,
+        are zero. So this network at first computes the same as `trained`.
         """
         trained_weights = trained.state_dict()
         for name, weights in self.state_dict().items():
@@ -166,7 +167,7 @@ class LogDeSpeckNet(DeSpeckNet):
                 copied = trained_weights[name]
                 weights.zero_()
                 weights[tuple(map(slice, copied.shape))] = copied
-            elif ".second." in name:  # last layer of a residual block: the block then adds zero
+            elif ".second." in name:  # last layer of an additional block, which then adds zero
                 weights.zero_()
 
     def to_intensity(self, clean: Tensor) -> Tensor:
@@ -192,17 +193,17 @@ class StackDeSpeckNet(LogDeSpeckNet):
     variant = "despecknet-mt"
     n_images = 6
 
-    def encode_other_dates(self, others: Tensor | None, mean: Tensor, known: Tensor) -> Tensor:
+    def encode_other_dates(self, others: Tensor | None, mean: Tensor, valid: Tensor) -> Tensor:
         """Return the four images of the other dates, shape (batch, 4, y, x)."""
         if others is None:
-            return known.new_zeros((len(known), 4, *known.shape[-2:]))
+            return valid.new_zeros((len(valid), 4, *valid.shape[-2:]))
         count = others[:, :1]
         n = count.clamp(min=1)
         temporal_mean, mean_of_log = others[:, 1:2] / n, others[:, 2:3] / n
         variance = (others[:, 3:4] / n - mean_of_log**2).clamp(min=0)
-        spread = (variance + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
+        deviation = (variance + DEVIATION_OFFSET_NAT**2).sqrt() - DEVIATION_OFFSET_NAT
         level = temporal_mean.clamp(min=1e-30).log() - mean
-        images = torch.cat([level, mean_of_log - mean, spread, scale_date_count(count)], dim=1)
+        images = torch.cat([level, mean_of_log - mean, deviation, scale_date_count(count)], dim=1)
         usable = (count > 0) & torch.isfinite(mean)
         return torch.where(usable, images.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
 
@@ -267,7 +268,7 @@ def _cell_sum(image: Tensor) -> Tensor:
 def _slide_sum(image: Tensor, axis: int) -> Tensor:
     """Sum a moving window along an axis; same bits as avg_pool2d in a fifth of its time.
 
-    It is no running sum: each window is summed in the same order, wherever the block begins.
+    It is not a running sum: each window is summed in the same order, wherever the block begins.
     """
     half, size = LOCAL_MEAN_CELLS // 2, image.shape[axis]
     edge = torch.zeros_like(image.narrow(axis, 0, 1)).repeat_interleave(half, axis)

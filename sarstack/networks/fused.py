@@ -1,7 +1,7 @@
 """Fused form of :class:`TwoScaleBranch` for inference: same result, fewer passes over memory.
 
-A branch is as fast as its convolutions only if few other operations pass over the activations.
-So oneDNN adds bias, shift and skip connection and applies the ReLU while a convolution writes its
+Each operation between the convolutions reads and writes all activations, which takes time. So
+oneDNN adds bias, shift and skip connection and applies the ReLU while a convolution writes its
 result. The coarse grid is added to the fine grid without a copy in another memory format. The last
 layer computes 4x4 pixels at once: with four output channels, three quarters of the registers of
 the processor would be unused.
@@ -93,13 +93,13 @@ def _compute_block(block: nn.Module, image: Tensor, shift: Tensor | None = None)
     """
     layers = cast("ResidualBlock", block)
     image = image.contiguous(memory_format=CHANNELS_LAST)
-    between = convolve(layers.first, image.to(layers.first.weight.dtype), shift=shift, relu=True)
-    if between.dtype != image.dtype:
-        residual = convolve(layers.second, between).split(STRIP_ROWS, dim=2)
+    hidden = convolve(layers.first, image.to(layers.first.weight.dtype), shift=shift, relu=True)
+    if hidden.dtype != image.dtype:
+        residual = convolve(layers.second, hidden).split(STRIP_ROWS, dim=2)
         for strip, target in zip(residual, image.split(STRIP_ROWS, dim=2), strict=True):
             target.add_(strip)
         return image
-    return convolve(layers.second, between, add_to=image)
+    return convolve(layers.second, hidden, add_to=image)
 
 
 def _add_coarse(fine: Tensor, coarse: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def convolve(
 
 @cache
 def _has_fused_convolutions(device: str, dtype: torch.dtype) -> bool:
-    """Tell whether oneDNN has fused convolutions of this type, which torch.compile uses, too."""
+    """Return whether oneDNN has fused convolutions of this type (torch.compile uses them, too)."""
     if device != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     ops: Any = torch.ops.mkldnn

@@ -49,7 +49,7 @@ def load_network(
     Raises
     ------
     ModelCardError
-        If the file is no model, or has another hash.
+        If the file is not a model, or has another hash.
     """
     with _LOADING:
         keep_freed_memory()
@@ -102,6 +102,7 @@ def _computes_in_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # A version of torch without such a function counts as no: bool() is False.
     return device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
@@ -204,19 +205,20 @@ def despeckle_image(
     if missing.all():
         return np.full(missing.shape, np.nan, np.float32)
     bright = statistics.bright
-    reference = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
+    brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     is_linear = card.domain == "linear"
     despeckled = run_network(
         network,
         intensity,
-        reference if is_linear else 1.0,
+        brightness if is_linear else 1.0,
         sensor=statistics.sensor,
         others=others,
         inside=inside,
     )
     despeckled /= _find_bias(card, statistics, None if others is None else others[0][inside or ...])
-    # A linear network may return zero or less; a log network NaN, where no pixel is positive.
-    lowest = np.float32(max(reference * _LOWEST_OUTPUT[card.domain], 1e-37))
+    # A network on linear intensity may return zero or less. A network on log intensity returns NaN
+    # where no pixel in the window of the local mean is positive.
+    lowest = np.float32(max(brightness * _LOWEST_OUTPUT[card.domain], 1e-37))
     if is_linear:
         np.maximum(despeckled, lowest, out=despeckled)
     despeckled[np.isnan(despeckled) & ~missing] = lowest
@@ -226,7 +228,11 @@ def despeckle_image(
 def _find_bias(
     card: ModelCard, statistics: SceneStatistics, n_others: NDArray[np.float32] | None
 ) -> NDArray[np.float32] | np.float32:
-    """Return the bias of a network, for each pixel if its number of other dates is given."""
+    """Return the bias of a network: one number, or one for each pixel.
+
+    With the number of other dates at each pixel (`n_others`), the bias of each pixel is
+    interpolated between the tables of the card, which were measured with different numbers.
+    """
     tables = (card.calibration, *card.with_others)
     sensor_given = statistics.sensor is not None
     bias = np.array(
@@ -239,6 +245,7 @@ def _find_bias(
     if n_others is None:
         return bias[0]
     count = n_others.astype(np.intp)
-    measured_at = scale_date_count(np.array([float(table.n_others) for table in tables]))
-    by_count = np.interp(scale_date_count(np.arange(count.max() + 1.0)), measured_at, bias)
-    return by_count.astype(np.float32)[count]
+    table_counts = scale_date_count(np.array([float(table.n_others) for table in tables]))
+    possible_counts = scale_date_count(np.arange(count.max() + 1.0))
+    bias_of_count = np.interp(possible_counts, table_counts, bias).astype(np.float32)
+    return bias_of_count[count]

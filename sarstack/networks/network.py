@@ -77,7 +77,7 @@ class DeSpeckNet(nn.Module):
         noise: bool = True,
         inside: Inside | None = None,
     ) -> Prediction:
-        """Predict the clean image and, if wanted, the speckle.
+        """Predict the clean image, and the speckle if `noise` is True.
 
         Parameters
         ----------

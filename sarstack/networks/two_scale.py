@@ -1,4 +1,8 @@
-"""Branch of the log-intensity variants: convolutions on two grids of 2x2 and 4x4 pixels.
+"""Branch of the networks on log intensity: convolutions on two grids of 2x2 and 4x4 pixels.
+
+A deSpeckNet has two branches: one predicts the clean image, the other the speckle. Both have the
+layers of this module. In this package ``sensor`` means what a network is told about the speckle:
+its looks and its correlation along y and x.
 
 A despeckler needs a wide receptive field, because speckle hides the value of a single pixel. So
 2x2 pixels become channels, most layers work on a grid of 4x4 pixels, and a skip connection
@@ -26,8 +30,8 @@ class TwoScaleShape(NamedTuple):
     width, deep_width : int
         Channels on the grids of 2x2 and of 4x4 pixels.
     head, body, tail : int
-        Number of residual blocks of two convolutions: on the fine grid, then on the coarse
-        grid, then on the fine grid again.
+        Numbers of residual blocks of two convolutions. An image passes the head on the fine grid
+        (2x2 pixels), then the body on the coarse grid (4x4), then the tail on the fine grid.
     dilation : int
         Dilation of the second convolution of every other block of the coarse grid. It widens
         the receptive field without more operations.
@@ -53,7 +57,7 @@ class TwoScaleShape(NamedTuple):
         return -(-needed // ALIGNMENT_PX) * ALIGNMENT_PX
 
     def body_radius_px(self, first: int) -> int:
-        """Receptive radius of the blocks of the coarse grid from number `first` on."""
+        """Receptive radius of the blocks of the coarse grid, without those before `first`."""
         return sum(4 * (1 + dilation) for dilation in self.dilations[first:])
 
     @property
@@ -72,21 +76,21 @@ class TwoScaleShape(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """``x + conv(relu(conv(x) + shift))``; the shift of each channel follows from the sensor."""
+    """``x + conv(relu(conv(x) + shift))``; the shift of each channel depends on the sensor."""
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
         with torch.no_grad():
-            self.second.weight.mul_(0.3)
+            self.second.weight.mul_(0.3)  # at first a block changes its input little
 
     def forward(self, image: Tensor, shift: Tensor | None = None) -> Tensor:
         """Map (batch, width, y, x) to the same shape; `shift` is (batch, width)."""
-        between = self.first(image)
+        hidden = self.first(image)
         if shift is not None:
-            between = between + shift[:, :, None, None]
-        return cast("Tensor", image + self.second(functional.relu(between, inplace=True)))
+            hidden = hidden + shift[:, :, None, None]
+        return cast("Tensor", image + self.second(functional.relu(hidden, inplace=True)))
 
 
 class TwoScaleBranch(nn.Module):
@@ -98,6 +102,18 @@ class TwoScaleBranch(nn.Module):
         Number of input images.
     shape : TwoScaleShape
         Size of the branch.
+
+    Attributes
+    ----------
+    enter, leave : nn.Conv2d
+        First and last layer: from images to the fine grid, and back. Model files have the weights
+        under these names.
+    head, body, tail : nn.ModuleList of ResidualBlock
+        See :class:`TwoScaleShape`.
+    down, up : nn.Conv2d
+        From the fine to the coarse grid, and back.
+    sensor : nn.Module
+        From the encoded sensor to the shifts of the blocks of the body.
     """
 
     def __init__(self, n_images: int, shape: TwoScaleShape) -> None:
@@ -177,7 +193,7 @@ def trim_margins(
     return trimmed, [min(margin, needed_px) for margin in margins]
 
 
-def encode_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
+def encode_sensor(looks: Tensor, correlation: Tensor, is_known: Tensor) -> Tensor:
     """Encode looks and correlation of the speckle as input of a network.
 
     Parameters
@@ -186,8 +202,8 @@ def encode_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
         Equivalent number of looks; limited to 0.5 to 50.
     correlation : Tensor, shape (batch, 2)
         Lag-1 correlation of intensity along y and x; limited to 0 to 0.95.
-    known : Tensor, shape (batch,)
-        1 if both are known, else 0.
+    is_known : Tensor, shape (batch,)
+        1 if looks and correlation are known, else 0.
 
     Returns
     -------
@@ -195,5 +211,6 @@ def encode_sensor(looks: Tensor, correlation: Tensor, known: Tensor) -> Tensor:
         1, ln L, (ln L)^2 / 3, and both correlations; all zero where unknown.
     """
     log = looks.clamp(0.5, 50.0).log()
-    of_looks = torch.stack([torch.ones_like(log), log, log**2 / 3], dim=1)
-    return torch.cat([of_looks, correlation.clamp(0.0, 0.95)], dim=1) * known[:, None]
+    looks_features = torch.stack([torch.ones_like(log), log, log**2 / 3], dim=1)
+    features = torch.cat([looks_features, correlation.clamp(0.0, 0.95)], dim=1)
+    return features * is_known[:, None]

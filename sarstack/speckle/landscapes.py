@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 DARKEST_DB, BRIGHTEST_DB = -32.0, 15.0
 BRIGHTEST_POINT_DB = 40.0
-POINT_SHARES = (0.0, 0.0002, 0.001)
+POINT_FRACTIONS = (0.0, 0.0002, 0.001)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def simulate_reflectivity(
     shape: tuple[int, int],
     rng: np.random.Generator,
     kind: str | None = None,
-    steady_share: float = 0.5,
+    steady_fraction: float = 0.5,
     points: float = 1.0,
 ) -> Reflectivity:
     """Draw a landscape.
@@ -58,7 +58,7 @@ def simulate_reflectivity(
         Random numbers.
     kind : {"fields", "relief", "coast", "town", "forest", "calm", "even"}, optional
         Land cover. Default: random.
-    steady_share : float
+    steady_fraction : float
         Fraction of the strong scatterers without speckle.
     points : float
         Factor on the usual number of strong scatterers outside towns.
@@ -75,15 +75,15 @@ def simulate_reflectivity(
         land_db = _add_lines(land_db, rng, n_lines=int(rng.integers(0, 6)))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
     in_town = chosen == "town"
-    share = rng.uniform(0.001, 0.012) if in_town else points * rng.choice(POINT_SHARES)
-    return _add_points(land_db, rng, float(share), steady_share)
+    fraction = rng.uniform(0.001, 0.012) if in_town else points * rng.choice(POINT_FRACTIONS)
+    return _add_points(land_db, rng, float(fraction), steady_fraction)
 
 
 def reflect_image(
     image_db: NDArray[np.float32],
     shape: tuple[int, int],
     rng: np.random.Generator,
-    steady_share: float = 0.5,
+    steady_fraction: float = 0.5,
     points: float = 1.0,
 ) -> Reflectivity:
     """Cut a landscape from a clean image, with random brightness and contrast.
@@ -91,13 +91,13 @@ def reflect_image(
     Parameters
     ----------
     image_db : ndarray, shape (y, x), float32
-        Clean image in dB, without NaN. A small image is mirrored at its edges; of a large image,
-        every n-th pixel is used at random.
+        Clean image in dB, without NaN. A small image is mirrored at its edges. Of a large image,
+        every n-th row and column may be used; n is drawn at random.
     shape : tuple of int
         Rows and columns of the landscape.
     rng : numpy.random.Generator
         Random numbers.
-    steady_share : float
+    steady_fraction : float
         Fraction of the strong scatterers without speckle.
     points : float
         Factor on the usual number of strong scatterers outside towns.
@@ -109,15 +109,15 @@ def reflect_image(
     """
     step = int(rng.integers(1, 1 + max(min(image_db.shape) // min(shape), 1)))
     image_db = image_db[::step, ::step]
-    lack = [max(wanted - given, 0) for wanted, given in zip(shape, image_db.shape, strict=True)]
-    large = np.pad(image_db, [(n // 2, n - n // 2) for n in lack], mode="symmetric")
+    missing = [max(wanted - size, 0) for wanted, size in zip(shape, image_db.shape, strict=True)]
+    large = np.pad(image_db, [(n // 2, n - n // 2) for n in missing], mode="symmetric")
     y, x = (int(rng.integers(0, b - a + 1)) for a, b in zip(shape, large.shape, strict=True))
     piece = large[y : y + shape[0], x : x + shape[1]].astype(np.float64)
     level_db = rng.uniform(-24.0, -4.0)
     land_db = level_db + rng.uniform(0.6, 1.5) * (piece - np.median(piece))
     land_db = np.clip(land_db, DARKEST_DB, BRIGHTEST_DB)
-    share = points * float(rng.choice(POINT_SHARES))
-    return _add_points(land_db, rng, share, steady_share)
+    fraction = points * float(rng.choice(POINT_FRACTIONS))
+    return _add_points(land_db, rng, fraction, steady_fraction)
 
 
 def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:
@@ -257,14 +257,14 @@ def _draw_path(shape: tuple[int, int], rng: np.random.Generator, bend: float) ->
 
 
 def _add_points(
-    land_db: FloatArray, rng: np.random.Generator, share: float, steady_share: float
+    land_db: FloatArray, rng: np.random.Generator, fraction: float, steady_fraction: float
 ) -> Reflectivity:
-    """Add strong scatterers on a fraction `share` of the pixels, with and without speckle."""
-    chosen = rng.random(land_db.shape) < share
+    """Add strong scatterers on a fraction of the pixels, with and without speckle."""
+    chosen = rng.random(land_db.shape) < fraction
     power = 10 ** (land_db / 10)
     contrast_db = 6 + (BRIGHTEST_POINT_DB - 6) * rng.beta(1.0, 2.0, land_db.shape)
     peak = power * 10 ** (contrast_db / 10)
-    steady = chosen & (rng.random(land_db.shape) < steady_share)
+    steady = chosen & (rng.random(land_db.shape) < steady_fraction)
     phase = np.exp(2j * np.pi * rng.random(land_db.shape))
     points = np.where(steady, np.sqrt(peak) * phase, 0)
     diffuse = np.where(chosen & ~steady, peak, power)

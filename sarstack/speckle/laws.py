@@ -2,7 +2,7 @@
 
 Speckle multiplies intensity by a gamma variate of mean 1 and variance ``1 / looks``. In
 geocoded products neighbouring pixels share speckle; its correlation falls off nearly as a
-Gaussian, ``rho(dy, dx) = ry ** dy**2 * rx ** dx**2``, so the two lag-1 values describe it.
+Gaussian, ``rho(dy, dx) = ry ** dy**2 * rx ** dx**2``: ry and rx, its values at lag 1, describe it.
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ def looks_from_log_variance(variance: ArrayLike) -> NDArray[np.float64]:
     """
     target = np.asarray(variance, dtype=np.float64)
     target = np.where(target > 0, target, np.nan)
-    # psi1(L) lies between 1/L + 1/(2 L^2) and 1/L + 1/L^2. Newton on 1/psi1, which is close
-    # to a straight line in L, converges in four steps from anywhere.
+    # psi1(L) lies between 1/L + 1/(2 L^2) and 1/L + 1/L^2. 1/psi1 is close to a straight line in
+    # L, so Newton's method for it converges in four steps from any start.
     looks = (1 + np.sqrt(1 + 2 * target)) / (2 * target)
     for _ in range(4):
         value, slope = polygamma(1, looks), polygamma(2, looks)
@@ -118,7 +118,7 @@ def stable_threshold(looks: float, n_dates: int, quantile: float = 0.99) -> NDAr
 
 
 def correlated_area(correlation: tuple[float, float], window_px: int) -> float:
-    """Return the number of pixels of a square window that equal one independent sample.
+    """Return how many pixels of a square window carry as much information as one independent pixel.
 
     For each pixel of the window, sum its correlations with all pixels of the window; this is the
     mean of these sums. 1 for white speckle, at most ``window_px ** 2``. A boxcar multiplies the

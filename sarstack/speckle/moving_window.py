@@ -1,7 +1,7 @@
 """Sums and means over the valid pixels of a moving window.
 
-A hole or the edge of the scene makes the window smaller; NaN is never averaged or filled. Sums
-have a fixed order and are no running sums: the result of a pixel depends on the bits of its
+Nodata or the edge of the scene makes the window smaller; NaN is never averaged or filled. Sums
+have a fixed order and are not running sums: the result of a pixel depends on the bits of its
 window only. So tiles agree exactly with the whole image, and a bright ship leaves no rounding
 errors on the dark sea beside it.
 """
@@ -36,13 +36,17 @@ def box_sum(values: NDArray[Real], window_px: int) -> NDArray[Real]:
     padded = np.pad(values, window_px // 2)
     total = np.empty_like(values)
     for rows in row_strips(values.shape, STRIP_PX):
-        reach = padded[rows.start : rows.stop + window_px - 1]
-        total[rows] = _slide(_slide(reach, window_px).T, window_px).T
+        strip = padded[rows.start : rows.stop + window_px - 1]
+        total[rows] = _slide(_slide(strip, window_px).T, window_px).T
     return total
 
 
 def _slide(values: NDArray[Real], width: int) -> NDArray[Real]:
-    """Sum `width` neighbours in each column, as a tree; shape (y - width + 1, x)."""
+    """Sum `width` neighbours in each column; shape (y - width + 1, x).
+
+    Sums of 2, 4, 8, ... neighbours are made from two sums of half as many. The sum of `width` is
+    put together from these, as its binary digits say.
+    """
     n_sums = len(values) - width + 1
     total, start, size = None, 0, 1
     while True:
@@ -100,7 +104,7 @@ def box_mean(values: NDArray[Real], valid: NDArray[np.bool_], window_px: int) ->
         NaN if the window has no valid pixel. A pixel that is not valid gets the mean of its
         valid neighbours.
     """
-    known = values if valid.all() else np.where(valid, values, values.dtype.type(0))
-    total = box_sum(known, window_px)
+    filled = values if valid.all() else np.where(valid, values, values.dtype.type(0))
+    total = box_sum(filled, window_px)
     with np.errstate(invalid="ignore"):
         return np.divide(total, box_count(valid, window_px), out=total)

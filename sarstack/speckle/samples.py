@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 CELL_PX = 25
 """Width of a cell: many independent pixels, little texture."""
 
-_MIN_VALID_SHARE = 0.99
+_MIN_VALID_FRACTION = 0.99
 _KEPT_CELLS = 144
 
 
@@ -58,7 +58,7 @@ def sample_speckle(windows: Iterable[NDArray[np.floating]]) -> SpeckleSample:
 def sample_window(window: NDArray[np.floating], n_windows: int) -> SpeckleSample:
     """Measure one of the `n_windows` windows of a date; `bright` is not measured."""
     stack = _cut_cells(window)
-    kept = _spread(stack, _KEPT_CELLS // n_windows).reshape(-1, CELL_PX, CELL_PX)
+    kept = _choose_cells(stack, _KEPT_CELLS // n_windows).reshape(-1, CELL_PX, CELL_PX)
     return SpeckleSample(
         *_measure_cells(stack.reshape(-1, CELL_PX, CELL_PX)), cells=_normalise(kept)
     )
@@ -75,16 +75,19 @@ def join_windows(samples: Sequence[SpeckleSample]) -> SpeckleSample:
     )
 
 
-def _upper_quantile(values: NDArray[np.floating], share: float) -> float:
-    """Return the quantile `share` as one of the values; infinite without values."""
+def _upper_quantile(values: NDArray[np.floating], fraction: float) -> float:
+    """Return the quantile of a fraction, without interpolation; infinite without values."""
     if not values.size:
         return float("inf")
-    place = int(share * (values.size - 1))
+    place = int(fraction * (values.size - 1))
     return float(np.partition(values, place)[place])
 
 
 def _measure_cells(cells: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the variance of ln y and the lag-1 correlation of each cell, without its plane."""
+    """Return the variance of ln y and the lag-1 correlation of each cell.
+
+    The least-squares plane of ln y is subtracted before.
+    """
     residual = _detrend(np.log(_normalise(cells)))
     variance = _mean_product(residual, residual) * CELL_PX**2 / (CELL_PX**2 - 3)
     return variance, lag_one_correlation(np.exp(residual))
@@ -97,8 +100,11 @@ def _cut_cells(window: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(whole.reshape(rows, CELL_PX, columns, CELL_PX).swapaxes(1, 2))
 
 
-def _spread(stack: NDArray[np.floating], at_most: int) -> NDArray[np.floating]:
-    """Choose cells of a window at regular distances; the choice depends on their number only."""
+def _choose_cells(stack: NDArray[np.floating], at_most: int) -> NDArray[np.floating]:
+    """Choose at most `at_most` cells of a window at regular distances.
+
+    The choice depends on the number of cells only, so it is the same at all dates.
+    """
     side = max(int(at_most**0.5), 1)
     rows, columns = (
         np.unique(np.linspace(0, n - 1, min(n, side)).round().astype(int)) for n in stack.shape[:2]
@@ -119,7 +125,7 @@ def _normalise(cells: NDArray[np.floating]) -> NDArray[np.float32]:
     mean = (total / np.maximum(n_usable, 1)).astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = np.where(usable, flat / mean[:, np.newaxis], 1).astype(np.float32, copy=False)
-    relative[n_usable < _MIN_VALID_SHARE * CELL_PX**2] = np.nan
+    relative[n_usable < _MIN_VALID_FRACTION * CELL_PX**2] = np.nan
     return relative.reshape(cells.shape)
 
 

@@ -30,7 +30,10 @@ MAX_CORRELATION = 0.9
 
 
 def _edge_correlation(bandwidth: NDArray[np.float64], taper: float) -> NDArray[np.float64]:
-    """Field correlation at lag 1 of w(f) = taper + (1 - taper) cos(2 pi f / B), |f| < B/2."""
+    """Return the correlation of the complex field at lag 1 for a bandwidth B.
+
+    The spectrum has the weights ``w(f) = taper + (1 - taper) cos(2 pi f / B)``, ``|f| < B / 2``.
+    """
     c0 = taper**2 + (1 - taper) ** 2 / 2
     c1, c2 = 2 * taper * (1 - taper), (1 - taper) ** 2 / 2
     g = c0 * np.sinc(bandwidth)
@@ -55,8 +58,8 @@ def transfer_function(n: int, correlation: float, taper: float = 0.7) -> NDArray
     correlation : float
         Lag-1 correlation of the intensity speckle wanted, 0 to 0.9.
     taper : float
-        Weight at the centre-less end of the Hamming window, 0.5 to 1 (0.7: Sentinel-1 IW).
-        A correlation too small for it is reached with the full band and less tapering.
+        Coefficient of the Hamming window, 0.5 to 1 (0.7: Sentinel-1 IW; 1: no weighting). For a
+        correlation that is too small for it, the full band and a weaker weighting are used.
 
     Returns
     -------
@@ -103,9 +106,10 @@ def gaussian_transfer_function(n: int, correlation: float) -> NDArray[np.float64
 
 
 def look_weights(looks: float) -> NDArray[np.float64]:
-    """Return the weights of the fewest independent looks with `looks` equivalent looks.
+    """Return weights of independent looks whose mean has `looks` equivalent looks.
 
-    All weights are equal except the last. Their sum is 1, and ``1 / sum(w**2) == looks``.
+    There are as few looks as possible. All weights are equal except the last. Their sum is 1, and
+    ``1 / sum(w**2) == looks``.
     """
     n = int(np.ceil(looks - 1e-9))
     # (n - 1 + a)^2 = L (n - 1 + a^2), the root in (0, 1].
@@ -179,7 +183,7 @@ class SpeckleSimulator:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return observation and expectation of a scene without its 16-pixel margin.
 
-        The margin is the surroundings, so nothing is mirrored at the edges.
+        The margin gives the surroundings of the result, so the scene is not mirrored at its edges.
         """
         return _crop(self._observe_periodic(scene, rng)), _crop(self._expect_periodic(scene))
 
@@ -225,7 +229,7 @@ class SpeckleSimulator:
 
 
 def _pad(scene: Reflectivity) -> Reflectivity:
-    # The surroundings are mirrored, the point targets are not.
+    # The ground is mirrored at the edges, point targets are not.
     return Reflectivity(
         np.pad(scene.diffuse, MARGIN_PX, mode="symmetric"), np.pad(scene.points, MARGIN_PX)
     )
@@ -246,7 +250,7 @@ class SimulatedStack:
     truth : ndarray, shape (time, y, x), float32
         Exact expectation at each date, linear power.
     changed : ndarray, shape (time, y, x), bool
-        Where a date differs from the landscape that most dates share.
+        Pixels where a date differs from the landscape of most dates.
     """
 
     intensity: NDArray[np.float32]

@@ -47,8 +47,8 @@ class SceneStatistics:
         98th percentile of the valid intensities of this date (the value of a pixel); infinite if
         the date has no valid pixel.
     looks_source : {"given", "compared", "estimated", "nominal"}
-        Origin of `looks`: the user; differences between dates; single dates; or the nominal
-        value, because too few pixels are usable.
+        Origin of `looks`. given: the user; compared: measured from differences between dates;
+        estimated: from single dates; nominal: 4.4, because too few pixels are usable.
     """
 
     looks: float
@@ -58,7 +58,7 @@ class SceneStatistics:
 
     @property
     def sensor(self) -> tuple[float, float, float] | None:
-        """Looks and correlation as input of a network; None if the looks are uncertain.
+        """Looks and correlation along y and x as input of a network; None if they are uncertain.
 
         Texture makes an estimate from single dates too low, and a wrong input is worse than none
         (RMSE of RTC-like scenes: 0.52 and 0.50 dB).
@@ -106,20 +106,22 @@ def combine_samples(
     check_looks(looks=looks)
     chosen = [samples[i] for i in choose_dates(len(samples))]
     joined = join_windows(chosen)
-    single = _estimate(
+    from_single_dates = _estimate(
         looks_from_log_variance(joined.log_variance),
         joined.correlation,
         contrast=False,
     )
-    between = _estimate(*_contrasts(chosen), contrast=True)
+    from_contrasts = _estimate(*_contrasts(chosen), contrast=True)
     # Clearly more looks between dates than in single dates: all cells have texture.
-    compared = between is not None and (single is None or between[0] > 1.1 * single[0])
-    found = between if compared else single
-    estimate, correlation = found or (NOMINAL_LOOKS, (0.0, 0.0))
-    measured = "compared" if compared else "estimated" if found else "nominal"
-    source = measured if looks is None else "given"
-    used = estimate if looks is None else float(looks)
-    return [SceneStatistics(used, correlation, sample.bright, source) for sample in samples]
+    is_compared = from_contrasts is not None and (
+        from_single_dates is None or from_contrasts[0] > 1.1 * from_single_dates[0]
+    )
+    estimate = from_contrasts if is_compared else from_single_dates
+    found_looks, correlation = estimate or (NOMINAL_LOOKS, (0.0, 0.0))
+    source = "compared" if is_compared else "estimated" if estimate else "nominal"
+    if looks is not None:
+        found_looks, source = float(looks), "given"
+    return [SceneStatistics(found_looks, correlation, sample.bright, source) for sample in samples]
 
 
 def measure_scene(block: NDArray[np.floating], looks: float | None = None) -> list[SceneStatistics]:
@@ -192,8 +194,8 @@ def _estimate(
 
 def _chance_spread(looks: float, correlation: tuple[float, float]) -> float:
     """Return the standard deviation of ln(looks) over cells of pure speckle."""
-    first, second = float(polygamma(1, looks)), float(polygamma(2, looks))
-    return log_variance_spread(looks, correlation, CELL_PX) * first / (looks * -second)
+    psi1, psi2 = float(polygamma(1, looks)), float(polygamma(2, looks))
+    return log_variance_spread(looks, correlation, CELL_PX) * psi1 / (looks * -psi2)
 
 
 def _mode(values: NDArray[np.float64]) -> float:

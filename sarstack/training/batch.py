@@ -94,8 +94,8 @@ def to_tensors(batch: Batch, device: str) -> TensorBatch:
     valid = None if bool(finite.all()) else finite.to(torch.float32)
     sensor = others = detail = None
     if batch.sensor is not None:
-        known = _to_tensor(batch.sensor, device)
-        sensor = encode_sensor(known[:, 0], known[:, 1:3], known[:, 3])
+        numbers = _to_tensor(batch.sensor, device)
+        sensor = encode_sensor(numbers[:, 0], numbers[:, 1:3], numbers[:, 3])
     if batch.others is not None:
         others = _to_tensor(batch.others, device)
     if batch.detail is not None:
@@ -118,7 +118,8 @@ class PatchSource(Protocol):
 
 def prefetch_batches(patches: PatchSource, steps: range) -> Generator[Batch]:
     """Yield the batches of `steps` in order; other threads make the next ones meanwhile."""
-    # One thread for two that compute: reading a batch of a stack takes one or two steps.
+    # One reading thread for two computing threads: to read a batch of a stack takes as long as one
+    # or two steps.
     n_threads = min(N_PREFETCHED, max(1, torch.get_num_threads() // 2))
     with ThreadPoolExecutor(n_threads) as threads:
         queue = deque(threads.submit(patches.batch, step) for step in steps[:N_PREFETCHED])

@@ -52,7 +52,10 @@ class ProcessGroup:
             tensor.copy_(part.view(tensor.shape))
 
     def broadcast(self, decision: bool) -> bool:  # noqa: FBT001 - a value, not a switch
-        """Return the decision of rank 0: other processors may round a score differently."""
+        """Return the decision of rank 0.
+
+        Other processors may round a score differently and would decide otherwise.
+        """
         import torch
 
         on_rank_0 = torch.tensor([float(decision and self.is_main)])

@@ -43,7 +43,9 @@ SIGNIFICANT_SE = 3.0
 """A gain, averaged over blocks of 16 x 16 px, is significant from so many standard errors."""
 
 COHERENT_FALSE_ALARM = 0.01
+"""Fraction of pixels of true speckle that may be taken for coherent scatterers."""
 COHERENT_VARIATION = 0.2
+"""The variance over time of a coherent scatterer is below this fraction of that of speckle."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ class OtherDatesValidation:
         n_columns = columns.max() + 1
         n_blocks = (rows.max() + 1) * n_columns
         block = place[:, None, None] * n_blocks + rows[:, None] * n_columns + columns
-        known = np.isfinite(squares)
+        valid = np.isfinite(squares)
         n_sums = len(self.images) * n_blocks
-        sums = np.bincount(block[known], squares[known], minlength=n_sums)
-        return sums.astype(np.float64), int(known.sum())
+        sums = np.bincount(block[valid], squares[valid], minlength=n_sums)
+        return sums.astype(np.float64), int(valid.sum())
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,11 @@ def mean_of_other_dates(
 
     shape = (-1, n_dates, *expected.shape[-2:])
     intensity, level = batch.intensity.reshape(shape), expected.reshape(shape)
-    known = torch.isfinite(level)
+    valid = torch.isfinite(level)
     if batch.valid is not None:
-        known &= batch.valid.reshape(shape) > 0
-    mean = _box_mean(level, known)
-    local = torch.where(known, level - mean, torch.nan)
+        valid &= batch.valid.reshape(shape) > 0
+    mean = _box_mean(level, valid)
+    local = torch.where(valid, level - mean, torch.nan)
     change = mean[:, :, None] - mean[:, None]
     local_change = (local[:, :, None] - local[:, None]).abs()
     other = ~torch.eye(n_dates, dtype=torch.bool, device=level.device)[:, :, None, None]
@@ -270,33 +272,33 @@ def mean_of_other_dates(
     count = used.sum(dim=2)
     total = torch.where(used, change.exp() * intensity[:, None], 0.0).sum(dim=2)
     target = total / count.clamp(min=1)
-    keep = (target > 0) & ~_is_coherent(intensity * torch.exp(-mean), known, looks)
+    keep = (target > 0) & ~_is_coherent(intensity * torch.exp(-mean), valid, looks)
     weight = torch.where(keep, count, 0).to(level.dtype)
     return target.reshape(expected.shape), weight.reshape(expected.shape)
 
 
-def _box_mean(values: "Tensor", known: "Tensor") -> "Tensor":
-    """Average the known pixels around each pixel, shape (place, date, y, x)."""
+def _box_mean(values: "Tensor", valid: "Tensor") -> "Tensor":
+    """Average the valid pixels around each pixel, shape (place, date, y, x)."""
     import torch
     from torch.nn import functional
 
     total, count = (
         functional.avg_pool2d(image, CHANGE_PX, 1, CHANGE_PX // 2)
-        for image in (torch.where(known, values, 0.0), known.to(values.dtype))
+        for image in (torch.where(valid, values, 0.0), valid.to(values.dtype))
     )
     return total / count.clamp(min=1e-9)
 
 
-def _is_coherent(speckle: "Tensor", known: "Tensor", looks: float) -> "Tensor":
+def _is_coherent(speckle: "Tensor", valid: "Tensor", looks: float) -> "Tensor":
     """Mark pixels whose variation over time is too small for speckle, (place, 1, y, x)."""
     import torch
 
-    count = known.sum(dim=1, keepdim=True)
+    count = valid.sum(dim=1, keepdim=True)
     n = count.clamp(min=1)
-    mean = torch.where(known, speckle, 0.0).sum(dim=1, keepdim=True) / n
-    squares = torch.where(known, speckle - mean, 0.0).square().sum(dim=1, keepdim=True)
+    mean = torch.where(valid, speckle, 0.0).sum(dim=1, keepdim=True) / n
+    squares = torch.where(valid, speckle - mean, 0.0).square().sum(dim=1, keepdim=True)
     variation = squares / (n - 1).clamp(min=1) / mean.square()
-    limit = torch.tensor(_coherent_limits(looks, known.shape[1])).to(speckle)
+    limit = torch.tensor(_coherent_limits(looks, valid.shape[1])).to(speckle)
     return variation < limit[count]
 
 

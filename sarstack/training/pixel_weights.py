@@ -1,6 +1,6 @@
 """Weights of pixels and patches in the training loss.
 
-Points and thin lines are few. Without additional weight, a network gives them up.
+Points and thin lines have few pixels. Without additional weight, a network learns to remove them.
 """
 
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ SURROUNDINGS_PX = 7
 """A pixel is compared with the mean of the pixels up to this distance."""
 
 SMALLEST_CONTRAST_NAT, LARGEST_CONTRAST_NAT = 0.5, 6.5
-"""Contrast at which the weight begins and ceases to grow."""
+"""Contrast at which the weight begins to grow, and contrast at which it stops."""
 
 FEW_LOOKS, MANY_LOOKS = 1.5, 3.0
 """A weak point looks like speckle at few looks. Up to 1.5 looks, points and pixels brighter
@@ -27,7 +27,7 @@ than speckle get the weights below; the weights decrease to 0 at 3 looks."""
 
 POINT_WEIGHT, BRIGHT_WEIGHT = 18.0, 4.0
 BRIGHT_NAT = 2.0
-"""Contrast in nepers above which a pixel is a point; speckle rarely reaches it."""
+"""Contrast in nat above which a pixel is a point; speckle rarely reaches it."""
 
 LOOKS_POWER = 0.6
 
@@ -46,7 +46,7 @@ def weigh_contrast(contrast: Array, strength: float = 1.0) -> Array:
     Returns
     -------
     ndarray or Tensor
-        1 up to a contrast of 0.5 nepers, ``1 + 6 * strength`` from 6.5 nepers.
+        1 up to a contrast of 0.5 nat, ``1 + 6 * strength`` from 6.5 nat.
     """
     range_nat = LARGEST_CONTRAST_NAT - SMALLEST_CONTRAST_NAT
     weight: Any = 1 + strength * (abs(contrast) - SMALLEST_CONTRAST_NAT).clip(0, range_nat)

@@ -87,7 +87,7 @@ class RatioValidation:
             See :func:`sarstack.speckle.homogeneous.mark_homogeneous`.
         """
         images = [batch.intensity for batch in batches]
-        masks = mark_homogeneous(images, looks, correlation, share=fraction)
+        masks = mark_homogeneous(images, looks, correlation, fraction=fraction)
         return cls(tuple(batches), masks, looks)
 
     @property

@@ -20,7 +20,7 @@ FloatImage = NDArray[np.float32]
 SCENE_PX = 256
 
 POOL_SCENES = 400
-"""Batch n draws from scenes n to n + 399, so each batch needs one new scene on average."""
+"""Batch n draws its scenes from n to n + 399, so a batch needs one new scene on average."""
 
 SATURATION = np.float32(10)
 
@@ -38,12 +38,12 @@ STEADY_FRACTION = 0.95
 dark on average. With half of them speckled, a network made all of them 1 dB too bright."""
 
 POINT_DENSITY = 2.5
-"""Times the point scatterers of real land outside towns, so that a network sees enough."""
+"""Factor on the number of point scatterers outside towns, so that a network sees enough of them."""
 
 USUAL_SENSOR_FRACTION = 0.5
-USUAL_SENSOR_SHARES = (0.2, 0.2, 0.2, 0.4)
-"""Ground range detected, single looks, white single looks, and terrain corrected at 30 m, where
-small errors are most visible."""
+USUAL_SENSOR_PROBABILITIES = (0.2, 0.2, 0.2, 0.4)
+"""Of ground range detected data, single looks, white single looks, and terrain corrected data at
+30 m (where small errors are most visible)."""
 
 
 class ObservedScene(NamedTuple):
@@ -157,8 +157,8 @@ def draw_sensor_input(
     """
     error = rng.normal(0, 1, 3)
     estimate = np.clip(np.array(correlation) + CORRELATION_ERROR * error[1:], 0, 0.95)
-    known = float(rng.random() >= UNKNOWN_SENSOR_FRACTION)
-    return np.array([looks * np.exp(LOOKS_ERROR * error[0]), *estimate, known], np.float32)
+    is_known = float(rng.random() >= UNKNOWN_SENSOR_FRACTION)
+    return np.array([looks * np.exp(LOOKS_ERROR * error[0]), *estimate, is_known], np.float32)
 
 
 def draw_swath_edge(side_px: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -182,7 +182,7 @@ def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
             (1.0, 0.2, 0.45),
             (1.0, 0.0, 0.0),
             (rng.uniform(7, 13), 0.0, 0.15),
-        ][int(rng.choice(4, p=USUAL_SENSOR_SHARES))]
+        ][int(rng.choice(4, p=USUAL_SENSOR_PROBABILITIES))]
         pair = rng.uniform(low, high, 2)
         return SpeckleSimulator(float(looks), (float(pair[0]), float(pair[1])), taper, sharp)
     looks = float(np.exp(rng.uniform(0, np.log(20))))

@@ -287,7 +287,7 @@ def split_places(
     held_out = {window for _, window in places[:n_validation]}
     training = tuple(place for place in places if place[1] not in held_out)
     validation = tuple(place for place in places if place[1] in held_out)
-    # If every window is held out in one polarisation, train on the others of these windows.
+    # If each window is held out (in one polarisation), train on these windows in the other one.
     return training or tuple(places[n_validation:]), validation
 
 

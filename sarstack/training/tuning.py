@@ -1,8 +1,8 @@
-"""Tuning of a network on noisy images without labels, which never makes it worse.
+"""Tuning of a network on noisy images without labels.
 
 Losses and validation scores are a :class:`TuningObjective`: the paper's phase 2
 (:class:`PaperObjective`), or the other dates of the stack
-(:class:`sarstack.training.noise_to_noise.NoiseToNoise`). Where no step improves the validation
+(:class:`sarstack.training.noise_to_noise.NoiseToNoise`). If no step improves the validation
 score, the network is returned unchanged.
 """
 
@@ -201,7 +201,7 @@ class _TuningLoop(TrainingLoop, Generic[Score]):
 
     def reason_to_stop(self) -> str:
         reason = self.objective.reason_to_stop(self.last, self.best, self.before)
-        # Where rank 0 has a reason and this process has none, its text does not matter.
+        # If rank 0 has a reason and this process has none, any text does: only rank 0 shows it.
         return (reason or ALL_DONE) if self.group.broadcast(bool(reason)) else ""
 
     def _score(self) -> Score:

@@ -87,10 +87,11 @@ class StackDescription:
     def _date_table(self) -> list[list[str]]:
         rows = [["date (UTC)", "platform", "orbit", "polarisations", "valid", "file"]]
         for row in self.dates:
-            shares = [
-                f"{share:.0%}" if share >= 0 else "unreadable" for share in row.valid.values()
+            fractions = [
+                f"{fraction:.0%}" if fraction >= 0 else "unreadable"
+                for fraction in row.valid.values()
             ]
-            valid = shares[0] if len(set(shares)) == 1 else " ".join(shares)
+            valid = fractions[0] if len(set(fractions)) == 1 else " ".join(fractions)
             rows.append([row.time, row.platform, row.orbit, row.polarisations, valid, row.file])
         # Columns that are empty for all dates are left out.
         kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
@@ -177,7 +178,7 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
     rasters = _rasters(stack)
     # Threads, because opening and reading files is mostly waiting for the disk.
     with ThreadPoolExecutor(8) as pool:
-        shares = dict(zip(rasters, pool.map(_valid_share, rasters), strict=True))
+        fractions = dict(zip(rasters, pool.map(_valid_fraction, rasters), strict=True))
     rows = []
     for i, date in enumerate(stack.dates):
         own = {p: r for p in stack.polarisations if (r := stack.rasters[p][i]) is not None}
@@ -188,14 +189,14 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
                 date.platform,
                 f"{number} {date.orbit_direction}".strip(),
                 " ".join(p.upper() for p in own),
-                {p: shares[r] for p, r in own.items()},
+                {p: fractions[r] for p, r in own.items()},
                 Path(next(iter(own.values())).path).name,
             )
         )
     return tuple(rows)
 
 
-def _valid_share(raster: Raster) -> float:
+def _valid_fraction(raster: Raster) -> float:
     windows = sample_windows(raster.shape, _VALID_WINDOW_PX, _VALID_WINDOWS_PER_AXIS)
     valid = total = 0
     try:

@@ -48,8 +48,8 @@ class Progress:
         elif now - self._last > HEARTBEAT_S:
             self._last = now
             left_s = (self.total - self.done) / rate
-            share = 100 * self.done / max(self.total, 1)
-            LOGGER.info("%s: %.0f %%, %s, %.0f s left", self.what, share, speed, left_s)
+            percent = 100 * self.done / max(self.total, 1)
+            LOGGER.info("%s: %.0f %%, %s, %.0f s left", self.what, percent, speed, left_s)
 
 
 @contextmanager

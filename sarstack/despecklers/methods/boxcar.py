@@ -11,7 +11,7 @@ from sarstack.speckle.statistics import SceneStatistics
 
 
 class Boxcar(MovingWindowMethod):
-    """Mean of a square window: smooths most and blurs edges; a reference for other methods.
+    """Mean of a square window; it blurs edges and is a reference for other methods.
 
     Attributes
     ----------

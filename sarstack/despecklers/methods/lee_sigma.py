@@ -23,43 +23,46 @@ _UNBIASED_LOOKS = 30
 
 
 class SigmaRange(NamedTuple):
-    """Range of speckle of mean 1 that contains a given share of it, and whose own mean is 1.
+    """A range of the values of speckle with mean 1.
+
+    It contains a given fraction of the values, and the mean of the values in it is 1, too.
 
     Attributes
     ----------
     low, high : float
-        Ends of the range, I1 and I2 of the paper.
-    inner_cv2 : float
-        Squared coefficient of variation of the speckle in the range (eta' squared in the paper).
+        Limits of the range, I1 and I2 of the paper.
+    cv2 : float
+        Squared coefficient of variation of the values in the range (eta' squared in the paper).
     """
 
     low: float
     high: float
-    inner_cv2: float
+    cv2: float
 
 
 class LeeSigma(MovingWindowMethod):
     """Lee 2009, improved sigma filter: mean of neighbours in the range of speckle; keeps points.
 
     For each pixel: (1) estimate an a-priori mean by the Lee filter (MMSE) in 3x3. (2) Select the
-    pixels of the window within ``[I1, I2]`` times this mean. The range contains the share `sigma`
-    of gamma speckle, and the mean of the speckle in it is 1. (3) Apply the Lee filter to the
-    selected pixels, with the variance of speckle in the range. Clusters of pixels brighter than
-    the 98th percentile of the scene are point targets and keep their values.
+    pixels of the window within ``[I1, I2]`` times this mean. The range contains the fraction
+    `sigma` of the values of gamma speckle, and the mean of these values is 1. (3) Apply the Lee
+    filter to the selected pixels, with the variance of speckle in the range. Clusters of pixels
+    brighter than the 98th percentile of the scene are point targets and keep their values.
 
     Parameters
     ----------
     window_px : int
         Odd width of the window.
     sigma : float
-        Share of the speckle in the range, between 0.3 and 0.99.
+        Fraction of the speckle values in the range, between 0.3 and 0.99.
 
     Notes
     -----
-    Deviations from the paper. The range is unbiased about the true mean, but the a-priori mean has
-    an error, which for correlated speckle is correlated with the selected pixels. The output would
-    be up to 6 % too low (single look). So the a-priori mean is multiplied by a factor from
-    simulated speckle, see :func:`prior_gain`. The variance of speckle in a window is ``(1 - rbar)``
+    Deviations from the paper. The range alone does not keep the mean: this would need the true
+    mean in step 2. The a-priori mean has an error, which for correlated speckle is correlated with
+    the pixels of the window. With it, the output would be up to 6 % too low (single look). So the
+    a-priori mean is multiplied by a factor from simulated speckle, see :func:`prior_gain`. The
+    variance of speckle in a window is ``(1 - rbar)``
     of the full variance; rbar is the mean correlation of the pairs of its pixels. Point targets
     are detected in the input, so they do not depend on the order of pixels.
 
@@ -99,19 +102,19 @@ class LeeSigma(MovingWindowMethod):
         return _filter(intensity, statistics, self.window_px, self.sigma, gain)
 
 
-def sigma_range(looks: float, share: float) -> SigmaRange:
-    """Solve for the range of gamma speckle with the given share and mean 1.
+def sigma_range(looks: float, fraction: float) -> SigmaRange:
+    """Solve for the range of gamma speckle that contains a fraction of the values, with mean 1.
 
-    F_k is the distribution function of a gamma variable of shape k and scale 1/L. The share is
-    ``F_L(I2) - F_L(I1)``. The mean is 1 if ``F_{L+1}(I2) - F_{L+1}(I1) = share``. The second
-    moment is ``(L+1)/L * (F_{L+2}(I2) - F_{L+2}(I1)) / share``.
+    F_k is the distribution function of a gamma variable of shape k and scale 1/L. The fraction is
+    ``F_L(I2) - F_L(I1)``. The mean is 1 if ``F_{L+1}(I2) - F_{L+1}(I1)`` equals the fraction. The
+    second moment is ``(L+1)/L * (F_{L+2}(I2) - F_{L+2}(I1)) / fraction``.
 
     Parameters
     ----------
     looks : float
         Equivalent number of looks, any positive number.
-    share : float
-        Share of the speckle in the range, 0 to 1.
+    fraction : float
+        Fraction of the speckle values in the range, 0 to 1.
 
     Returns
     -------
@@ -119,15 +122,19 @@ def sigma_range(looks: float, share: float) -> SigmaRange:
     """
 
     def high_of(low: float) -> float:
-        return float(gammaincinv(looks, gammainc(looks, looks * low) + share) / looks)
+        return float(gammaincinv(looks, gammainc(looks, looks * low) + fraction) / looks)
 
-    def share_inside(order: int, low: float) -> float:
+    def fraction_inside(order: int, low: float) -> float:
         shape = looks + order
         return float(gammainc(shape, looks * high_of(low)) - gammainc(shape, looks * low))
 
-    largest_low = gammaincinv(looks, 1 - share) / looks * (1 - 1e-9)
-    low = float(brentq(lambda start: share_inside(1, start) - share, 0.0, largest_low, xtol=1e-10))
-    return SigmaRange(low, high_of(low), (looks + 1) / looks * share_inside(2, low) / share - 1)
+    def excess(low: float) -> float:
+        return fraction_inside(1, low) - fraction
+
+    largest_low = gammaincinv(looks, 1 - fraction) / looks * (1 - 1e-9)
+    low = float(brentq(excess, 0.0, largest_low, xtol=1e-10))
+    second_moment = (looks + 1) / looks * fraction_inside(2, low) / fraction
+    return SigmaRange(low, high_of(low), second_moment - 1)
 
 
 @lru_cache(maxsize=256)
@@ -136,8 +143,9 @@ def prior_gain(
 ) -> float:
     """Return the factor on the a-priori mean with which the filter keeps the mean.
 
-    It is found by filtering a simulated flat field with a fixed seed, and rounded to three
-    decimals, so that it is the same on every machine. Its result is cached.
+    It is found by filtering a simulated flat field with a fixed seed. It is rounded to three
+    decimals, so that it is the same on every machine, and cached. It is 1 where no factor from 0.9
+    to 2 keeps the mean.
     """
     from sarstack.speckle.landscapes import Reflectivity
     from sarstack.speckle.sensor import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
@@ -158,7 +166,7 @@ def prior_gain(
 
     lowest, highest = 0.9, 2.0
     if relative_bias(lowest) > 0 or relative_bias(highest) < 0:
-        return 1.0
+        return 1.0  # brentq needs a change of sign between both ends
     return round(float(brentq(relative_bias, lowest, highest, xtol=1e-3)), 3)
 
 
@@ -191,14 +199,15 @@ def _filter(
     gain: float,
 ) -> NDArray[np.float32]:
     looks, correlation = statistics.looks, statistics.correlation
-    low, high, inner_cv2 = _cached_range(looks, sigma)
+    low, high, speckle_cv2 = _cached_range(looks, sigma)
     mean, weight = local_mmse(
         intensity, PRIOR_PX, (1 - pair_correlation(correlation, PRIOR_PX)) / looks
     )
     prior = gain * (mean + weight * (intensity - mean))
     count, mean, variance = _moments_in_range(intensity, low * prior, high * prior, window_px)
-    inner_cv2 *= 1 - pair_correlation(correlation, window_px)
-    signal = np.maximum(variance - np.float32(inner_cv2) * mean**2, 0) / np.float32(1 + inner_cv2)
+    speckle_cv2 *= 1 - pair_correlation(correlation, window_px)
+    speckle_variance = np.float32(speckle_cv2) * mean**2
+    signal = np.maximum(variance - speckle_variance, 0) / np.float32(1 + speckle_cv2)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)
     smooth = mean + weight * (intensity - mean)
     keep = (count == 0) | point_targets(intensity, statistics.bright)
@@ -206,8 +215,8 @@ def _filter(
 
 
 @lru_cache(maxsize=256)
-def _cached_range(looks: float, share: float) -> SigmaRange:
-    return sigma_range(looks, share)
+def _cached_range(looks: float, fraction: float) -> SigmaRange:
+    return sigma_range(looks, fraction)
 
 
 def _moments_in_range(
@@ -217,7 +226,7 @@ def _moments_in_range(
     window_px: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return count, mean and variance (ddof=1) of each window's pixels within the range."""
-    # Below any range, for nodata and for the margin around the image.
+    # Nodata and the margin around the image get a value that is below every range.
     excluded = np.finfo(np.float32).min
     filled = np.where(np.isfinite(intensity), intensity, excluded)
     padded = np.pad(filled, window_px // 2, constant_values=excluded)

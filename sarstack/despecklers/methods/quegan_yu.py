@@ -1,4 +1,4 @@
-"""Quegan-Yu: multi-temporal filter, the local mean of a date times the mean ratio of all dates."""
+"""Quegan-Yu, multi-temporal: local mean of a date times the mean over dates of I / local mean."""
 
 from typing import ClassVar
 
