@@ -3,13 +3,14 @@
 ========== ==================================================================
 word       meaning in sarstack
 ========== ==================================================================
-stack      what the user has on disk
+stack      the files of a user: images of several dates
 cube       the checked lazy Dataset: ``vv vh hh hv``, dims ``(time, y, x)``
-date       one acquisition with its full timestamp, never only a day
-intensity  linear power, the only scale inside (``_db``, ``_amp`` otherwise)
+date       one acquisition with its full timestamp (not only the day)
+intensity  linear power, the only scale inside the package; other scales
+           have a suffix (``_db``, ``_amplitude``)
 chunk      unit of Dask and Zarr
 tile       the pixels that one task writes
-halo       pixels around a tile or cell that are read and not written
+halo       pixels around a tile or cell that are read, but not written
 block      GeoTIFF internal block
 patch      training sample
 label      temporal mean and standard deviation used as training target
@@ -17,7 +18,7 @@ looks      equivalent number of looks, not a number of images
 card       the metadata that travels inside a model file
 ========== ==================================================================
 
-Row before column everywhere.
+Rows come before columns everywhere: ``(y, x)``.
 """
 
 import re
@@ -71,8 +72,8 @@ CALIBRATION_WORDS: dict[str, str] = {
     "betanaught": "beta0",
 }
 
-# Stored numbers that mean "no data" in some product, whatever the tag says: s1ard and many exports,
-# pyroSAR, Planetary Computer.
+# Stored numbers that mean "no data" in some products, also if another nodata value is declared:
+# -9999 (s1ard and many exports), -99 (pyroSAR), -32768 (Planetary Computer).
 NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter.
@@ -82,7 +83,7 @@ AUXILIARY_NAME = re.compile(
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview)$"
 )
 
-# HyP3 spells its options as six letters, for example "gpuned".
+# In HyP3 names, six letters stand for the options of the processing, for example "gpuned".
 HYP3_NAME = re.compile(
     r"S1[A-Z]_(?:IW|EW|SM|S\d)_\d{8}T\d{6}_[SD][VH][PRO]_RTC\d+_[GS]_"
     r"(?P<calibration>[gsb])(?P<scale>[pad])[um](?P<filtered>[nf])[ec][dm]_[0-9A-F]{4}"
@@ -175,7 +176,7 @@ def intensity_attributes(polarisation: str, calibration: str = "") -> dict[str, 
     Returns
     -------
     dict of str to str
-        CF knows no decibel, so the unit of linear power is ``"1"``.
+        By name. The unit of linear power is ``"1"``.
     """
     attributes = {
         "long_name": f"{INTENSITY_LONG_NAME} {polarisation.upper()}",

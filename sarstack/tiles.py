@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 ALIGNMENT_PX = 4
-"""Width of the coarsest pixel of a network; its blocks start at multiples of this number."""
+"""Size of a pixel on the coarse grid of a network. Its blocks start at multiples of this number."""
 
 
 class Shape(NamedTuple):
@@ -38,8 +38,8 @@ class Window(NamedTuple):
     def expand(self, halo: int, scene: Shape, alignment: int = 1) -> Self:
         """Return the window with a halo on each side, clipped at the edge of the scene.
 
-        It is not padded: so a method gets the edge of the scene as it would get it with the
-        whole image. With `alignment` the window starts at a multiple of this number of pixels
+        The window is not padded beyond the scene: a method gets the same pixels at the edge as with
+        the whole image. With `alignment` the window starts at a multiple of this number of pixels
         from the origin of the scene.
         """
         y0, x0 = max(self.y0 - halo, 0), max(self.x0 - halo, 0)
@@ -65,7 +65,7 @@ class Window(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """The pixels that one task writes: place in the tile grid, and window."""
+    """The pixels that one task writes: row and column in the grid of tiles, and window."""
 
     row: int
     column: int
@@ -111,8 +111,8 @@ def split_evenly(tiles: Sequence[Tile], n_parts: int) -> Iterator[Sequence[Tile]
 def cells(window: Window, size_px: int) -> Iterator[Window]:
     """Cut `window` along the lines of a grid that is fixed to the origin of the scene.
 
-    The lines do not depend on the window. So every tile size that is a multiple of `size_px` has
-    the same cells, and gives the same bits.
+    The lines do not depend on the window. So all tile sizes that are multiples of `size_px` have
+    the same cells, and give the same bits.
     """
     for y0 in range(window.y0 - window.y0 % size_px, window.y1, size_px):
         for x0 in range(window.x0 - window.x0 % size_px, window.x1, size_px):

@@ -220,7 +220,7 @@ def test_despeckle_with_finetune_uses_the_tuned_model_and_its_replay_does_not_tu
     assert (saved["method"], saved["finetune"]) == (str(model), False)
     with rasterio.open(next((tmp_path / "out").glob("*.tif"))) as raster:
         assert raster.tags()["SPECKLE_MODEL_SHA256"] == model_sha256(model)
-    with pytest.raises(UsageError, match="is no network"):
+    with pytest.raises(UsageError, match="is not a network"):
         despeckle(config_for(stack, tmp_path / "lee", method="lee", finetune=True))
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from sarstack.networks.card import KNOWN_VARIANTS
 from sarstack.networks.despecknet import (
     DARKEST_NAT,
+    DEVIATION_OFFSET_NAT,
     LOCAL_MEAN_CELLS,
-    SPREAD_OFFSET_NAT,
     VARIANTS,
     LiteDeSpeckNet,
     LogDeSpeckNet,
@@ -460,9 +460,9 @@ def test_other_dates_are_encoded_as_means_standard_deviation_and_number():
     log = dates.log()
     assert_allclose(encoded[0].numpy(), (dates.mean(0).log() - 0.4).numpy(), atol=1e-5)
     assert_allclose(encoded[1].numpy(), (log.mean(0) - 0.4).numpy(), atol=1e-5)
-    softened = (log.var(0, correction=0) + SPREAD_OFFSET_NAT**2).sqrt() - SPREAD_OFFSET_NAT
+    softened = (log.var(0, correction=0) + DEVIATION_OFFSET_NAT**2).sqrt() - DEVIATION_OFFSET_NAT
     assert_allclose(encoded[2].numpy(), softened.numpy(), atol=1e-4)
-    assert_allclose(encoded[2].numpy(), log.std(0, correction=0).numpy(), atol=SPREAD_OFFSET_NAT)
+    assert_allclose(encoded[2].numpy(), log.std(0, correction=0).numpy(), atol=DEVIATION_OFFSET_NAT)
     assert_allclose(encoded[3].numpy(), 5 / 8)
 
 

@@ -137,7 +137,7 @@ WRONG = {
         "does not define despeckle",
     ),
     "no name": (EXAMPLE[2].replace('name = "gauss"', ""), "no usable name"),
-    "a name that is no file name": (EXAMPLE[2].replace('"gauss"', '"a/b"'), "no usable name"),
+    "a name that cannot be a file name": (EXAMPLE[2].replace('"gauss"', '"a/b"'), "no usable name"),
     "the name of a method of sarstack": (EXAMPLE[2].replace('"gauss"', '"lee"'), "has the name"),
     "no halo": (EXAMPLE[2].replace("self.halo =", "self.reach_px ="), "halo = None"),
     "syntax": ("def f(:", "line 1 of wrong.py"),

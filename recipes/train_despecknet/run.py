@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
         "--looks-power",
         type=float,
         default=LOOKS_POWER,
-        help="patches weigh looks ** this",
+        help="the weight of a patch is its looks to this power",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

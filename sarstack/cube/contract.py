@@ -51,7 +51,7 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
     -------
     cube : Dataset
         Variables ``vv vh hh hv``, dims ``(time, y, x)``, float32 linear intensity, NaN =
-        nodata. A DataArray whose name is no polarisation becomes ``vv``.
+        nodata. A DataArray whose name is not a polarisation becomes ``vv``.
     restore : callable
         Converts a Dataset with the same variables and dims to the type, names, dimension order
         and other variables of `obj`. Values stay linear.

@@ -119,7 +119,7 @@ def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
     try:
         start = np.datetime64(text)
         if np.isnat(start):
-            raise ValueError("not a time")  # noqa: TRY301 (handled as a text that is no time)
+            raise ValueError("not a time")  # noqa: TRY301 (handled as a text that is not a time)
     except ValueError as err:
         raise UsageError(
             f"{value!r} is not a date",

@@ -58,7 +58,7 @@ class SelectionConfig(BaseModel):
         Raises
         ------
         ConfigError
-            If the file is missing, is no YAML, or has unknown or impossible settings.
+            If the file is missing, is not YAML, or has unknown or impossible settings.
         """
         try:
             entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -67,7 +67,7 @@ class SelectionConfig(BaseModel):
                 f"the settings cannot be read: {failure}", where=str(path), do="check the file"
             ) from failure
         if not isinstance(entries, dict):
-            raise ConfigError("the settings are no mapping of names to values", where=str(path))
+            raise ConfigError("the settings are not a mapping of names to values", where=str(path))
         return cls.make(**entries | {k: v for k, v in overrides.items() if v is not None})
 
     @classmethod

@@ -120,7 +120,7 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
         start = str(shipped_model(start))
     elif not start.endswith(".safetensors"):
         raise UsageError(
-            f"method {config.method!r} is no network and cannot be finetuned",
+            f"method {config.method!r} is not a network and cannot be finetuned",
             expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
             do="choose a network, or leave out --finetune",
         )
