@@ -200,16 +200,16 @@ class DespeckAccessor:
         cube, _ = as_cube(self._obj)
         dates = choose_dates(cube.sizes["time"])
         chunked = _chunk(cube)
-        known = []
+        statistics = []
         for name in chunked.data_vars:
             samples = dask.compute(*sample_dates(chunked[name].data, dates))
-            known.append(combine_samples(samples)[0])
+            statistics.append(combine_samples(samples)[0])
         return xr.Dataset(
             {
-                "looks": ("polarisation", [k.looks for k in known]),
-                "correlation_y": ("polarisation", [k.correlation[0] for k in known]),
-                "correlation_x": ("polarisation", [k.correlation[1] for k in known]),
-                "source": ("polarisation", [k.looks_source for k in known]),
+                "looks": ("polarisation", [s.looks for s in statistics]),
+                "correlation_y": ("polarisation", [s.correlation[0] for s in statistics]),
+                "correlation_x": ("polarisation", [s.correlation[1] for s in statistics]),
+                "source": ("polarisation", [s.looks_source for s in statistics]),
             },
             {"polarisation": [str(name) for name in cube.data_vars]},
         )

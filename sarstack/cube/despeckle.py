@@ -50,9 +50,9 @@ def despeckle_array(
 
     def compute(window: Window, outer: Window) -> da.Array:
         part = (slice(None), *outer.slices)
-        known = [] if summary is None else [_one_chunk(summary[part]), "cyx"]
+        summary_part = [] if summary is None else [_one_chunk(summary[part]), "cyx"]
         return da.blockwise(
-            _despeckle_dates, "tyx", _one_chunk(array[part]), "tyx", statistics, "t", *known,
+            _despeckle_dates, "tyx", _one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
             outer=outer, window=window, scene=scene, despeckler=despeckler,
             new_axes={}, adjust_chunks={"y": window.shape.y, "x": window.shape.x},
             concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
@@ -68,8 +68,8 @@ def _despeckle_dates(
     **place: Any,
 ) -> NDArray[np.float32]:
     dates = [
-        despeckle_window(date, statistics=known, summary=summary, **place)
-        for date, known in zip(block, statistics, strict=True)
+        despeckle_window(date, statistics=date_statistics, summary=summary, **place)
+        for date, date_statistics in zip(block, statistics, strict=True)
     ]
     return np.stack(dates)
 
@@ -99,8 +99,8 @@ def _contribute_dates(
     block: NDArray[np.float32], statistics: NDArray[np.object_], **place: Any
 ) -> NDArray[np.float64]:
     total: Any = sum(
-        contribute_window(date, statistics=known, **place)
-        for date, known in zip(block, statistics, strict=True)
+        contribute_window(date, statistics=date_statistics, **place)
+        for date, date_statistics in zip(block, statistics, strict=True)
     )
     return total[np.newaxis]
 

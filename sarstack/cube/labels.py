@@ -43,21 +43,24 @@ def label_arrays(
         _moments_of, array, new_axis=1, chunks=((1,) * array.numblocks[0], 3, *array.chunks[1:]),
         dtype=np.float64, meta=np.empty((0, 0, 0, 0)),
     ).sum(axis=0)  # fmt: skip
-    known: object = looks
+    stack_looks: object = looks
     if looks is None:
         samples = sample_dates(array, choose_dates(array.shape[0]))
-        known = dask.delayed(_looks_of, pure=True)(samples)
+        stack_looks = dask.delayed(_looks_of, pure=True)(samples)
     options = {"rule": rule, "threshold": threshold, "quantile": quantile}
     finish = dask.delayed(finish_labels, pure=True)
     rows: list[list[dict[str, da.Array]]] = []
     for window_y in _spans(array.chunks[1]):
         row = []
         for window_x in _spans(array.chunks[2]):
-            made = finish(moments[:, window_y, window_x], looks=known, **options)
+            tile_labels = finish(moments[:, window_y, window_x], looks=stack_looks, **options)
             shape = (window_y.stop - window_y.start, window_x.stop - window_x.start)
-            row.append({n: da.from_delayed(made[n], shape, dtype=DTYPES[n]) for n in LABELS})
+            row.append({n: da.from_delayed(tile_labels[n], shape, dtype=DTYPES[n]) for n in LABELS})
         rows.append(row)
-    return {name: da.block([[made[name] for made in row] for row in rows]) for name in LABELS}
+    return {
+        name: da.block([[tile_labels[name] for tile_labels in row] for row in rows])
+        for name in LABELS
+    }
 
 
 def _moments_of(block: NDArray[np.float32]) -> NDArray[np.float64]:

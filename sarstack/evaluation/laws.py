@@ -166,11 +166,10 @@ def despeckle_tiled(
     if despeckler.n_summary:
         for window in windows:
             outer = window.expand(despeckler.summary_halo, scene)
-            for date, known in zip(block, statistics, strict=True):
-                part = despeckler.contribute(date[outer.slices], known)
-                summary[(slice(None), *window.slices)] += part[
-                    (slice(None), *window.slices_in(outer))
-                ]
+            inner = (slice(None), *window.slices_in(outer))
+            for date, date_statistics in zip(block, statistics, strict=True):
+                part = despeckler.contribute(date[outer.slices], date_statistics)
+                summary[(slice(None), *window.slices)] += part[inner]
     for window in windows:
         outer = despeckler.input_window(window, scene)
         sums = summary[(slice(None), *outer.slices)].astype(np.float32) if len(summary) else None

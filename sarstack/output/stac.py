@@ -130,7 +130,7 @@ def _make_item(
 def _properties(grid: Grid, product: Product, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of an item; unknown ones are left out."""
     date = product.date
-    known = {
+    properties = {
         "platform": date.platform,
         "constellation": "sentinel-1",
         "gsd": abs(grid.transform[0]),
@@ -150,7 +150,7 @@ def _properties(grid: Grid, product: Product, settings: Mapping[str, Any]) -> di
             **{k: str(v) for k, v in settings.items() if k == "model_sha256"},
         },
     }
-    return {key: value for key, value in known.items() if value not in ("", None)}
+    return {key: value for key, value in properties.items() if value not in ("", None)}
 
 
 def _epsg(grid: Grid) -> str | None:

@@ -118,9 +118,9 @@ def _coordinates(stack: Stack) -> dict[Hashable, Any]:
     orbits = [date.relative_orbit for date in stack.dates]
     if any(o is not None for o in orbits):
         # Integers have no NaN: with an unknown orbit, all are float.
-        known = all(o is not None for o in orbits)
+        all_known = all(o is not None for o in orbits)
         values = np.array([np.nan if o is None else o for o in orbits])
-        coordinates["relative_orbit"] = ("time", values.astype(np.int16) if known else values)
+        coordinates["relative_orbit"] = ("time", values.astype(np.int16) if all_known else values)
     return coordinates
 
 

@@ -131,8 +131,8 @@ def _read_times(
     """Return the time of each image of a variable, NaT if unknown."""
     if time is None:
         scalar = [variable.coords[n].values for n in TIME_NAMES if n in variable.coords]
-        known = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
-        return [known[0].astype("datetime64[ns]")[()] if known else NOT_A_TIME]
+        times = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
+        return [times[0].astype("datetime64[ns]")[()] if times else NOT_A_TIME]
     if time in dataset.coords and dataset[time].dtype.kind == "M":
         return list(dataset[time].values.astype("datetime64[ns]"))
     return [NOT_A_TIME] * variable.sizes[time]

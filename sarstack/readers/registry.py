@@ -64,12 +64,12 @@ def find_formats() -> tuple[Format, ...]:
 
 def image_suffixes() -> tuple[str, ...]:
     """Return the suffixes of files that can hold an image, in lower case."""
-    return tuple(suffix for known in reversed(find_formats()) for suffix in known.SUFFIXES)
+    return tuple(suffix for module in reversed(find_formats()) for suffix in module.SUFFIXES)
 
 
 def find_format(path: str) -> Format | None:
     """Return the first format that matches a path; None for a plain folder."""
-    return next((known for known in find_formats() if known.matches(path)), None)
+    return next((module for module in find_formats() if module.matches(path)), None)
 
 
 def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
@@ -94,11 +94,11 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
     StackError
         If it is an image, but cannot be part of a stack.
     """
-    known = find_format(path)
-    if known is None:
+    found = find_format(path)
+    if found is None:
         raise unreadable_error(path, "it is a folder")
     try:
-        return known.list_images(path, bands)
+        return found.list_images(path, bands)
     except SarstackError:
         raise
     except Exception as err:  # each library has its own errors for a damaged file

@@ -181,16 +181,18 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
         fractions = dict(zip(rasters, pool.map(_valid_fraction, rasters), strict=True))
     rows = []
     for i, date in enumerate(stack.dates):
-        own = {p: r for p in stack.polarisations if (r := stack.rasters[p][i]) is not None}
+        rasters_of_date = {
+            p: r for p in stack.polarisations if (r := stack.rasters[p][i]) is not None
+        }
         number = "" if date.relative_orbit is None else str(date.relative_orbit)
         rows.append(
             DateRow(
                 _show(date.time),
                 date.platform,
                 f"{number} {date.orbit_direction}".strip(),
-                " ".join(p.upper() for p in own),
-                {p: fractions[r] for p, r in own.items()},
-                Path(next(iter(own.values())).path).name,
+                " ".join(p.upper() for p in rasters_of_date),
+                {p: fractions[r] for p, r in rasters_of_date.items()},
+                Path(next(iter(rasters_of_date.values())).path).name,
             )
         )
     return tuple(rows)
@@ -211,20 +213,22 @@ def _valid_fraction(raster: Raster) -> float:
 def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
     rows = []
     for polarisation in stack.polarisations:
-        known = _measure_speckle(stack, polarisation)
-        y, x = known.correlation
-        rows.append(SpeckleRow(polarisation.upper(), known.looks, y, x, known.looks_source))
+        statistics = _measure_speckle(stack, polarisation)
+        y, x = statistics.correlation
+        rows.append(
+            SpeckleRow(polarisation.upper(), statistics.looks, y, x, statistics.looks_source)
+        )
     return tuple(rows)
 
 
 def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
     """Measure looks and correlation, the same for all dates, on readable dates."""
-    own = [r for r in stack.rasters[polarisation] if r is not None]
+    rasters = [r for r in stack.rasters[polarisation] if r is not None]
     windows = sample_windows(Shape(*stack.grid.shape))
     samples = []
-    for date in choose_dates(len(own)):
+    for date in choose_dates(len(rasters)):
         with suppress(StackReadError):
-            pixels = own[date].read_each(windows, cache_blocks=False)
+            pixels = rasters[date].read_each(windows, cache_blocks=False)
             samples.append(sample_speckle(pixels))
     if not samples:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")

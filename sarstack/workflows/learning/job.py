@@ -324,9 +324,9 @@ def describe_model(
     network: "DeSpeckNet", stack: ImageStack, statistics: Statistics, data: str
 ) -> ModelCard:
     """Make the card of a network trained on a stack, with the measured bias of the network."""
-    known = list_statistics(statistics)
-    along_y_and_x = [c for k in known for c in k.correlation]
-    looks = (min(k.looks for k in known), max(k.looks for k in known))
+    all_statistics = list_statistics(statistics)
+    along_y_and_x = [c for s in all_statistics for c in s.correlation]
+    looks = (min(s.looks for s in all_statistics), max(s.looks for s in all_statistics))
     correlation = (max(0.0, min(along_y_and_x)), max(0.0, *along_y_and_x))
     card = make_card(
         network,

@@ -30,19 +30,19 @@ def measure_statistics(stack: ImageStack, looks: float | None, workers: Workers)
     statistics = {}
     for polarisation in stack.polarisations:
         dates = [date for name, date, _ in images if name == polarisation]
-        known = combine_samples([samples[polarisation, date] for date in dates], looks=looks)
-        statistics[polarisation] = dict(zip(dates, known, strict=True))
+        of_dates = combine_samples([samples[polarisation, date] for date in dates], looks=looks)
+        statistics[polarisation] = dict(zip(dates, of_dates, strict=True))
     return statistics
 
 
 def list_statistics(statistics: Statistics) -> list[SceneStatistics]:
     """Return the statistics of all images."""
-    return [known for dates in statistics.values() for known in dates.values()]
+    return [date for dates in statistics.values() for date in dates.values()]
 
 
 def pool_statistics(statistics: Statistics) -> tuple[float, tuple[float, float]]:
     """Return the looks whose variance is the mean over all images, and the mean correlation."""
-    known = list_statistics(statistics)
-    looks = 1 / float(np.mean([1 / k.looks for k in known]))
-    y, x = np.mean([k.correlation for k in known], axis=0)
+    all_statistics = list_statistics(statistics)
+    looks = 1 / float(np.mean([1 / s.looks for s in all_statistics]))
+    y, x = np.mean([s.correlation for s in all_statistics], axis=0)
     return looks, (float(y), float(x))
