@@ -50,8 +50,8 @@ class Workers:
         """Return the current worker processes and their numbers of threads; ``""`` for threads."""
         if self.client is None:
             return {"": self.n_workers}
-        known = self.client.scheduler_info(n_workers=-1)["workers"]
-        return {address: worker["nthreads"] for address, worker in known.items()}
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        return {address: worker["nthreads"] for address, worker in workers.items()}
 
     def check_paths(self, paths: Sequence[str], source: MethodSource | None = None) -> None:
         """Check that every worker has this version of sarstack and sees these paths.

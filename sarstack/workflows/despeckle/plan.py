@@ -119,13 +119,13 @@ class Plan:
 
         rng, side = np.random.default_rng(0), cell_px(self.despeckler, self.config)
         cell = rng.gamma(4.4, 1 / 4.4, (side, side)).astype(np.float32)
-        known = SceneStatistics(looks=4.4, bright=3.0)
+        statistics = SceneStatistics(looks=4.4, bright=3.0)
         summary = None
         if self.despeckler.n_summary:
-            summary = self.despeckler.contribute(cell, known).astype(np.float32)
-        self.despeckler.despeckle(cell, known, summary)
+            summary = self.despeckler.contribute(cell, statistics).astype(np.float32)
+        self.despeckler.despeckle(cell, statistics, summary)
         start = time.perf_counter()
-        self.despeckler.despeckle(cell, known, summary)
+        self.despeckler.despeckle(cell, statistics, summary)
         seconds = time.perf_counter() - start
         return seconds * self.total_px / cell.size / n_workers
 

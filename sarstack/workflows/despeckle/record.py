@@ -118,7 +118,7 @@ def write_record(run: Run, started: str) -> Outcome:
         "ended": now_utc(),
         "settings": settings_of(plan.config, plan.despeckler),
         "looks": {
-            polarisation: next((known.looks for known in dates.values()), None)
+            polarisation: next((date.looks for date in dates.values()), None)
             for polarisation, dates in run.statistics.items()
         },
         "images": sorted(kept, key=lambda record: str(record["output"])),

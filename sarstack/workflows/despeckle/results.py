@@ -46,11 +46,15 @@ def write_result_record(output: Path, complete: Path, record: Record) -> Record:
     dict
         `record` with name, size and checksum.
     """
-    known = {"output": output.name, "bytes": complete.stat().st_size, "sha256": hash_file(complete)}
+    file_record = {
+        "output": output.name,
+        "bytes": complete.stat().st_size,
+        "sha256": hash_file(complete),
+    }
     folder = _records_folder(output.parent)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{output.name}.json", known | record)
-    return known | record
+    write_json(folder / f"{output.name}.json", file_record | record)
+    return file_record | record
 
 
 def read_records(folder: Path) -> dict[str, Record]:

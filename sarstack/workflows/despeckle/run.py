@@ -218,7 +218,7 @@ def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, 
         layers = sorted(dates)
         statistics = combine_samples([dates[i] for i in layers], looks=plan.config.looks)
         found[polarisation] = {
-            str(layer): asdict(known) for layer, known in zip(layers, statistics, strict=True)
+            str(layer): asdict(date) for layer, date in zip(layers, statistics, strict=True)
         }
     return found
 
@@ -233,8 +233,10 @@ def _summarise(run: Run, workers: Workers) -> None:
     def jobs() -> Iterator[Task]:
         for polarisation in run.statistics:
             rasters = plan.stack.rasters[polarisation]
-            known = run.statistics[polarisation]
-            images = tuple((r, known[i]) for i, r in enumerate(rasters) if r and i in known)
+            statistics = run.statistics[polarisation]
+            images = tuple(
+                (r, statistics[i]) for i, r in enumerate(rasters) if r and i in statistics
+            )
             path = run.summary(polarisation)
             for tile in tile_grid(scene, plan.config.tile_px):
                 if not summary_store.has_tile(path, tile):
@@ -300,9 +302,9 @@ def _compute(run: Run, workers: Workers) -> None:
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
     despeckler = run.plan.despeckler
-    known = run.statistics[image.polarisation][image.layer]
+    statistics = run.statistics[image.polarisation][image.layer]
     summary = run.summary(image.polarisation) if despeckler.n_summary else ""
-    arguments = (despeckler, image.raster, known, tile, run.pieces(image), summary)
+    arguments = (despeckler, image.raster, statistics, tile, run.pieces(image), summary)
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 

@@ -102,7 +102,7 @@ def make_tags(run: Run, image: Image) -> dict[str, str]:
     """Return the tags of a result; see :data:`sarstack.conventions.TAGS`."""
     plan = run.plan
     date = plan.stack.dates[image.layer]
-    known = run.statistics[image.polarisation][image.layer]
+    statistics = run.statistics[image.polarisation][image.layer]
     tags = {
         "ACQUISITION_DATETIME": date.timestamp,
         "PLATFORM": date.platform,
@@ -116,9 +116,9 @@ def make_tags(run: Run, image: Image) -> dict[str, str]:
         "HALO_PX": str(plan.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
         "INPUT_FILE": Path(image.raster.path).name,
-        "ENL_BEFORE": f"{known.looks:.2f}",
-        "ENL_SOURCE": known.looks_source,
-        "SPECKLE_CORRELATION": f"{known.correlation[0]:.2f} {known.correlation[1]:.2f}",
+        "ENL_BEFORE": f"{statistics.looks:.2f}",
+        "ENL_SOURCE": statistics.looks_source,
+        "SPECKLE_CORRELATION": " ".join(f"{rho:.2f}" for rho in statistics.correlation),
         "PROCESSING_DATETIME": now_utc(),
         "SARSTACK_VERSION": __version__,
         "TIFFTAG_SOFTWARE": f"sarstack {__version__}",

@@ -79,9 +79,9 @@ def despeckle_tile(
     with worker_settings(despeckler):
         outer = despeckler.input_window(window, scene)
         block = raster.read(outer)
-        known = summary_store.read_window(summary, outer) if summary else None
+        sums = summary_store.read_window(summary, outer) if summary else None
         with arithmetic_slots(on_gpu=despeckler.on_gpu):
-            result = despeckle_window(block, outer, window, scene, despeckler, statistics, known)
+            result = despeckle_window(block, outer, window, scene, despeckler, statistics, sums)
         notes = {
             "valid_px": float(np.isfinite(result).sum()),
             "sum_before": float(np.nansum(block[window.slices_in(outer)], dtype=np.float64)),
@@ -145,8 +145,8 @@ def finish_image(
     with worker_settings():
         after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
         enl_after = after.looks if after.looks_source == "estimated" else None
-        known = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
-        finish_cog(path, pieces, grid, description=description, tags=tags | known,
+        looks_tag = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
+        finish_cog(path, pieces, grid, description=description, tags=tags | looks_tag,
                    before_naming=write_companions)  # fmt: skip
     return ImageRecord(record, peak_memory_bytes())
 
