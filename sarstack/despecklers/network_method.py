@@ -19,6 +19,7 @@ from sarstack.networks.inference import (
     load_network,
 )
 from sarstack.networks.model_file import model_sha256, read_card, shipped_model
+from sarstack.networks.stored_weights import check_weights
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window, tile_grid
 
@@ -51,7 +52,8 @@ class NetworkMethod(Despeckler):
     Raises
     ------
     ModelCardError
-        If the file is missing, damaged, has no card, or is of another variant.
+        If the file is missing, damaged, has no card, is of another variant, or has weights that
+        are not finite.
     """
 
     # Memory of torch and oneDNN, measured.
@@ -73,6 +75,7 @@ class NetworkMethod(Despeckler):
                 where=self.path,
                 do=f"use the method {self.card.variant} with this file, or another file",
             )
+        check_weights(self.path)
         self.sha256 = model_sha256(self.path)
         self.halo = self.card.halo
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 CARD_KEY = "sarstack-card"
+# Limits of what a card from somebody else can make sarstack allocate or compute.
+MAX_HALO_PX = 4096
+MAX_LAYER_SIZE = 1024
+_MAX_AXIS = 256
+_MAX_TABLES = 64
+_MAX_BIAS = 10.0
+# Smallest sizes of a network; all others may be 0.
+_MIN_SIZES = {"width": 1, "deep_width": 1, "body": 1, "dilation": 1, "depth": 2}
+_Text = Annotated[str, Field(max_length=100_000)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Size = Annotated[int, Field(ge=0, le=MAX_LAYER_SIZE)]
 KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")
 
 
@@ -38,13 +50,32 @@ class BiasTable:
         Its key in the file is ``untold``.
     n_others : int
         Number of other dates that the network had as input.
+
+    Raises
+    ------
+    ValueError
+        If the axes are not increasing, the tables have another shape than the axes, or a bias is
+        not a number between 0.1 and 10.
     """
 
     looks: tuple[float, ...] = (1.0,)
     correlation: tuple[float, ...] = (0.0,)
     bias: tuple[tuple[float, ...], ...] = ((1.0,),)
     bias_without_sensor: Annotated[tuple[tuple[float, ...], ...], Field(alias="untold")] = ()
-    n_others: int = 0
+    n_others: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        _check_axis("looks", self.looks, 0.01, 1e4)
+        _check_axis("correlation", self.correlation, -1, 1)
+        shape = (len(self.looks), len(self.correlation))
+        for name in ("bias", "bias_without_sensor"):
+            rows = getattr(self, name)
+            if name == "bias_without_sensor" and not rows:
+                continue
+            if len(rows) != shape[0] or any(len(row) != shape[1] for row in rows):
+                raise ValueError(f"{name} should have {shape[0]} rows of {shape[1]} numbers")
+            if not all(1 / _MAX_BIAS <= ratio <= _MAX_BIAS for row in rows for ratio in row):
+                raise ValueError(f"{name} should have numbers between 0.1 and 10")
 
     def interpolate(
         self, looks: float, correlation: tuple[float, float], *, sensor_given: bool = True
@@ -100,20 +131,28 @@ class ModelCard:
 
     variant: str
     domain: Literal["log", "linear"]
-    halo: Annotated[int, Field(ge=0)]
-    architecture: dict[str, int] = field(default_factory=dict, hash=False)
-    channels: float = 64.0
-    polarisations: tuple[str, ...] = ()
-    looks: tuple[float, float] = (1.0, 20.0)
-    correlation: tuple[float, float] = (0.0, 0.85)
+    halo: Annotated[int, Field(ge=0, le=MAX_HALO_PX)]
+    architecture: dict[str, _Size] = field(default_factory=dict, hash=False)
+    channels: Annotated[float, Field(gt=0, le=1e5)] = 64.0
+    polarisations: Annotated[tuple[_Text, ...], Field(max_length=16)] = ()
+    looks: tuple[_Number, _Number] = (1.0, 20.0)
+    correlation: tuple[_Number, _Number] = (0.0, 0.85)
     calibration: BiasTable = field(default_factory=BiasTable)
-    with_others: tuple[BiasTable, ...] = ()
-    data: str = ""
-    licence: str = ""
-    command: str = ""
-    sarstack_version: str = ""
-    created: str = ""
+    with_others: Annotated[tuple[BiasTable, ...], Field(max_length=_MAX_TABLES)] = ()
+    data: _Text = ""
+    licence: _Text = ""
+    command: _Text = ""
+    sarstack_version: _Text = ""
+    created: _Text = ""
     scores: dict[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, least in _MIN_SIZES.items():
+            if self.architecture.get(name, least) < least:
+                raise ValueError(f"architecture.{name} should be at least {least}")
+        numbers = [table.n_others for table in self.with_others]
+        if numbers != sorted(set(numbers)):
+            raise ValueError("with_others should have one table for each number, increasing")
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""
@@ -121,7 +160,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
-        """Read a card and check the type of each field; unknown keys are ignored.
+        """Read a card and check the type and range of each field; unknown keys are ignored.
 
         Unknown keys come from later versions of sarstack.
 
@@ -131,6 +170,13 @@ class ModelCard:
             If the text is not a card. It is a ValueError and names each wrong field.
         """
         return _schema().validate_json(text, strict=True)
+
+
+def _check_axis(name: str, values: tuple[float, ...], low: float, high: float) -> None:
+    if not 1 <= len(values) <= _MAX_AXIS or not all(low <= value <= high for value in values):
+        raise ValueError(f"{name} should have 1 to {_MAX_AXIS} numbers from {low:g} to {high:g}")
+    if any(after <= before for before, after in pairwise(values)):
+        raise ValueError(f"{name} should be increasing")
 
 
 @cache

@@ -15,13 +15,16 @@ from pydantic import ValidationError
 
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import CARD_KEY, KNOWN_VARIANTS, ModelCard
+from sarstack.networks.stored_weights import CHECKSUM_KEY, check_weights, hash_model
+
+# The largest network that a card allows is smaller. The header of a shipped model has 30 kB.
+MAX_FILE_BYTES = 2**30
+MAX_HEADER_BYTES = 2**24
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sarstack.networks.network import DeSpeckNet
-
-CHECKSUM_KEY = "sarstack-sha256"
 
 
 def save_model(
@@ -57,23 +60,10 @@ def save_model(
         )
     weights = {name: _to_stored_dtype(values) for name, values in network.state_dict().items()}
     metadata = {**(notes or {}), CARD_KEY: card.to_json()}
-    checksum = hash_model(weights, metadata)
+    arrays = {name: values.numpy() for name, values in weights.items()}
+    checksum = hash_model(arrays, metadata)
     write_safetensors(path, weights, metadata | {CHECKSUM_KEY: checksum})
     return Path(path)
-
-
-def hash_model(weights: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> str:
-    """Return the SHA-256 of weights and metadata, whatever their order in the file."""
-    import torch
-
-    total = hashlib.sha256()
-    for name, text in sorted(metadata.items()):
-        if name != CHECKSUM_KEY:
-            total.update(f"{name}={text};".encode())
-    for name, values in sorted(weights.items()):
-        total.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-        total.update(values.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def _to_stored_dtype(values: "Tensor") -> "Tensor":
@@ -121,11 +111,11 @@ def read_header(path: str | Path) -> dict[str, Any]:
         size = target.stat().st_size
         with target.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise ValueError("no safetensors header")  # noqa: TRY301
+            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES) or size > MAX_FILE_BYTES:
+                raise ValueError("no safetensors header, or too large")  # noqa: TRY301
             header: dict[str, Any] = json.loads(file.read(length))
         ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
-        end = max(ends, default=0)
+        end = max(map(int, ends), default=0)
     except OSError as error:
         raise ModelCardError(
             f"the model file cannot be read: {error.strerror}",
@@ -133,13 +123,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
             where=str(path),
             do="check the path",
         ) from error
+    except RecursionError as error:
+        raise _not_a_model_error(path, "its header is nested too deep") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ModelCardError(
-            f"this is not a model file ({error})",
-            expected="a .safetensors file made by `sarstack train` (pickled models are never read)",
-            where=str(path),
-            do="train a model with `sarstack train`, or leave out the path to use the shipped one",
-        ) from error
+        raise _not_a_model_error(path, str(error)) from error
     if 8 + length + end != size:
         raise ModelCardError(
             f"the model file has {size} bytes",
@@ -148,6 +135,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
             do="copy the file again",
         )
     return header
+
+
+def _not_a_model_error(path: str | Path, reason: str) -> ModelCardError:
+    return ModelCardError(
+        f"this is not a model file ({reason})",
+        expected="a .safetensors file made by `sarstack train` (pickled models are never read)",
+        where=str(path),
+        do="train a model with `sarstack train`, or leave out the path to use the shipped one",
+    )
 
 
 def read_card(path: str | Path) -> ModelCard:
@@ -183,8 +179,12 @@ def _describe(error: Exception) -> str:
     """Return the error in one line, with each wrong field of a card."""
     if not isinstance(error, ValidationError):
         return f"{type(error).__name__}: {error}"
-    wrong = error.errors(include_url=False)
-    return "; ".join(": ".join([*(".".join(map(str, e["loc"])),), e["msg"]]) for e in wrong)
+    wrong = [
+        (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))
+        for e in error.errors(include_url=False)
+    ]
+    more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return "; ".join(f"{place}: {what}" if place else what for place, what in wrong[:3]) + more
 
 
 def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
@@ -193,47 +193,57 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
     Raises
     ------
     ModelCardError
-        As :func:`read_card`, or if the weights do not fit the card.
+        As :func:`read_card` and :func:`check_weights`, or if the weights do not fit the card.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from sarstack.networks.despecknet import build_network
 
     card = read_card(path)
-    try:
-        network = build_network(card.variant, **card.architecture)
-        weights = load_file(str(path))
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError, SafetensorError) as error:
-        raise ModelCardError(
-            f"the weights do not fit the card: {str(error).splitlines()[0]}",
-            expected=f"a {card.variant} of {card.architecture}",
-            where=str(path),
-            do="use the file as written; weights and card cannot be exchanged",
-        ) from error
-    _compare_checksum(path, weights)
-    if network.halo != card.halo:
-        raise ModelCardError(
-            f"the card says halo {card.halo}",
-            expected=f"{network.halo}, as the layers need",
-            where=str(path),
-            do="use the file as written",
-        )
+    _check_architecture(path, card, check_weights(path))
+    network = build_network(card.variant, **card.architecture)
+    network.load_state_dict(load_file(str(path)))
     return network.eval(), card
 
 
-def _compare_checksum(path: str | Path, weights: Mapping[str, "Tensor"]) -> None:
-    """Raise if weights or metadata are not those that were written; old files have no checksum."""
-    metadata = read_metadata(path)
-    known = metadata.get(CHECKSUM_KEY)
-    if known and known != hash_model(weights, metadata):
-        raise ModelCardError(
-            "the model file is damaged: its checksum differs",
-            expected="the weights and the card that were written",
-            where=str(path),
-            do="copy the file again, or train again",
-        )
+def _check_architecture(
+    path: str | Path, card: ModelCard, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Compare the weights with the network of the card, before memory is taken for it."""
+    import torch
+
+    from sarstack.networks.despecknet import build_network
+
+    try:
+        with torch.device("meta"):  # tensors of this device have a shape and no memory
+            network = build_network(card.variant, **card.architecture)
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
+        raise _misfit_error(path, card, str(error).splitlines()[0]) from error
+    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wrong = sorted(n for n in needed | dict(shapes) if needed.get(n) != shapes.get(n))
+    if wrong:
+        name = wrong[0]
+        reason = f"{name} has the shape {shapes.get(name)}, and needs {needed.get(name)}"
+        raise _misfit_error(path, card, reason)
+    if network.architecture != card.architecture:
+        raise _misfit_error(path, card, f"the network is of {network.architecture}")
+    for field, value in (("halo", network.halo), ("channels", network.channels)):
+        if getattr(card, field) != value:
+            raise ModelCardError(
+                f"the card says {field} {getattr(card, field)}",
+                expected=f"{value}, as the layers need",
+                where=str(path),
+                do="use the file as written",
+            )
+
+
+def _misfit_error(path: str | Path, card: ModelCard, reason: str) -> ModelCardError:
+    return ModelCardError(
+        f"the weights do not fit the card: {reason}",
+        expected=f"a {card.variant} of {card.architecture}",
+        where=str(path),
+        do="use the file as written; weights and card cannot be exchanged",
+    )
 
 
 def model_sha256(path: str | Path) -> str:

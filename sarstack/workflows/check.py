@@ -160,7 +160,8 @@ def _find_missing_views(findings: Iterable[Finding]) -> list[Finding]:
 
 def check_model(path: Path) -> Finding:
     """Compare a model file with its checksum."""
-    from sarstack.networks.model_file import CHECKSUM_KEY, load_model, read_metadata
+    from sarstack.networks.model_file import load_model, read_metadata
+    from sarstack.networks.stored_weights import CHECKSUM_KEY
 
     try:
         load_model(path)
