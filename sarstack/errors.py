@@ -16,7 +16,7 @@ EXIT_CODES = {
     6: "finished, but some dates failed (they are listed; run the same command again to retry); "
     "`check`: results are damaged or missing",
     7: "cluster not reachable, or without the resource a task needs",
-    8: "not enough disk or memory for the plan",
+    8: "not enough disk or memory, or the disk cannot be written",
     130: "interrupted (run the same command again to continue)",
 }
 
@@ -139,6 +139,10 @@ class NotEnoughSpaceError(SarstackError, OSError):
     """The plan does not fit on the disk or into memory."""
 
     exit_code = 8
+
+
+class DiskError(NotEnoughSpaceError):
+    """A disk was full, over quota, read-only or broken while results were written."""
 
 
 class MissingDependencyError(SarstackError, ImportError):

@@ -64,6 +64,8 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     logger = logging.getLogger("sarstack")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG)
+    # Without a handler, Python prints the messages of GDAL. What matters of them is in our errors.
+    logging.getLogger("rasterio").addHandler(logging.NullHandler())
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 

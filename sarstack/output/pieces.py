@@ -4,7 +4,6 @@ A piece gets its name when it is complete. So an interrupted run continues with 
 have no piece.
 """
 
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.output.complete_file import complete_file
 from sarstack.tiles import Shape, Tile, Window, tile_grid
 
 BLOCKS_PX = (512, 256, 128)
@@ -111,28 +111,27 @@ def write_piece(
     notes : dict of float, optional
         Numbers that are stored with the piece; see :func:`sum_notes`.
     """
-    import rasterio
     from rasterio.enums import Resampling
+    from rasterio.io import MemoryFile
 
     path = pieces.path(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A unique name: a cluster may give a tile to two workers.
-    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     levels = [2**level for level in range(1, pieces.n_overviews + 1)]
     # Padded to whole pixels of the coarsest overview: means do not depend on the tile size.
     rest = [(0, -length % max([1, *levels])) for length in image.shape]
     padded = np.pad(image, rest, constant_values=np.nan) if np.any(rest) else image
     profile = {"driver": "GTiff", "height": padded.shape[0], "width": padded.shape[1], "count": 1,
                "dtype": "float32", "nodata": np.nan}  # fmt: skip
-    try:
-        with without_georeference_warning(), rasterio.open(unfinished, "w", **profile) as raster:
+    # In memory first: GDAL hides the reason why a file cannot be written, and finds some failures
+    # only when it closes the file, where nobody is told.
+    with MemoryFile() as memory:
+        with without_georeference_warning(), memory.open(**profile) as raster:
             raster.write(padded, 1)
             raster.update_tags(ns=_NOTES, **{name: repr(v) for name, v in (notes or {}).items()})
             if levels:
                 raster.build_overviews(levels, Resampling.average)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        with complete_file(path) as unfinished:
+            unfinished.write_bytes(memory.getbuffer())
 
 
 def sum_notes(pieces: Pieces) -> dict[str, float]:

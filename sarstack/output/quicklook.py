@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.output.complete_file import complete_file
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window
 
@@ -98,7 +99,6 @@ def draw_panels(
         figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01)
     if title:
         figure.suptitle(title, fontsize=9)
-    unfinished = picture.with_name(f".{picture.name}.part")
-    figure.savefig(unfinished, format="png")
-    unfinished.replace(picture)
+    with complete_file(picture) as unfinished:
+        figure.savefig(unfinished, format="png")
     return picture

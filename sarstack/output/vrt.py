@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+from sarstack.output.complete_file import write_text
 from sarstack.output.pieces import Pieces, coarsen
 from sarstack.readers.grid import Grid
 from sarstack.tiles import Shape, Window
@@ -110,10 +111,7 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     <SourceTransferType>Float32</SourceTransferType>
 {_place_file(cog, Window(0, grid.shape.y, 0, grid.shape.x))}  </VRTRasterBand>
 """
-    unfinished = view.with_name(f".{view.name}.part")
-    content = _georeference(grid) + band
-    unfinished.write_text(_describe_raster(grid.shape, content), encoding="utf-8")
-    unfinished.replace(view)
+    write_text(view, _describe_raster(grid.shape, _georeference(grid) + band))
     return view
 
 

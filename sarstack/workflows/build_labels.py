@@ -12,7 +12,7 @@ import xarray as xr
 from sarstack import __version__
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
-from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
+from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
@@ -21,6 +21,7 @@ from sarstack.speckle.statistics import choose_dates, combine_samples
 from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows import label_tasks
 from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.folder import check_space, claim_folder, make_folder
 from sarstack.workflows.progress import now_utc, show_progress
@@ -71,9 +72,20 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
                          do="choose an odd width: an even one shifts the label")  # fmt: skip
     _refuse_single_dates(stack)
     shape = stack.grid.shape
-    check_space(make_folder(output.parent), 15 * shape.y * shape.x * len(stack.polarisations))
+    needed_bytes = 15 * shape.y * shape.x * len(stack.polarisations)
+    check_space(make_folder(output.parent), needed_bytes)
     unfinished = output.with_name(f"{output.name}.unfinished")
-    _open_store(unfinished, config, stack, overwrite=overwrite)
+    with explain_disk_errors(output.parent, needed_bytes):
+        _open_store(unfinished, config, stack, overwrite=overwrite)
+        _fill_store(unfinished, config, stack)
+        if output.exists():
+            shutil.rmtree(output)
+        unfinished.replace(output)
+    return output
+
+
+def _fill_store(unfinished: Path, config: LabelsConfig, stack: Stack) -> None:
+    """Compute the labels that an open store lacks."""
     with (
         claim_folder(unfinished),
         open_workers(config.cluster, config.workers) as workers,
@@ -85,11 +97,9 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
         samples = _compute_statistics(config, stack, workers, unfinished)
         looks = {p: _find_looks(config, stack, p, samples[p], workers) for p in samples}
         _compute_masks(config, stack, workers, unfinished, looks)
+    for leftover in unfinished.glob("*/c/*/*/.*.part"):  # of a killed run
+        leftover.unlink()
     _finish(unfinished, looks)
-    if output.exists():
-        shutil.rmtree(output)
-    unfinished.replace(output)
-    return output
 
 
 def _refuse_single_dates(stack: Stack) -> None:
@@ -122,8 +132,16 @@ def _open_store(path: Path, config: LabelsConfig, stack: Stack, *, overwrite: bo
             where=str(path),
             do="repeat the earlier command, or --overwrite to start again",
         )
-    shutil.rmtree(path, ignore_errors=True)
-    _create_store(path, config, stack, mark)
+    # A store gets its name when its metadata is complete: one of a run that was killed before has
+    # the fingerprint already, but lacks variables.
+    started = path.with_name(f".{path.name}.part")
+    shutil.rmtree(started, ignore_errors=True)
+    try:
+        _create_store(started, config, stack, mark)
+        shutil.rmtree(path, ignore_errors=True)
+        started.replace(path)
+    finally:
+        shutil.rmtree(started, ignore_errors=True)
 
 
 def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> None:
@@ -245,7 +263,12 @@ def _rasters(stack: Stack, polarisation: str) -> list[Raster]:
 
 
 def _raise_failures(outcomes: Iterable[object]) -> None:
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    failures = []
+    for outcome in outcomes:
+        if isinstance(outcome, DiskError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            failures.append(outcome)
     if not failures:
         return
     unreadable = [f for f in failures if isinstance(f, StackReadError)]

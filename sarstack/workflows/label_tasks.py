@@ -23,13 +23,17 @@ from sarstack.labels.statistics import (
     multilook,
     statistics,
 )
+from sarstack.output.complete_file import complete_file
 from sarstack.readers.raster import Raster
 from sarstack.speckle.samples import SpeckleSample, join_windows, sample_window
 from sarstack.tiles import Shape, Tile, Window, sample_windows
+from sarstack.workflows.disk import check_free, explain_disk_errors
 
 # Number of dates that are read before they are summed: more need memory and save little time.
 DATES_AT_ONCE = 8
 CHECKSUM_BYTES = 4
+# Statistics of one pixel: three of 4 bytes and the count of 2, uncompressed.
+TILE_BYTES_PER_PX = 14
 # Speckle does not compress well: zstd takes 15 times as long for 2 % smaller files.
 CHECKSUM_ATTRIBUTE, CHECKSUM = "chunk_checksum", "crc32c"
 """Attribute of stores whose chunks end with a checksum; those of older versions have none."""
@@ -86,6 +90,8 @@ def label_tile(
     dict of (int, int) to SpeckleSample
         Samples of the windows that begin in this tile, by date and number of the window.
     """
+    rows, columns = (min(length, tile_px) for length in scene)
+    check_free(Path(store), TILE_BYTES_PER_PX * rows * columns)
     moments = np.zeros((3, *tile.window.shape))
     samples: dict[tuple[int, int], SpeckleSample] = {}
     with worker_settings():
@@ -101,8 +107,9 @@ def label_tile(
                 if number in sampled:
                     found = _sample_tile(date, scene, tile.window)
                     samples |= {(number, place): sample for place, sample in found.items()}
-    for name, values in statistics(moments).items():
-        _write(_chunk(store, name, layer, tile), values, tile_px)
+    with explain_disk_errors(Path(store)):
+        for name, values in statistics(moments).items():
+            _write(_chunk(store, name, layer, tile), values, tile_px)
     return samples
 
 
@@ -152,7 +159,8 @@ def mark_tile(
     stable = mark_stable(
         variation, count, looks=looks, rule=rule, threshold=threshold, quantile=quantile
     )
-    _write(_chunk(store, "stable", layer, tile), stable, tile_px)
+    with explain_disk_errors(Path(store)):
+        _write(_chunk(store, "stable", layer, tile), stable, tile_px)
 
 
 def _write(path: Path, values: NDArray[Any], tile_px: int) -> None:
@@ -166,10 +174,9 @@ def _write(path: Path, values: NDArray[Any], tile_px: int) -> None:
     empty = np.nan if values.dtype.kind == "f" else 0
     chunk = np.pad(values, rest, constant_values=empty) if np.any(rest) else values
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.part")
-    data = _codec().encode(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False))
-    unfinished.write_bytes(data + _checksum(data))
-    unfinished.replace(path)
+    stored = _codec().encode(chunk.astype(chunk.dtype.newbyteorder("<"), copy=False))
+    with complete_file(path) as unfinished:
+        unfinished.write_bytes(stored + _checksum(stored))
 
 
 def _read(path: Path, tile_px: int, shape: Shape, dtype: str) -> NDArray[Any]:

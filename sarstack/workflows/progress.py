@@ -2,12 +2,15 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from sarstack.output.complete_file import write_text
 
 LOGGER = logging.getLogger("sarstack")
 HEARTBEAT_S = 30.0
@@ -78,10 +81,27 @@ def show_progress(
         yield progress
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk makes incomplete, without an error of its own.
+
+    What the run writes next finds the disk full, and that error is the one to show.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (name of logging)
+        """Leave out a line that cannot be written."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file; what cannot be written is left out."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write the log of sarstack to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
     try:
@@ -93,9 +113,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON; the file gets its name when it is complete."""
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, json.dumps(record, indent=2, default=str) + "\n")
 
 
 def now_utc() -> str:

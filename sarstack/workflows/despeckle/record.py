@@ -69,7 +69,7 @@ def delete_leftovers(run: Run) -> None:
     """Delete the folder of unfinished work, and temporary files of killed runs."""
     output = run.plan.output
     shutil.rmtree(run.folder, ignore_errors=True)
-    names = [RUN_RECORD, "quicklook.png", "finetuned.safetensors"]
+    names = [RUN_RECORD, "run.yaml", "quicklook.png", "finetuned.safetensors"]
     for image in _finished_images(run):
         names += [image.output.name, name_db_view(image.output).name]
     remove_temporary_files(output, names)

@@ -11,7 +11,8 @@ from typing import Any
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
-from sarstack.errors import ResumeMismatchError, UsageError
+from sarstack.errors import DiskError, ResumeMismatchError, UsageError
+from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
@@ -26,6 +27,7 @@ from sarstack.workflows.despeckle.record import (
 )
 from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
 from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
+from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, settings_of
 from sarstack.workflows.folder import check_space, claim_folder, make_folder
 from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
@@ -69,11 +71,15 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
     make_folder(plan.output)
     run = Run(plan, plan.output / UNFINISHED_FOLDER)
     started = now_utc()
-    with claim_folder(plan.output), log_to(plan.output / "log.txt"):
+    with (
+        explain_disk_errors(plan.output, 2 * plan.bytes_to_write),
+        claim_folder(plan.output),
+        log_to(plan.output / "log.txt"),
+    ):
         _announce(plan)
         continued = run.folder.exists()
         keep_records(plan.output)
-        (plan.output / "run.yaml").write_text(_effective(plan).to_yaml(), encoding="utf-8")
+        write_text(plan.output / "run.yaml", _effective(plan).to_yaml())
         if plan.images:
             plan.check_memory()
             check_space(plan.output, 2 * plan.bytes_to_write)
@@ -284,6 +290,8 @@ def _compute(run: Run, workers: Workers) -> None:
         while True:
             for task, outcome in run_groups(workers, waiting):
                 image, tile = task.key
+                if isinstance(outcome, DiskError):
+                    raise outcome
                 if isinstance(outcome, Exception):
                     run.fail(image, outcome)
                 elif tile is None:

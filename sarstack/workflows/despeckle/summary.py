@@ -62,12 +62,21 @@ def _open_as_created(path: str, _created_ns: int) -> Any:
 
 def has_tile(path: str, tile: Tile) -> bool:
     """Return whether a tile is written, by this run or an interrupted one."""
-    return Path(path, "c", "0", str(tile.row), str(tile.column)).exists()
+    return _shard(path, tile).exists()
+
+
+def _shard(path: str, tile: Tile) -> Path:
+    return Path(path, "c", "0", str(tile.row), str(tile.column))
 
 
 def write_tile(path: str, tile: Tile, values: NDArray[np.float32]) -> None:
     """Write one whole shard, shape (depth, y, x)."""
-    _open(path)[(slice(None), *tile.window.slices)] = values
+    try:
+        _open(path)[(slice(None), *tile.window.slices)] = values
+    except OSError:
+        # Some versions of zarr leave an incomplete shard, which would count as written.
+        _shard(path, tile).unlink(missing_ok=True)
+        raise
 
 
 def read_window(path: str, window: Window) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle.results import Record, write_result_record
+from sarstack.workflows.disk import check_free, check_room, explain_disk_errors, image_bytes
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 
 
@@ -76,7 +77,8 @@ def despeckle_tile(
     """
     start = time.perf_counter()
     scene, window = pieces.scene, tile.window
-    with worker_settings(despeckler):
+    check_room(pieces)
+    with worker_settings(despeckler), explain_disk_errors(pieces.folder):
         outer = despeckler.input_window(window, scene)
         block = raster.read(outer)
         sums = summary_store.read_window(summary, outer) if summary else None
@@ -110,7 +112,8 @@ def summarise_tile(
     """
     problems = []
     total = np.zeros((despeckler.n_summary, *tile.window.shape))
-    with worker_settings(despeckler):
+    check_free(Path(target), total.size * 4)
+    with worker_settings(despeckler), explain_disk_errors(Path(target)):
         outer = tile.window.expand(despeckler.summary_halo, scene)
         for raster, statistics in images:
             try:
@@ -142,7 +145,9 @@ def finish_image(
         record.update(write_result_record(path, complete, mark | _describe_pixels(pieces)))
 
     windows = sample_windows(pieces.scene)
-    with worker_settings():
+    largest = image_bytes(*pieces.scene)
+    check_free(path.parent, largest)
+    with worker_settings(), explain_disk_errors(path.parent, file_bytes=largest):
         after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
         enl_after = after.looks if after.looks_source == "estimated" else None
         looks_tag = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}

@@ -22,6 +22,7 @@ from sarstack.networks.bias import measure_bias
 from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.model_file import load_model, read_card, save_model, shipped_model
+from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack, Stack
@@ -30,6 +31,7 @@ from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weight
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.loop import Progress
 from sarstack.training.stack_patches import Labels, StackPatches, split_places
+from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.folder import claim_folder, make_folder
 from sarstack.workflows.learning.ranks import Message, Report, run_ranks, torch_threads
@@ -201,7 +203,8 @@ def open_job_folder(output: Path, config: LearningConfig, stack: Stack, *, overw
             )
         (folder / CHECKPOINT).unlink()
     make_folder(folder)
-    origin.write_text(mark)
+    with explain_disk_errors(folder):
+        write_text(origin, mark)
     return folder
 
 
@@ -278,7 +281,8 @@ def _run_process(
     group: ProcessGroup, device: str, report: Report, training: Training, job: Job
 ) -> Outcome:
     """Train as one process of a group. Rank 0 locks the folder against other jobs."""
-    with claim_folder(job.folder) if group.is_main else nullcontext():
+    lock = claim_folder(job.folder) if group.is_main else nullcontext()
+    with explain_disk_errors(job.folder), lock:
         sharded = replace(job, training=replace(job.training, shard=group.shard))
         return training(group, device, report, sharded)
 
@@ -315,7 +319,8 @@ def write_model(job: Job, output: Path, outcome: Outcome, verb: str) -> AdaptedM
         stack = job.training.stack
         data = f"{verb} on {len(stack.dates)} dates of {Path(stack.path).name}: {outcome.message}"
         card = describe_model(network, stack, job.training.statistics, data)
-    save_model(output, network, card)
+    with explain_disk_errors(output.parent):
+        save_model(output, network, card)
     (job.folder / CHECKPOINT).unlink(missing_ok=True)
     return AdaptedModel(output, outcome.improved, outcome.message, outcome.history)
 

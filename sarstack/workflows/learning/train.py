@@ -6,6 +6,7 @@ from sarstack.training.checkpoint import plot_curve
 from sarstack.training.distributed import ProcessGroup
 from sarstack.training.stack_patches import Labels
 from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
@@ -53,7 +54,8 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     with open_workers(config.cluster, config.workers) as workers:
         job = prepare_job(config, stack, start, folder, workers, labels=labels)
         outcome = run_training(workers, _train, job)
-    plot_curve(outcome.history, folder / "curve.png")
+    with explain_disk_errors(folder):
+        plot_curve(outcome.history, folder / "curve.png")
     return write_model(job, output, outcome, "trained")
 
 
