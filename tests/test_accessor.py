@@ -96,7 +96,7 @@ def test_apply_takes_an_object_of_a_class() -> None:
     np.testing.assert_array_equal(result["vv"], cube()["vv"] / 2)
 
 
-def test_lazy_decibel_that_nobody_declared_is_refused_when_computed() -> None:
+def test_undeclared_lazy_decibel_is_refused_when_computed() -> None:
     in_db = (10 * np.log10(cube())).chunk(y=20, x=20)
     in_db["vv"].attrs = in_db["vh"].attrs = {}
     with pytest.raises(ScaleError, match="looks like decibel"):
@@ -121,7 +121,7 @@ def test_apply_equals_the_method_and_keeps_what_surrounds_the_pixels(method: str
     xr.testing.assert_identical(ds, before)
 
 
-def test_lazy_in_lazy_out_with_the_same_pixels() -> None:
+def test_a_lazy_cube_gives_a_lazy_result_with_the_same_pixels() -> None:
     ds = cube()
     lazy = ds.chunk(time=1, y=25, x=40).despeck.apply("lee-sigma")
     assert lazy["vv"].chunks == ds.chunk(time=1, y=25, x=40)["vv"].chunks

@@ -15,7 +15,7 @@ from sarstack.errors import UsageError
         (checks.check_looks, [None, 0.5, 1, 4.4], [0, -1, np.nan, np.inf, "4", True]),
     ],
 )
-def test_good_values_pass_and_bad_ones_are_named(check, good, bad):
+def test_valid_values_pass_and_the_error_names_an_invalid_one(check, good, bad):
     for value in good:
         check(width=value)
     for value in bad:
@@ -25,13 +25,13 @@ def test_good_values_pass_and_bad_ones_are_named(check, good, bad):
         assert "expected: " in str(refused.value)
 
 
-def test_open_interval():
+def test_the_limits_of_an_interval_are_refused():
     checks.check_between(0, 1, share=0.5)
     for value in (0, 1, np.nan, "half"):
         with pytest.raises(UsageError, match=r"share = .*\n  expected: a number between 0 and 1"):
             checks.check_between(0, 1, share=value)
 
 
-def test_first_misfit_is_reported():
+def test_the_error_names_the_first_invalid_argument():
     with pytest.raises(UsageError, match="rows = 0"):
         checks.check_positive_int(columns=3, rows=0)

@@ -88,12 +88,12 @@ def test_without_a_stack_the_folders_sarstack_yaml_is_run(
     assert_same_files(tmp_path / "a", tmp_path / "b")
 
 
-def test_without_a_stack_or_a_file_the_remedy_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_stack_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["despeckle"]) == 2
     assert "sarstack despeckle FOLDER" in capsys.readouterr().err
 
 
-def test_cluster_does_not_swallow_the_stack(
+def test_option_cluster_does_not_take_the_stack_as_its_value(
     make_stack: MakeStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = make_stack()
@@ -142,7 +142,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), MISTAKES)
-def test_a_mistake_is_told_without_a_traceback(
+def test_a_mistake_of_the_user_gives_an_error_without_traceback(
     make_stack: MakeStack,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],

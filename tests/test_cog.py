@@ -86,7 +86,7 @@ def test_overviews_do_not_depend_on_the_tile(tmp_path: Path, shape: Shape) -> No
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_piece_that_was_never_written_is_missed(tmp_path: Path) -> None:
+def test_reading_a_piece_that_was_not_written_is_an_error(tmp_path: Path) -> None:
     shape = Shape(300, 500)
     image, grid = image_of(shape), Grid(shape, WKT)
     with pytest.raises(Exception, match=r"1_1\.tif"):

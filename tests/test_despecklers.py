@@ -165,7 +165,7 @@ def test_quegan_yu_has_the_looks_of_theory():
     assert looks == pytest.approx(4 * 10 * 49 / 58, rel=0.04)
 
 
-def test_quegan_yu_keeps_detail_that_all_dates_share():
+def test_quegan_yu_keeps_detail_that_all_dates_have():
     scene = np.full((50, 50), 0.1)
     scene[:, 25] = 2
     block = (scene * RANDOM.gamma(4, 1 / 4, (30, 50, 50))).astype(np.float32)

@@ -29,7 +29,7 @@ def cases_of(suite, n_scenes=1):
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_the_truth_has_no_error(suite):
+def test_the_truth_has_ideal_scores(suite):
     for case in cases_of(suite).values():
         scores = score_case(case, case.truth)
         assert scores["rmse_db"] == 0

@@ -116,7 +116,7 @@ def test_a_file_with_damaged_pixels_is_found_and_can_be_left_out(three_dates):
     np.testing.assert_array_equal(read_whole(stack, "vh", 2), truth["vh", 2])
 
 
-def test_band_names_tell_polarisations_and_dates(tmp_path):
+def test_band_names_give_polarisations_and_dates(tmp_path):
     bands = np.stack([speckle(i) for i in range(4)])
     write_tif(tmp_path / "a_20210104.tif", bands[:2], names=["VV", "VH"])
     write_tif(tmp_path / "a_20210116.tif", bands[2:], names=["VV", "VH"])

@@ -128,7 +128,7 @@ def test_the_store_has_the_stacks_grid_and_the_right_attributes(
 
 
 def test_dates_in_the_bands_of_one_file_are_measured_each_for_itself(tmp_path: Path) -> None:
-    """Images that share a path are told apart by more than the path."""
+    """Images of one file have the same path: they are distinguished by band or index, too."""
     rng = np.random.default_rng(5)
     shape = (300, 300)
     bands = 0.1 * rng.gamma(4.4, 1 / 4.4, (3, *shape)).astype(np.float32)

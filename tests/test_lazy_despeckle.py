@@ -36,7 +36,7 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("name", CLASSICAL)
 @given(st.tuples(st.integers(1, 3), st.integers(1, 60), st.integers(7, 60)))
 @settings(max_examples=6, deadline=None, derandomize=True)
-def test_chunking_is_invisible(name: str, chunks: tuple[int, int, int]) -> None:
+def test_chunk_sizes_do_not_change_pixels(name: str, chunks: tuple[int, int, int]) -> None:
     block = speckle((3, 53, 61))
     despeckler = make_despeckler(name)
     array = da.from_array(block, chunks=chunks)
@@ -63,7 +63,7 @@ def test_chunks_of_any_border_give_networks_the_same_pixels(
     np.testing.assert_allclose(lazy.compute(), network.apply(block), rtol=1e-5, atol=1e-7)
 
 
-def test_a_method_is_given_its_reach_on_its_grid_and_gives_back_the_cell() -> None:
+def test_the_input_of_a_cell_has_its_halo_and_starts_on_the_coarse_grid() -> None:
     given_windows = []
 
     class OnAGrid(Broken):
@@ -186,7 +186,7 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", ["lee", "quegan-yu"])
-def test_arrays_that_were_cut_and_computed_before_work(cut: str, name: str) -> None:
+def test_sliced_dask_arrays_give_the_pixels_of_the_method(cut: str, name: str) -> None:
     array = CUTS[cut](da.from_array(speckle((6, 80, 90)), chunks=(1, 40, 50)))
     despeckler = make_despeckler(name)
     expected = despeckler.apply(array.compute())
@@ -194,6 +194,6 @@ def test_arrays_that_were_cut_and_computed_before_work(cut: str, name: str) -> N
 
 
 @pytest.mark.parametrize("name", despeckler_names())
-def test_what_travels_with_a_task_is_small(name: str) -> None:
+def test_a_pickled_method_is_small(name: str) -> None:
     """A task carries the path and the hash of a model, never the weights."""
     assert len(pickle.dumps(make_despeckler(name))) < 10_000

@@ -15,7 +15,7 @@ from sarstack.speckle.moving_window import box_count, box_mean, box_sum
     shape=st.tuples(st.integers(1, 17), st.integers(1, 17)),
     window_px=st.sampled_from([1, 3, 5, 7, 9, 11]),
 )
-def test_against_a_loop(seed, shape, window_px):
+def test_moving_sums_equal_a_plain_loop(seed, shape, window_px):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=shape)
     values[rng.random(shape) > 0.6] = np.nan
@@ -42,7 +42,7 @@ def test_a_ship_leaves_no_rounding_error_on_the_sea():
     assert mean[20, 20] == pytest.approx(1e-3, rel=1e-12)
 
 
-def test_no_valid_pixel_in_reach_gives_nan():
+def test_the_mean_of_a_window_without_valid_pixels_is_nan():
     valid = np.zeros((5, 20), bool)
     valid[2, 2] = True
     mean = box_mean(np.full((5, 20), 3.0), valid, 3)

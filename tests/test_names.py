@@ -98,7 +98,7 @@ def test_every_time_is_found_in_every_notation(moment):
 
 
 @pytest.mark.parametrize("name", ["orbit_041265", "id_99999999", "20211340_vv", "v120210304999"])
-def test_numbers_that_are_no_dates_give_no_time(name):
+def test_numbers_that_are_not_dates_give_no_time(name):
     assert np.isnat(parse_time(name))
 
 

@@ -91,7 +91,7 @@ def test_the_accessor_takes_a_file(method: str) -> None:
     assert made.attrs["speckle_filter"] == "gauss"
 
 
-def test_another_process_needs_no_file(method: str) -> None:
+def test_a_pickled_method_works_in_a_process_without_its_file(method: str) -> None:
     """A worker on another machine gets the text with the task."""
     sent = pickle.dumps(make_despeckler(method, sigma_px=2))
     Path(EXAMPLE[1]).unlink()
@@ -100,7 +100,7 @@ def test_another_process_needs_no_file(method: str) -> None:
     assert said.stdout.decode().split() == ["gauss", "8"]
 
 
-def test_a_text_that_was_changed_on_its_way_is_refused(method: str) -> None:
+def test_a_method_whose_text_differs_from_its_hash_is_refused(method: str) -> None:
     sent = pickle.dumps(make_despeckler(method))
     with pytest.raises(MethodError, match="hash"):
         pickle.loads(sent.replace(b"isfinite", b"isinfite"))
@@ -146,7 +146,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_file_that_is_no_method_is_refused_with_the_remedy(
+def test_a_file_that_is_not_a_method_is_refused_and_the_error_says_what_to_do(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ def test_a_wrong_shape_is_not_broadcast(tmp_path: Path, monkeypatch: pytest.Monk
         array.despeck.apply("wrong.py:Gauss")
 
 
-def test_a_missing_file_and_a_missing_class_are_told(method: str) -> None:
+def test_a_missing_file_and_a_missing_class_are_refused(method: str) -> None:
     with pytest.raises(MethodError, match="cannot be read"):
         make_despeckler("gone.py:Gauss")
     with pytest.raises(MethodError, match=f"{EXAMPLE[1]}:Gauss"):
@@ -235,7 +235,7 @@ def test_a_worker_with_another_version_is_refused(installed: Path) -> None:
         pickle.loads(sent)
 
 
-def test_check_method_tells_kept_and_broken_laws(
+def test_check_method_lists_kept_and_broken_laws(
     method: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["check-method", method, "--set", "sigma_px=1"]) == 0
@@ -256,6 +256,6 @@ def test_methods_describes_a_file(method: str, capsys: pytest.CaptureFixture[str
     assert make_despeckler(method).source.sha256 in told
 
 
-def test_an_unknown_name_tells_of_files(method: str) -> None:
+def test_the_error_of_an_unknown_name_mentions_method_files(method: str) -> None:
     with pytest.raises(UsageError, match=r"my_file\.py:MyFilter"):
         make_despeckler("gaus")

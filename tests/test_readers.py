@@ -281,7 +281,7 @@ def test_the_acquisition_tag_is_used_before_the_name_and_the_processing_tag_neve
     assert index_stack(tmp_path).dates[0].time == np.datetime64("2023-01-01")
 
 
-def test_the_description_gives_the_true_looks_and_valid_share(tmp_path):
+def test_the_description_gives_the_true_looks_and_valid_fraction(tmp_path):
     truth = 6.0
     for i, day in enumerate(("20210104", "20210116")):
         scene = np.random.default_rng(i).gamma(truth, 0.1 / truth, (300, 320)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type works to the letter."""
+"""Commands and Python code of the README run as they are printed."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ MakeStack = Callable[..., SimulatedStack]
 
 
 @pytest.fixture
-def _newcomers_folder(
+def _folder_of_a_user(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_stack(shape=(96, 128), n_dates=4)
@@ -41,7 +41,7 @@ def test_the_readme_has_commands_and_python() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_newcomers_folder")
+@pytest.mark.usefixtures("_folder_of_a_user")
 def test_the_commands_of_the_readme_run() -> None:
     for number, command in enumerate(COMMANDS):
         if command[0] == "train":
@@ -53,7 +53,7 @@ def test_the_commands_of_the_readme_run() -> None:
         assert run(["-q", *command]) == 0, command
 
 
-@pytest.mark.usefixtures("_newcomers_folder")
+@pytest.mark.usefixtures("_folder_of_a_user")
 def test_the_python_of_the_readme_runs() -> None:
     mpl.use("agg")
     for block in PYTHON:

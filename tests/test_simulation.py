@@ -140,7 +140,7 @@ def test_landscapes_stay_in_range_and_follow_from_their_seed(kind):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (5, 2)])
-def test_small_scenes_work(shape):
+def test_small_scenes_can_be_simulated(shape):
     for kind in LANDS:
         rng = np.random.default_rng(0)
         scene = simulate_reflectivity(shape, rng, kind)
@@ -165,7 +165,7 @@ def test_stack_differs_from_its_landscape_only_where_it_says():
     assert ratio.mean() == pytest.approx(1, abs=0.03)
 
 
-def test_training_draws_cover_the_range():
+def test_simulated_sensors_cover_the_range_of_looks_and_correlation():
     rng = np.random.default_rng(8)
     drawn = [draw_simulator(rng) for _ in range(500)]
     looks = np.array([s.looks for s in drawn])

@@ -32,7 +32,7 @@ def speckle(looks, correlation, shape, n_dates=1, seed=0):
 
 @pytest.mark.parametrize("correlation", [(0.0, 0.0), (0.45, 0.4), (0.7, 0.63)])
 @pytest.mark.parametrize("looks", [1, 4, 12])
-def test_flat_scene(looks, correlation):
+def test_looks_and_correlation_of_a_flat_scene_are_estimated(looks, correlation):
     (known,) = measure_scene(speckle(looks, correlation, (400, 380)))
     assert known.looks_source == "estimated"
     assert known.looks == pytest.approx(looks, rel=0.1)
@@ -71,7 +71,7 @@ def test_a_stack_has_one_number_of_looks_but_each_date_its_brightness():
         assert np.mean(date <= known.bright) == pytest.approx(0.98, abs=1e-3)
 
 
-def test_scale_does_not_matter():
+def test_a_factor_on_the_block_changes_only_its_brightness():
     block = speckle(3, (0.3, 0.3), (150, 150), n_dates=2)
     known, scaled = measure_scene(block), measure_scene(block * np.float32(2.0**-20))
     for a, b in zip(known, scaled, strict=True):
@@ -79,8 +79,8 @@ def test_scale_does_not_matter():
         assert b.bright == a.bright * 2.0**-20
 
 
-def test_workers_bring_pieces_that_travel():
-    """Dates sampled one by one, elsewhere, combine to what the whole block gives."""
+def test_statistics_from_pickled_samples_of_dates_equal_those_of_the_block():
+    """Dates can be sampled one by one, in other processes."""
     block = speckle(4, (0.5, 0.4), (300, 520), n_dates=3)
     windows = sample_windows(Shape(300, 520))
     samples = [
@@ -104,7 +104,7 @@ def test_order_of_windows_does_not_matter():
         assert b.bright == a.bright
 
 
-def test_holes_do_not_count():
+def test_nodata_does_not_change_estimated_looks():
     block = speckle(4, (0.3, 0.3), (400, 400))
     block[:, :200, :150] = np.nan
     block[:, 250:260] = np.nan
@@ -120,7 +120,7 @@ def test_too_little_to_measure_gives_the_nominal_looks(shape):
         assert known.bright == 1
 
 
-def test_nothing_valid_is_described_as_well():
+def test_a_block_without_valid_pixels_has_nominal_statistics():
     (known,) = measure_scene(np.full((1, 200, 200), np.nan, np.float32))
     assert known.looks_source == "nominal"
     assert known.bright == np.inf

@@ -43,7 +43,7 @@ def test_maximum_likelihood_agrees_with_scipy():
     assert gamma.likelihood_looks(sample) == pytest.approx(shape, rel=1e-4)
 
 
-def test_estimators_without_a_sample():
+def test_looks_of_one_value_are_nan_and_of_a_constant_infinite():
     for estimate in (gamma.moment_looks, gamma.log_moment_looks, gamma.likelihood_looks):
         assert np.isnan(estimate([np.nan, 1.0]))
     assert gamma.moment_looks([2.0, 2.0]) == np.inf
@@ -67,7 +67,7 @@ def test_looks_after_a_boxcar_on_grd_speckle():
         assert looks == pytest.approx(expected, rel=0.03)
 
 
-def test_threshold_of_stability_is_passed_by_the_promised_share():
+def test_the_stable_threshold_is_the_quantile_of_pure_speckle():
     looks, n_dates = 4.4, 12
     threshold = gamma.stable_threshold(looks, n_dates)
     assert threshold.shape == (n_dates + 1,)

@@ -138,7 +138,7 @@ def test_work_of_networks_includes_operations():
     assert flop == 100 * stages.operations_per_px("despecknet")
 
 
-def test_simulated_stack_is_readable_and_written_once(tmp_path):
+def test_the_simulated_stack_is_readable_and_written_once(tmp_path):
     stack = write_stack(tmp_path, 96, 5)
     cube = open_stack(str(stack))
     assert cube["vv"].shape == (5, 96, 96)

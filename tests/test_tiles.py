@@ -50,7 +50,9 @@ def test_cells_do_not_depend_on_the_tile(scene: Shape, power: int, factor: int) 
 
 
 @given(SHAPES, st.integers(0, 9))
-def test_parts_hold_all_tiles_and_are_equal_to_a_tile(scene: Shape, n_parts: int) -> None:
+def test_parts_contain_all_tiles_and_their_sizes_differ_by_one_at_most(
+    scene: Shape, n_parts: int
+) -> None:
     tiles = order_in_row_pairs(tile_grid(scene, 64))
     parts = list(split_evenly(tiles, n_parts))
     assert [tile for part in parts for tile in part] == tiles
