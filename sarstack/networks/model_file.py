@@ -3,6 +3,7 @@
 Pickle is never read or written.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -108,6 +109,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """
     target = Path(path)
     try:
+        if target.exists() and not target.is_file():  # a named pipe would wait for ever
+            raise OSError(errno.EINVAL, "it is no regular file")  # noqa: TRY301
         size = target.stat().st_size
         with target.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -1,6 +1,7 @@
 """The image files of a stack, found from the path that the user gave."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,12 +36,17 @@ def find_files(path: str) -> list[str]:
     if place.is_dir():
         if path.rstrip("/\\").upper().endswith(".SAFE"):
             raise _safe_error(path)
-        candidates = [p for p in place.iterdir() if p.is_file()]
+        # Also broken links, which are reported as unreadable: else their dates would be missing
+        # without a word.
+        candidates = [p for p in place.iterdir() if not p.is_dir()]
     elif any(c in path for c in "*?["):
         suffixes += (".vrt",)  # skipped in a folder, but a pattern may ask for it
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
     else:
-        raise StackReadError(f"{path} does not exist", expected=_ACCEPTED, do="check the path")
+        problem = "does not exist"
+        if os.path.lexists(place):
+            problem = "is neither a file nor a folder, or a link to nothing"
+        raise StackReadError(f"{path} {problem}", expected=_ACCEPTED, do="check the path")
     images = [p for p in candidates if _is_image(p, suffixes)]
     if not images:
         folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []

@@ -24,6 +24,7 @@ from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.folder import check_space, claim_folder, make_folder
+from sarstack.workflows.places import check_places
 from sarstack.workflows.progress import now_utc, show_progress
 from sarstack.workflows.settings import LabelsConfig
 
@@ -62,6 +63,8 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     name when it is complete. An interrupted run continues.
     """
     output = Path(config.output or "labels.zarr").absolute()
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    check_places([], [output.parent], own_folders=[output, unfinished])
     if output.exists() and not overwrite:
         raise ResumeMismatchError(
             "the labels exist already", where=str(output), do="name another -o, or --overwrite"
@@ -74,7 +77,6 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     shape = stack.grid.shape
     needed_bytes = 15 * shape.y * shape.x * len(stack.polarisations)
     check_space(make_folder(output.parent), needed_bytes)
-    unfinished = output.with_name(f"{output.name}.unfinished")
     with explain_disk_errors(output.parent, needed_bytes):
         _open_store(unfinished, config, stack, overwrite=overwrite)
         _fill_store(unfinished, config, stack)

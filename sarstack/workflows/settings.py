@@ -60,12 +60,7 @@ class SelectionConfig(BaseModel):
         ConfigError
             If the file is missing, is not YAML, or has unknown or impossible settings.
         """
-        try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as failure:
-            raise ConfigError(
-                f"the settings cannot be read: {failure}", where=str(path), do="check the file"
-            ) from failure
+        entries = _read_yaml(path)
         if not isinstance(entries, dict):
             raise ConfigError("the settings are not a mapping of names to values", where=str(path))
         return cls.make(**entries | {k: v for k, v in overrides.items() if v is not None})
@@ -96,6 +91,33 @@ class SelectionConfig(BaseModel):
                 do=f"see `sarstack {cls.command()} --help`",
             ) from failure
         return config
+
+
+def _read_yaml(path: Path) -> Any:
+    """Read a YAML file in UTF-8, with or without a byte order mark; empty files are ``{}``.
+
+    Raises
+    ------
+    ConfigError
+        If it is no regular file (a named pipe would wait for ever), no UTF-8 or no YAML.
+    """
+    do = "check the file"
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")  # noqa: TRY301
+        return yaml.safe_load(path.read_bytes().decode("utf-8-sig")) or {}
+    except UnicodeDecodeError:
+        reason, do = "it is not a text in UTF-8", "save it again in the encoding UTF-8"
+    except OSError as failure:
+        reason = failure.strerror or str(failure)
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
+        reason = str(failure)
+    raise ConfigError(
+        f"the settings cannot be read: {reason}",
+        expected="a YAML file such as run.yaml",
+        where=str(path),
+        do=do,
+    )
 
 
 class WorkersConfig(SelectionConfig):

@@ -16,14 +16,21 @@ from sarstack.errors import (
     StackError,
     UsageError,
 )
+from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
 from sarstack.workflows.despeckle.memory import cell_px, check_memory, worker_memory_bytes
-from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, inspect_result, read_records
+from sarstack.workflows.despeckle.results import (
+    RUN_RECORD,
+    UNFINISHED_FOLDER,
+    inspect_result,
+    read_records,
+)
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
+from sarstack.workflows.places import check_places
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -200,8 +207,10 @@ def plan_despeckle(
         config = config.model_copy(update={"method": default_method(n_dates)})
     despeckler = make_despeckler(config.method, **config.parameters)
     output = Path(config.output) if config.output else default_output(config.stack)
+    check_places([], [output])
     _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
+    _check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:
         config = _choose_tile(config, stack, len(images))
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
@@ -211,6 +220,14 @@ def plan_despeckle(
         finished = _find_finished(images, output, refuse=not overwrite, verify=verify)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output.absolute(), todo, finished)
+
+
+def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
+    names = ["log.txt", "run.yaml", RUN_RECORD, "quicklook.png"]
+    results = [image.output for image in images]
+    files = [*(output / name for name in names), *results, *map(name_db_view, results)]
+    folders = [output / "stac"] if config.stac else []
+    check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
 
 
 def _choose_tile(config: DespeckleConfig, stack: Stack, n_images: int) -> DespeckleConfig:

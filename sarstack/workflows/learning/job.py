@@ -27,7 +27,7 @@ from sarstack.readers.paths import absolute_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack, Stack
 from sarstack.training.batch import Batch
-from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
+from sarstack.training.checkpoint import CHECKPOINT, CURVE, last_step, load_best_weights
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.loop import Progress
 from sarstack.training.stack_patches import Labels, StackPatches, split_places
@@ -40,6 +40,7 @@ from sarstack.workflows.learning.scene_statistics import (
     list_statistics,
     measure_statistics,
 )
+from sarstack.workflows.places import check_places
 from sarstack.workflows.progress import show_progress
 from sarstack.workflows.settings import FinetuneConfig, LearningConfig, TrainConfig
 
@@ -151,12 +152,20 @@ def check_output(name: str, *, overwrite: bool) -> Path:
     if output.suffix != ".safetensors":
         raise UsageError(f"output = {name!r}", expected="a name that ends in .safetensors",
                          do=f"use {output.stem}.safetensors")  # fmt: skip
+    folder = training_folder(output)
+    files = [folder / name for name in (CHECKPOINT, CURVE, "curve.png", "origin.txt")]
+    check_places([output, *files], [output.parent, folder])
     if output.exists() and not overwrite:
         raise ResumeMismatchError(
             "the model exists already", where=str(output), do="name another -o, or --overwrite"
         )
     make_folder(output.parent)
     return output
+
+
+def training_folder(output: Path) -> Path:
+    """Return the folder of the checkpoint of a model."""
+    return output.with_name(f"{output.stem}.training")
 
 
 def check_start(name: str, variant: str) -> str:
@@ -189,7 +198,7 @@ def open_job_folder(output: Path, config: LearningConfig, stack: Stack, *, overw
     ResumeMismatchError
         If the folder has a checkpoint of other images or settings.
     """
-    folder = output.with_name(f"{output.stem}.training")
+    folder = training_folder(output)
     fixed = config.model_dump(mode="json", exclude={"steps", "patience", "cluster", "workers"})
     images = (identity(raster) for rasters in stack.rasters.values() for raster in rasters)
     mark, origin = fingerprint(fixed, *images), folder / "origin.txt"
