@@ -1,7 +1,7 @@
 """Convert xarray objects of users to cubes, and results back to their form.
 
 A cube is a Dataset with variables ``vv vh hh hv``, dims ``(time, y, x)``, float32 linear
-intensity, NaN = nodata. It is checked here, and trusted everywhere else.
+intensity, NaN = nodata. It is checked here; other modules do not check it again.
 """
 
 from collections.abc import Callable, Hashable

@@ -104,7 +104,7 @@ def _run_text(text: str, path: str) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = path
-    # A worker may not see the file; tracebacks show its lines all the same.
+    # So that tracebacks show the lines of the file, also on a worker that does not have the file.
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     sys.modules[name] = module  # dataclasses look their module up there
     try:

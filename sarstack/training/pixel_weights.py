@@ -98,7 +98,7 @@ def _log_and_surroundings(clean: FloatImage) -> tuple[FloatImage, FloatImage]:
 def weigh_looks(looks: float, power: float = LOOKS_POWER) -> np.float32:
     """Return the weight of a patch from its looks.
 
-    Errors are small in patches of many looks. With equal weights, these patches would hardly
-    contribute to the loss.
+    Errors are small in patches of many looks. With equal weights, these patches would
+    contribute very little to the loss.
     """
     return np.float32(looks**power)

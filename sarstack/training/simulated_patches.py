@@ -38,7 +38,7 @@ STEADY_FRACTION = 0.95
 dark on average. With half of them speckled, a network made all of them 1 dB too bright."""
 
 POINT_DENSITY = 2.5
-"""Factor on the number of point scatterers outside towns, so that a network sees enough of them."""
+"""Factor on the number of point scatterers outside towns: a network must learn from many."""
 
 USUAL_SENSOR_FRACTION = 0.5
 USUAL_SENSOR_PROBABILITIES = (0.2, 0.2, 0.2, 0.4)

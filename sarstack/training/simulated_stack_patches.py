@@ -1,7 +1,7 @@
 """Training patches of simulated stacks: one date, and sums over the other dates.
 
 These stacks change more than real land does. A network must learn to ignore the other dates
-wherever they differ from the input by more than speckle.
+at pixels where they differ from the input by more than speckle.
 """
 
 from collections.abc import Iterable

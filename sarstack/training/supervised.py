@@ -1,7 +1,7 @@
 """Supervised training (phase 1 of deSpeckNet), on patches with a clean target.
 
 Patches come from simulated speckle, or from a real stack and its labels. A patch source makes
-batch n from the number n alone, so a resumed training sees the same batches and ends with
+batch n from the number n alone, so a resumed training gets the same batches and ends with
 the same weights.
 """
 
@@ -131,7 +131,7 @@ def train(
     Notes
     -----
     Mullissa et al., TGRS 2020, section III: losses (5) to (8), Adam(0.9, 0.999). Batch
-    normalisation (``despecknet-paper``) sees the shard of its process only, and the running
+    normalisation (``despecknet-paper``) uses the shard of its process only, and the running
     statistics are those of rank 0, as with a smaller batch.
     """
     loop = _SupervisedLoop(network, validation, settings, Path(folder), group)
