@@ -4,7 +4,21 @@ Each class also derives from the builtin that a Python user would catch, and has
 the command line.
 """
 
+import re
 from collections.abc import Iterable
+from urllib.parse import unquote
+
+HIDDEN = "***"
+"""Stands for the secret part of a URL."""
+_REST = r"[^\s\"'<>]*"
+_USER = re.compile(r"(?<=://)(?:[^\s\"'/@]*:[^\s\"'@]*|[^\s\"'/@]+)@")
+_OPTIONS = re.compile(r"(/vsi\w+)\?([^\s\"'<>]+)")
+_QUERY = re.compile(rf"((?:[a-zA-Z][\w+.-]*://|/vsi\w+/)[^\s\"'<>?#]*)[?#](?!&?url=){_REST}")
+_NAME_QUERY = re.compile(rf"(\.\w{{1,8}})(?:\?|%3[Ff])[\w.~%-]+?(?:=|%3[Dd]){_REST}")
+_PAIR = re.compile(
+    r"(?i)((?:x-amz-\w+|x-goog-\w+|sig|signature|(?:access_)?token|api_?key)=)[^\s&\"'<>]+"
+)
+_HEADER = re.compile(r"(?i)(authorization\s*[:=]\s*(?:(?:bearer|basic)\s+)?)[^\s&\"'<>]+")
 
 EXIT_CODES = {
     0: "success",
@@ -19,6 +33,32 @@ EXIT_CODES = {
     8: "not enough disk or memory, or the disk cannot be written",
     130: "interrupted (run the same command again to continue)",
 }
+
+
+def hide_secrets(text: str) -> str:
+    """Replace the secret parts of all URLs in a text: user, password, query and fragment.
+
+    Everything that sarstack writes or prints goes through this function. What is left names the
+    file: ``https://***@host/x.tif?***``. Applied twice, it changes nothing more.
+
+    Parameters
+    ----------
+    text : str
+        A URL, a virtual path of GDAL (``/vsicurl/...``, ``/vsicurl?url=...``), or any text.
+    """
+    text = _OPTIONS.sub(_hide_options, text)
+    text = _USER.sub(f"{HIDDEN}@", text)
+    text = _QUERY.sub(rf"\1?{HIDDEN}", text)
+    text = _NAME_QUERY.sub(rf"\1?{HIDDEN}", text)
+    return _HEADER.sub(rf"\1{HIDDEN}", _PAIR.sub(rf"\1{HIDDEN}", text))
+
+
+def _hide_options(path: re.Match[str]) -> str:
+    """Keep the URL of a virtual path of GDAL; its other options can be headers with a secret."""
+    for option in path[2].split("&"):
+        if option.startswith("url="):
+            return f"{path[1]}/{hide_secrets(unquote(option.removeprefix('url=')))}"
+    return f"{path[1]}/{HIDDEN}"
 
 
 class SarstackError(Exception):
@@ -41,8 +81,9 @@ class SarstackError(Exception):
     def __init__(
         self, what: str, *, expected: str = "", where: str | Iterable[str] = (), do: str = ""
     ) -> None:
-        self.what, self.expected, self.do = what, expected, do
-        self.where = [where] if isinstance(where, str) and where else list(where)
+        self.what, self.expected, self.do = map(hide_secrets, (what, expected, do))
+        places = [where] if isinstance(where, str) and where else list(where)
+        self.where = [hide_secrets(str(place)) for place in places]
         super().__init__(self.message())
 
     def message(self) -> str:

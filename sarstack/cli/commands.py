@@ -23,7 +23,7 @@ from sarstack.cli.options import (
     read_config,
     stack_options,
 )
-from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning
+from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning, hide_secrets
 
 
 class _StderrHandler(logging.StreamHandler[Any]):
@@ -58,8 +58,10 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    from sarstack.workflows.progress import PublicFormatter
+
     handler = _StderrHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PublicFormatter("%(message)s"))
     handler.setLevel(level)
     logger = logging.getLogger("sarstack")
     logger.handlers[:] = [handler]
@@ -319,6 +321,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as wrong:
+        setattr(wrong, "message", hide_secrets(wrong.message))  # noqa: B010 (final for mypy)
         wrong.show()
         return wrong.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -326,16 +329,23 @@ def run(arguments: list[str]) -> int:
         return 130
     except SarstackError as failure:
         if debug:
-            raise
+            _print_traceback()
         click.echo(f"error: {failure}", err=True)
         return failure.exit_code
     except Exception as bug:
         if debug:
-            raise
-        click.echo(f"unexpected {type(bug).__name__}: {bug}\n  do this: repeat with "
+            _print_traceback()
+        text = hide_secrets(str(bug))
+        click.echo(f"unexpected {type(bug).__name__}: {text}\n  do this: repeat with "
                    "`sarstack --debug ...` and report what it prints", err=True)  # fmt: skip
         return 1
     return 0
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    click.echo(hide_secrets(traceback.format_exc()), err=True)
 
 
 def _handle_signals() -> None:

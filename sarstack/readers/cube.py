@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import CF_CONVENTIONS, POLARISATIONS, intensity_attributes
 from sarstack.readers.grid import Grid
+from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Date, Stack
 from sarstack.tiles import Shape, Window
@@ -53,7 +54,7 @@ def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
     attributes = {
         "Conventions": CF_CONVENTIONS,
         "title": "Sentinel-1 backscatter intensity",
-        "source": stack.path,
+        "source": public_path(stack.path),
         **({"calibration": stack.calibration} if stack.calibration else {}),
     }
     return xr.Dataset(variables, _coordinates(stack), attributes)
@@ -146,7 +147,7 @@ def _axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
 
 def _first_file(stack: Stack, index: int) -> str:
     rasters = [r for p in stack.polarisations if (r := stack.rasters[p][index]) is not None]
-    return Path(rasters[0].path).name if rasters else ""
+    return file_name(rasters[0].path) if rasters else ""
 
 
 def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:

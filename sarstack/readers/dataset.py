@@ -6,7 +6,6 @@ Formats that xarray opens (Zarr, netCDF) share this.
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sarstack.errors import StackError
 from sarstack.readers.grid import Grid, GroundControlPoint, Transform
 from sarstack.readers.image import Image, complex_numbers_error, describe_image
 from sarstack.readers.names import NOT_A_TIME, parse_name
+from sarstack.readers.paths import file_stem
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape
 
@@ -91,7 +91,7 @@ def _list_dates(
         raise complex_numbers_error(f"{path}:{name}")
     time = _find_dims(path, variable)[2]
     tags = {**dataset.attrs, **variable.attrs, "POLARISATION": polarisation}
-    stem = Path(path.rstrip("/")).stem
+    stem = file_stem(path)
     whole = raster_class(
         path,
         f"{stem}_{polarisation}",

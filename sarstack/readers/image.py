@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from sarstack.readers.names import (
     parse_time,
     product_folder,
 )
+from sarstack.readers.paths import file_name, file_stem, public_path
 from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.raster import Raster
 
@@ -70,7 +70,7 @@ class Image:
     @property
     def name(self) -> str:
         """File name, with band, variable or time index where the file holds several images."""
-        name = Path(self.raster.path).name
+        name = file_name(self.raster.path)
         if self.raster.variable:
             name += f":{self.raster.variable}"
         if self.raster.index is not None:
@@ -99,7 +99,7 @@ def describe_image(
         the folder of a product.
     """
     upper = {str(key).upper(): str(value) for key, value in tags.items()}
-    sources = [name for name in [*names, product_folder(raster.path)] if name]
+    sources = [name for name in [*names, product_folder(public_path(raster.path))] if name]
     parsed = [parse_name(name) for name in sources]
     from_tags = _parse_tags(upper)
     metadata = Metadata(
@@ -118,7 +118,7 @@ def describe_image(
         for name, found in zip(sources, parsed, strict=True)
         if found.scale
     ]
-    order, series = _split_number(Path(raster.path).stem, metadata.polarisation)
+    order, series = _split_number(file_stem(raster.path), metadata.polarisation)
     return Image(raster, grid, metadata, tuple(declared), order, series)
 
 

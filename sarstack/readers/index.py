@@ -17,7 +17,7 @@ from sarstack.readers.consistency import (
 )
 from sarstack.readers.files import find_files
 from sarstack.readers.image import Image
-from sarstack.readers.paths import absolute_path
+from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
@@ -115,7 +115,7 @@ def _skip_unreadable(problems: Problems) -> Skipped:
     if unreadable:
         problems.warn(
             f"{len(unreadable)} files cannot be read and are left out",
-            where=[f"{Path(e.path).name}: {e.reason}" for e in unreadable],
+            where=[f"{file_name(e.path)}: {e.reason}" for e in unreadable],
             do="copy or download them again, then run the same command",
         )
     return tuple((e.path, e.reason) for e in unreadable)

@@ -66,7 +66,8 @@ class Raster(ABC):
         ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
     """
 
-    path: str
+    # Not in the text that a worker logs when its task fails: a URL can contain a password.
+    path: str = field(repr=False)
     stem: str
     band: int = 1
     variable: str = ""

@@ -14,6 +14,7 @@ from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
+from sarstack.readers.paths import public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.speckle.samples import SpeckleSample, join_windows
@@ -117,7 +118,9 @@ def _refuse_single_dates(stack: Stack) -> None:
 
 def _open_store(path: Path, config: LabelsConfig, stack: Stack, *, overwrite: bool) -> None:
     rasters = [r for p in stack.polarisations for r in stack.rasters[p]]
-    kept = config.model_dump(exclude={"cluster", "workers", "output"}, mode="json")
+    kept = config.without_secrets().model_dump(
+        exclude={"cluster", "workers", "output"}, mode="json"
+    )
     mark = fingerprint(kept, __version__, *(identity(raster) for raster in rasters))
     if path.exists() and not overwrite:
         import zarr
@@ -171,10 +174,10 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
         "Conventions": "CF-1.11",
         "title": "temporal labels of a Sentinel-1 stack",
         "history": f"{now_utc()} sarstack {__version__} build-labels",
-        "source": stack.path,
+        "source": public_path(stack.path),
         "dates": [str(date.time) for date in stack.dates],
         "calibration": stack.calibration,
-        "settings": config.model_dump_json(),
+        "settings": config.without_secrets().model_dump_json(),
         "fingerprint": mark,
         label_tasks.CHECKSUM_ATTRIBUTE: label_tasks.CHECKSUM,
     }

@@ -15,6 +15,7 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.despecklers import Despeckler
+from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -46,8 +47,8 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
     if path.is_dir():
         path = next((p for p in (path / "zarr.json", path / ".zmetadata") if p.exists()), path)
     stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
-    return (path.name, raster.band, raster.variable, raster.index, raster.scale, raster.origin,
-            raster.shape, *stamp)  # fmt: skip
+    return (file_name(raster.path), raster.band, raster.variable, raster.index, raster.scale,
+            raster.origin, raster.shape, *stamp)  # fmt: skip
 
 
 def read_fingerprint(result: Path) -> str | None:

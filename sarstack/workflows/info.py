@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from sarstack.errors import StackReadError
+from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.readers.virtual_raster import list_vrt_sources
@@ -137,7 +137,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
     if first.scale != "db":
         nodata.append("0")
     facts = {
-        "stack": stack.path,
+        "stack": public_path(stack.path),
         "dates": _describe_dates(stack),
         "polarisations": ", ".join(p.upper() for p in stack.polarisations),
         "size": f"{grid.shape.y} rows x {grid.shape.x} columns, {images} images, "
@@ -151,7 +151,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
     facts["sources of VRT"] = _describe_vrt_sources(stack)
     facts = {key: value for key, value in facts.items() if value}
     if stack.skipped:
-        names = ", ".join(Path(path).name for path, _ in stack.skipped)
+        names = ", ".join(file_name(path) for path, _ in stack.skipped)
         facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
     return facts
 
@@ -192,7 +192,7 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
                 f"{number} {date.orbit_direction}".strip(),
                 " ".join(p.upper() for p in rasters_of_date),
                 {p: fractions[r] for p, r in rasters_of_date.items()},
-                Path(next(iter(rasters_of_date.values())).path).name,
+                file_name(next(iter(rasters_of_date.values())).path),
             )
         )
     return tuple(rows)

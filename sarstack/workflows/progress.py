@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sarstack.errors import hide_secrets
 from sarstack.output.complete_file import write_text
 
 LOGGER = logging.getLogger("sarstack")
@@ -81,6 +82,14 @@ def show_progress(
         yield progress
 
 
+class PublicFormatter(logging.Formatter):
+    """Format lines of a log without the secret parts of URLs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        return hide_secrets(super().format(record))
+
+
 class _LogFile(logging.FileHandler):
     """A log file that a full disk makes incomplete, without an error of its own.
 
@@ -102,7 +111,7 @@ class _LogFile(logging.FileHandler):
 def log_to(path: Path) -> Iterator[None]:
     """Also write the log of sarstack to a file."""
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PublicFormatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
     try:
         yield
@@ -113,7 +122,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON; the file gets its name when it is complete."""
-    write_text(path, json.dumps(record, indent=2, default=str) + "\n")
+    write_text(path, hide_secrets(json.dumps(record, indent=2, default=str)) + "\n")
 
 
 def now_utc() -> str:

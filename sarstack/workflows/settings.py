@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sarstack.errors import ConfigError
+from sarstack.errors import HIDDEN, ConfigError
+from sarstack.readers.paths import is_remote, public_path
 
 DEFAULT_FILE = "sarstack.yaml"
 AUTO = "auto"
@@ -19,7 +20,9 @@ class SelectionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stack: str = Field(description="folder, file, Zarr store, netCDF file or glob pattern")
+    stack: str = Field(
+        repr=False, description="folder, file, Zarr store, netCDF file or glob pattern"
+    )
     scale: Literal["linear", "amplitude", "db"] | None = Field(
         None, description="scale of the stored numbers; default: detected"
     )
@@ -40,7 +43,10 @@ class SelectionConfig(BaseModel):
     def to_yaml(self) -> str:
         """Return all settings as YAML, with their descriptions as comments."""
         lines = [f"# sarstack {type(self).command()}: settings of the run; repeat it with --config"]
-        for name, value in self.model_dump(mode="json").items():
+        public = self.without_secrets()
+        if public != self:
+            lines.append(f"# {HIDDEN}: secret part of a URL, not saved; give the whole URL again")
+        for name, value in public.model_dump(mode="json").items():
             flow = yaml.safe_dump(value, default_flow_style=True, width=10**6)
             text = flow.removesuffix("...\n").strip()
             lines.append(f"{name}: {text}  # {type(self).model_fields[name].description}")
@@ -63,7 +69,23 @@ class SelectionConfig(BaseModel):
         entries = _read_yaml(path)
         if not isinstance(entries, dict):
             raise ConfigError("the settings are not a mapping of names to values", where=str(path))
-        return cls.make(**entries | {k: v for k, v in overrides.items() if v is not None})
+        entries |= {k: v for k, v in overrides.items() if v is not None}
+        for name, value in entries.items():
+            if isinstance(value, str) and is_remote(value) and HIDDEN in value:
+                raise ConfigError(
+                    f"{name} = {value} lacks the secret part of the URL, which is never saved",
+                    expected="the whole URL, given again",
+                    where=str(path),
+                    do=f"sarstack {cls.command()} 'URL' --config {path}"
+                    if name == "stack"
+                    else f"add --{name} 'URL'",
+                )
+        return cls.make(**entries)
+
+    def without_secrets(self) -> Self:
+        """Return the settings as they may be saved: URLs without user, password and query."""
+        texts = {name: value for name, value in self if isinstance(value, str)}
+        return self.model_copy(update={name: public_path(text) for name, text in texts.items()})
 
     @classmethod
     def make(cls, **entries: Any) -> Self:

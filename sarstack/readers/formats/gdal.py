@@ -23,7 +23,7 @@ from sarstack.readers.image import (
     name_bands,
     unreadable_error,
 )
-from sarstack.readers.paths import is_remote
+from sarstack.readers.paths import file_name, file_stem, is_remote
 from sarstack.readers.raster import Raster
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.tiles import Shape, Window
@@ -97,8 +97,7 @@ def open_gdal(path: str) -> Any:
 
 def suffix_of(path: str) -> str:
     """Return the suffix of a path or URL in lower case, without the query of a URL."""
-    place = path.partition("?")[0] if "://" in path else path
-    return Path(place).suffix.lower()
+    return Path(file_name(path)).suffix.lower()
 
 
 def _check_vrt(path: str) -> None:
@@ -126,7 +125,7 @@ def _open(path: str) -> Any:
 
 def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:
     band = index + 1
-    stem, nodata = Path(path).stem, dataset.nodatavals[index]
+    stem, nodata = file_stem(path), dataset.nodatavals[index]
     raster = GdalRaster(
         path,
         stem if dataset.count == 1 else f"{stem}_{'_'.join(name.split()) or band}",
@@ -139,7 +138,7 @@ def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> I
     tags = {**dataset.tags(), **dataset.tags(band)}
     if dataset.units[index]:
         tags["UNITTYPE"] = dataset.units[index]
-    image = describe_image(raster, grid, [name, Path(path).name], tags)
+    image = describe_image(raster, grid, [name, file_name(path)], tags)
     # Bands without a date are a time series in the order of the bands.
     return image if dataset.count == 1 else replace(image, order=index, series=path)
 

@@ -18,6 +18,7 @@ from sarstack.errors import (
 )
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
+from sarstack.readers.paths import file_stem, is_remote, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
@@ -143,7 +144,7 @@ class Plan:
         dates = sorted({image.layer for image in self.images})
         method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
         rows = {
-            "stack": self.stack.path,
+            "stack": public_path(self.stack.path),
             "method": f"{self.despeckler.name} ({method})",
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
             f"{len(self.images)} images; {len(self.finished)} finished before",
@@ -184,7 +185,7 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
 def default_output(stack_path: str) -> Path:
     """Return the default output folder."""
     # An absolute path, because '.' and '..' have no name.
-    stem = Path(os.path.abspath(stack_path)).stem  # noqa: PTH100 (resolve() would lose the name of a link)
+    stem = file_stem(os.path.abspath(stack_path) if not is_remote(stack_path) else stack_path)  # noqa: PTH100 (resolve() would lose the name of a link)
     return Path.cwd() / f"{stem.replace('*', '_')}-despeckled"
 
 

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from sarstack import __version__
-from sarstack.errors import SarstackError
+from sarstack.errors import SarstackError, hide_secrets
 from sarstack.output.vrt import name_db_view, write_db_view
+from sarstack.readers.paths import file_stem, public_path
 from sarstack.workflows.despeckle.plan import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
@@ -95,7 +96,7 @@ def write_stac(run: Run) -> None:
                 looks = float(image.tags()["ENL_BEFORE"])
             products.append(Product(date, done, looks))
     if products:
-        name = f"{Path(plan.stack.path).stem}-{plan.despeckler.name}"
+        name = f"{file_stem(plan.stack.path)}-{plan.despeckler.name}"
         settings = settings_of(plan.config, plan.despeckler)
         write_catalogue(plan.output / "stac", name, plan.stack.grid, products, settings)
 
@@ -106,9 +107,9 @@ def write_record(run: Run, started: str) -> Outcome:
     Results that earlier runs finished keep their records.
     """
     plan = run.plan
-    failures = {image.raster.path: str(run.failures[image.output])
+    failures = {public_path(image.raster.path): str(run.failures[image.output])
                 for image in plan.images if image.output in run.failures}  # fmt: skip
-    failures |= dict(plan.stack.skipped)
+    failures |= {public_path(path): hide_secrets(reason) for path, reason in plan.stack.skipped}
     done = [image.output for image in _finished_images(run)]
     records = read_records(plan.output) | run.records
     kept = [record for name, record in records.items() if (plan.output / name).exists()]

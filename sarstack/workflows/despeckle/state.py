@@ -8,6 +8,7 @@ from pathlib import Path
 from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.output.pieces import Pieces
+from sarstack.readers.paths import file_name, public_path
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.despeckle.plan import Image, Plan
 from sarstack.workflows.despeckle.results import Record
@@ -32,9 +33,9 @@ class Run:
     def fail(self, image: Image, reason: Exception | str) -> None:
         """Record that an image failed; the others continue."""
         text = reason.summary() if isinstance(reason, SarstackError) else str(reason)
-        text = text.removeprefix(f"{image.raster.path} ") or type(reason).__name__
+        text = text.removeprefix(f"{public_path(image.raster.path)} ") or type(reason).__name__
         if image.output not in self.failures:
-            LOGGER.warning("%s: %s", Path(image.raster.path).name, text)
+            LOGGER.warning("%s: %s", file_name(image.raster.path), text)
         self.failures.setdefault(image.output, text)
 
     def todo(self) -> list[Image]:
@@ -115,7 +116,7 @@ def make_tags(run: Run, image: Image) -> dict[str, str]:
         **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
         "HALO_PX": str(plan.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
-        "INPUT_FILE": Path(image.raster.path).name,
+        "INPUT_FILE": file_name(image.raster.path),
         "ENL_BEFORE": f"{statistics.looks:.2f}",
         "ENL_SOURCE": statistics.looks_source,
         "SPECKLE_CORRELATION": " ".join(f"{rho:.2f}" for rho in statistics.correlation),

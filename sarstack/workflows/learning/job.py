@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack.cluster.workers import Workers
-from sarstack.errors import ClusterError, ResumeMismatchError, UsageError
+from sarstack.errors import ClusterError, ResumeMismatchError, UsageError, hide_secrets
 from sarstack.networks.bias import measure_bias
 from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.model_file import load_model, read_card, save_model, shipped_model
 from sarstack.output.complete_file import write_text
-from sarstack.readers.paths import absolute_path
+from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack, Stack
 from sarstack.training.batch import Batch
@@ -199,7 +199,9 @@ def open_job_folder(output: Path, config: LearningConfig, stack: Stack, *, overw
         If the folder has a checkpoint of other images or settings.
     """
     folder = training_folder(output)
-    fixed = config.model_dump(mode="json", exclude={"steps", "patience", "cluster", "workers"})
+    fixed = config.without_secrets().model_dump(
+        mode="json", exclude={"steps", "patience", "cluster", "workers"}
+    )
     images = (identity(raster) for rasters in stack.rasters.values() for raster in rasters)
     mark, origin = fingerprint(fixed, *images), folder / "origin.txt"
     if (folder / CHECKPOINT).exists() and (not origin.exists() or origin.read_text() != mark):
@@ -326,7 +328,7 @@ def write_model(job: Job, output: Path, outcome: Outcome, verb: str) -> AdaptedM
         network.load_state_dict(load_best_weights(job.folder))
     if outcome.improved or card is None:
         stack = job.training.stack
-        data = f"{verb} on {len(stack.dates)} dates of {Path(stack.path).name}: {outcome.message}"
+        data = f"{verb} on {len(stack.dates)} dates of {file_name(stack.path)}: {outcome.message}"
         card = describe_model(network, stack, job.training.statistics, data)
     with explain_disk_errors(output.parent):
         save_model(output, network, card)
@@ -349,7 +351,7 @@ def describe_model(
         correlation=correlation,
         data=data,
         licence="as the data it was trained on",
-        command=" ".join(["sarstack", *sys.argv[1:]]),
+        command=hide_secrets(" ".join(["sarstack", *sys.argv[1:]])),
     )
     LOGGER.info("measuring the bias of the network on flat fields")
     looks_grid = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
