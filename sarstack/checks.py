@@ -6,6 +6,9 @@ from typing import Any
 
 from sarstack.errors import UsageError
 
+MAX_WINDOW_PX = 1001
+"""Widest window of a filter: the halo of a tile has half of it on each side."""
+
 
 def check_positive_int(**values: Any) -> None:
     """Refuse anything but a whole number of at least 1.
@@ -25,17 +28,26 @@ def check_positive_int(**values: Any) -> None:
             raise _usage(name, value, "a whole number of at least 1")
 
 
-def check_odd_window(**values: Any) -> None:
-    """Refuse window widths that have no centre pixel.
+def check_odd_window(*, min_px: int = 3, **values: Any) -> None:
+    """Refuse window widths that have no centre pixel, or are wider than `MAX_WINDOW_PX`.
+
+    Parameters
+    ----------
+    min_px : int
+        Smallest width; 1 where no window is a choice.
+    **values
+        The arguments to check, under the names of the caller.
 
     Raises
     ------
     UsageError
-        If a value is not an odd whole number of at least 3.
+        If a value is not an odd whole number in this range.
     """
     for name, value in values.items():
-        if not _is_int(value) or value < 3 or value % 2 == 0:
-            raise _usage(name, value, "an odd number of pixels: 3, 5, 7, ...")
+        if not _is_int(value) or not min_px <= value <= MAX_WINDOW_PX or value % 2 == 0:
+            first = ", ".join(str(min_px + step) for step in (0, 2, 4))
+            expected = f"an odd number of pixels: {first}, ... up to {MAX_WINDOW_PX}"
+            raise _usage(name, value, expected)
 
 
 def check_looks(**values: Any) -> None:

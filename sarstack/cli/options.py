@@ -134,12 +134,13 @@ def _refuse_code(settings: Any, entries: dict[str, Any]) -> Any:
 
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
     """Parse ``NAME=VALUE`` into parameters of a method; None without any."""
-    import yaml
+    from sarstack.workflows.settings_file import parse_yaml
 
     parameters = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign:
-            raise UsageError(f"--set {pair!r} has no value", do="write --set NAME=VALUE")
-        parameters[name.strip().replace("-", "_")] = yaml.safe_load(value)
+            raise UsageError(f"--set {pair!r} has no value", expected="a name and a value",
+                             do="write --set NAME=VALUE")  # fmt: skip
+        parameters[name.strip().replace("-", "_")] = parse_yaml(value, f"--set {pair}")
     return parameters or None

@@ -4,6 +4,7 @@ It takes a Dataset of polarisations or one DataArray, in memory or backed by Das
 ``time`` and CRS. Results are lazy if the input is lazy.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,15 @@ class DespeckAccessor:
         from sarstack.conventions import POLARISATIONS
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
-        from sarstack.cube.georeference import georeference
-        from sarstack.despecklers import default_method, make_despeckler
+        from sarstack.cube.georeference import check_crs, georeference
+        from sarstack.despecklers import as_despeckler, default_method
 
         check_looks(looks=looks)
+        check_crs(self._obj)
         cube, restore = as_cube(self._obj)
-        method = method or default_method(cube.sizes["time"])
-        despeckler = make_despeckler(method, **parameters) if isinstance(method, str) else method
+        if method is None:
+            method = default_method(cube.sizes["time"])
+        despeckler = as_despeckler(method, **parameters)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
         result = cube.copy()
@@ -112,18 +115,23 @@ class DespeckAccessor:
         Raises
         ------
         UsageError
-            If there are fewer than two dates.
+            If there are fewer than two dates, or a parameter is impossible.
         """
-        from sarstack.checks import check_looks
+        from sarstack.checks import check_between, check_choice, check_looks, check_odd_window
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
-        from sarstack.cube.georeference import georeference
+        from sarstack.cube.georeference import check_crs, georeference
         from sarstack.cube.labels import label_arrays
         from sarstack.despecklers import make_despeckler
         from sarstack.errors import UsageError
-        from sarstack.labels.statistics import ATTRIBUTES, DTYPES
+        from sarstack.labels.statistics import ATTRIBUTES, DTYPES, VARIATION
 
         check_looks(looks=looks)
+        check_choice(tuple(VARIATION), rule=rule)
+        check_between(0, math.inf, threshold=threshold)
+        check_between(0, 1, quantile=quantile)
+        check_odd_window(min_px=1, multilook_px=multilook_px)
+        check_crs(self._obj)
         cube, _ = as_cube(self._obj)
         if cube.sizes["time"] < 2:
             raise UsageError(

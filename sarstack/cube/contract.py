@@ -94,6 +94,8 @@ def check_cube(ds: xr.Dataset) -> xr.Dataset:
 def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
     names = _find_polarisations(ds)
     dims = _find_dims(ds[next(iter(names))])
+    for name in names:
+        _check_array(ds[name], set(dims))
     cube = ds[list(names)].rename({**names, **dims}).reset_coords(drop=False)
     extra = [n for n in cube.data_vars if n not in names.values()]
     cube = cube.set_coords(extra)
@@ -156,6 +158,7 @@ def _find_polarisations(ds: xr.Dataset) -> dict[Hashable, str]:
     if len(set(names.values())) < len(names):
         raise StackError(
             "the Dataset has two variables of one polarisation",
+            expected="one variable for each polarisation, whatever the case of its name",
             where=[str(n) for n in names],
             do="drop one of them: ds.drop_vars(...)",
         )
@@ -177,6 +180,35 @@ def _find_dims(array: xr.DataArray) -> dict[Hashable, str]:
             do="select or rename the others: array.isel(band=0), array.rename(rows='y')",
         )
     return dims
+
+
+def _check_array(array: xr.DataArray, dims: set[Hashable]) -> None:
+    """Raise unless an array holds real numbers on known and not empty axes, all those of `dims`."""
+    sizes = ", ".join(f"{dim}: {size}" for dim, size in zip(array.dims, array.shape, strict=True))
+    if set(array.dims) != dims:
+        raise StackError(
+            f"{array.name} has dimensions ({', '.join(map(str, array.dims))})",
+            expected=f"those of the other variables: {', '.join(map(str, dims))}",
+            do=f"drop it: ds.drop_vars({array.name!r}), or give all variables the same dimensions",
+        )
+    if any(np.isnan(size) for size in array.shape):
+        raise StackError(
+            f"{array.name} has chunks of unknown size ({sizes})",
+            expected="a Dask array whose shape is known",
+            do="compute the sizes first: array.data.compute_chunk_sizes()",
+        )
+    if 0 in array.shape:
+        raise StackError(
+            f"{array.name} is empty ({sizes})",
+            expected="at least one date, one row and one column",
+            do="check the selection that made it: sel() or isel() may have left nothing",
+        )
+    if array.dtype.kind not in "fiuc":  # complex numbers have their own message
+        raise StackError(
+            f"{array.name} holds values of type {array.dtype}",
+            expected="real numbers",
+            do="convert them: array.astype('float32')",
+        )
 
 
 def _find_polarisation_dim(array: xr.DataArray) -> Hashable | None:

@@ -2,6 +2,7 @@
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.registry import (
+    as_despeckler,
     default_method,
     describe_class,
     describe_despecklers,
@@ -14,6 +15,7 @@ from sarstack.despecklers.registry import (
 
 __all__ = [
     "Despeckler",
+    "as_despeckler",
     "default_method",
     "describe_class",
     "describe_despecklers",

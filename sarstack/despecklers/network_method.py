@@ -1,6 +1,7 @@
 """Base class of the methods that run a network from a model file."""
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.errors import ModelCardError, NotEnoughSpaceError
+from sarstack.errors import ModelCardError, NotEnoughSpaceError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.inference import (
     PRECISIONS,
@@ -26,6 +27,7 @@ from sarstack.tiles import Shape, Window, tile_grid
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
+DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
 LOGGER = logging.getLogger("sarstack")
 
 MIN_BLOCK_PX = 64
@@ -63,6 +65,12 @@ class NetworkMethod(Despeckler):
         self, model: str | Path | None = None, *, device: str | None = None, precision: str = "auto"
     ) -> None:
         check_choice(PRECISIONS, precision=precision)
+        if not isinstance(model, str | Path | None):
+            raise UsageError(f"model = {model!r}", expected="the path of a .safetensors file",
+                             do="leave it out to use the shipped weights")  # fmt: skip
+        if device is not None and not DEVICE.fullmatch(str(device)):
+            raise UsageError(f"device = {device!r}", expected="cpu, cuda, cuda:1, mps or xpu",
+                             do="leave it out: a GPU is used if there is one")  # fmt: skip
         # None stays None: each worker process uses the shipped file of its own installation. The
         # path is absolute, because a worker process may run in another folder.
         self.model = None if model is None else str(Path(model).absolute())

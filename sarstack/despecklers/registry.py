@@ -10,6 +10,7 @@ import warnings
 from functools import cache
 from importlib import import_module
 from inspect import cleandoc, isabstract, signature
+from pathlib import Path
 from typing import Any
 
 from sarstack.checks import check_positive_int
@@ -139,6 +140,26 @@ def default_method(n_dates: int) -> str:
     dates improve the result only little.
     """
     return "despecknet-mt" if n_dates >= MIN_DATES_MULTI_TEMPORAL else "despecknet"
+
+
+def as_despeckler(method: Any, **parameters: Any) -> Despeckler:
+    """Return `method` if it is a despeckler; else build it from its name or the path of a model.
+
+    Raises
+    ------
+    UsageError
+        If it is neither; also as :func:`make_despeckler`.
+    """
+    if isinstance(method, Despeckler):
+        return method
+    if not isinstance(method, str | Path):
+        raise UsageError(
+            f"method = {method!r} cannot be used",
+            expected="the name of a method, the path of a model, or an object of a class that "
+            "derives from sarstack.despecklers.Despeckler",
+            do="`sarstack methods` lists the names",
+        )
+    return make_despeckler(str(method), **parameters)
 
 
 def make_despeckler(name: str, **parameters: Any) -> Despeckler:

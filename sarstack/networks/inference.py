@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.errors import ModelCardError
+from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.date_sums import scale_date_count
 from sarstack.networks.memory_pages import keep_freed_memory
@@ -78,11 +78,17 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
 
 def choose_device(wanted: str | None = None) -> str:
     """Return the torch device: `wanted` if given, else a GPU if there is one, else the CPU."""
-    if wanted:
+    if wanted and not wanted.startswith("cuda"):
         return wanted
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted and not torch.cuda.is_available():
+        raise UsageError(
+            f"device = {wanted!r}: torch finds no GPU here",
+            expected="a CUDA device, and a torch that was built for it",
+            do="leave the device out, or compute with device=cpu",
+        )
+    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_precision(device: str, wanted: str = "auto") -> str:

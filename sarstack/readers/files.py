@@ -29,6 +29,10 @@ def find_files(path: str) -> list[str]:
         If the path does not exist, or holds no image.
     """
     place, suffixes = Path(path), image_suffixes()
+    if not is_remote(path) and any(len(os.fsencode(part)) > 255 for part in place.parts):
+        raise StackReadError(
+            f"{path[:80]}... is too long for a path", expected=_ACCEPTED, do="check the path"
+        )
     if is_remote(path) or _is_store(place):
         return [path]
     if place.is_file():

@@ -1,5 +1,6 @@
 """The grid of a stack: the places of its pixels on the ground."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,12 @@ class Grid:
             raise UsageError(
                 f"bbox = {tuple(bbox)} cannot be used: the images have only ground control points",
                 do="leave out the bbox, or geocode the images first",
+            )
+        if not all(math.isfinite(v) for v in (xmin, ymin, xmax, ymax)):
+            raise UsageError(
+                f"bbox = {tuple(bbox)} is not four finite numbers",
+                expected=f"xmin ymin xmax ymax within {self.bounds} ({self.crs_name})",
+                do="give the corners of the part, or leave out the bbox for all",
             )
         a, b, c, d, e, f, *_ = ~self.affine
         corners = [(x, y) for x in (xmin, xmax) for y in (ymin, ymax)]

@@ -101,6 +101,8 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
         return found.list_images(path, bands)
     except SarstackError:
         raise
+    except UnicodeEncodeError as err:
+        raise unreadable_error(path, "its name is not UTF-8: rename it") from err
     except Exception as err:  # each library has its own errors for a damaged file
         reason = (str(err) or type(err).__name__).splitlines()[0]
         raise unreadable_error(path, reason) from err

@@ -1,17 +1,32 @@
 """Settings of the commands: typed and checked, written to run.yaml, and read from it again."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from sarstack.checks import MAX_WINDOW_PX
 from sarstack.errors import HIDDEN, ConfigError
 from sarstack.readers.paths import is_remote, public_path
+from sarstack.workflows.settings_file import read_settings
 
 DEFAULT_FILE = "sarstack.yaml"
 AUTO = "auto"
 Rule = Literal["cv", "paper"]
+
+
+def _check_lengths(text: str) -> str:
+    # The query of a URL may be longer.
+    if "://" not in text and any(len(part.encode()) > 255 for part in text.split("/")):
+        raise ValueError("a part of the path has more than 255 bytes")
+    return text
+
+
+_Text = Annotated[
+    str, Field(max_length=10_000, pattern=r"^[^\x00]*$"), AfterValidator(_check_lengths)
+]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
 _PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "is required"}
 
 
@@ -20,7 +35,7 @@ class SelectionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    stack: str = Field(
+    stack: _Text = Field(
         repr=False, description="folder, file, Zarr store, netCDF file or glob pattern"
     )
     scale: Literal["linear", "amplitude", "db"] | None = Field(
@@ -29,15 +44,15 @@ class SelectionConfig(BaseModel):
     bands: tuple[str, ...] | None = Field(
         None, description="polarisations of the bands, if the files do not name them, e.g. [vv, vh]"
     )
-    dates: str | None = Field(
+    dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"
     )
-    bbox: tuple[float, float, float, float] | None = Field(
+    bbox: tuple[_Number, _Number, _Number, _Number] | None = Field(
         None, description="xmin, ymin, xmax, ymax in the CRS of the stack; default: all"
     )
     polarisations: tuple[str, ...] | None = Field(None, description="e.g. [vv, vh]; default: all")
     looks: float | None = Field(
-        None, ge=0.5, description="equivalent number of looks; default: measured"
+        None, ge=0.5, le=1e6, description="equivalent number of looks; default: measured"
     )
 
     def to_yaml(self) -> str:
@@ -66,9 +81,7 @@ class SelectionConfig(BaseModel):
         ConfigError
             If the file is missing, is not YAML, or has unknown or impossible settings.
         """
-        entries = _read_yaml(path)
-        if not isinstance(entries, dict):
-            raise ConfigError("the settings are not a mapping of names to values", where=str(path))
+        entries = read_settings(path)
         entries |= {k: v for k, v in overrides.items() if v is not None}
         for name, value in entries.items():
             if isinstance(value, str) and is_remote(value) and HIDDEN in value:
@@ -107,45 +120,21 @@ class SelectionConfig(BaseModel):
             # The list of all names helps if a name is misspelt.
             unknown = any(e["type"] == "extra_forbidden" for e in failure.errors())
             names = f"settings of `sarstack {cls.command()}`: {', '.join(cls.model_fields)}"
+            wrong = dict.fromkeys(str(e["loc"][0]) for e in failure.errors() if e["loc"])
+            fields = {n: cls.model_fields[n] for n in wrong if n in cls.model_fields}
+            meanings = "; ".join(f"{name}: {field.description}" for name, field in fields.items())
             raise ConfigError(
                 f"{len(problems)} setting(s) cannot be used: " + "; ".join(problems),
-                expected=names if unknown else "",
+                expected=names if unknown else meanings,
                 do=f"see `sarstack {cls.command()} --help`",
             ) from failure
         return config
 
 
-def _read_yaml(path: Path) -> Any:
-    """Read a YAML file in UTF-8, with or without a byte order mark; empty files are ``{}``.
-
-    Raises
-    ------
-    ConfigError
-        If it is no regular file (a named pipe would wait for ever), no UTF-8 or no YAML.
-    """
-    do = "check the file"
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")  # noqa: TRY301
-        return yaml.safe_load(path.read_bytes().decode("utf-8-sig")) or {}
-    except UnicodeDecodeError:
-        reason, do = "it is not a text in UTF-8", "save it again in the encoding UTF-8"
-    except OSError as failure:
-        reason = failure.strerror or str(failure)
-    except (yaml.YAMLError, ValueError, RecursionError) as failure:
-        reason = str(failure)
-    raise ConfigError(
-        f"the settings cannot be read: {reason}",
-        expected="a YAML file such as run.yaml",
-        where=str(path),
-        do=do,
-    )
-
-
 class WorkersConfig(SelectionConfig):
     """Settings of workflows that run on workers."""
 
-    cluster: str | None = Field(
+    cluster: _Text | None = Field(
         None, description="local, or address or file of a running Dask scheduler; default: threads"
     )
     workers: int | None = Field(
@@ -156,7 +145,7 @@ class WorkersConfig(SelectionConfig):
 class StackConfig(WorkersConfig):
     """Settings of workflows that compute tiles."""
 
-    tile_px: int = Field(1024, gt=0, description="width of a tile, a multiple of 256")
+    tile_px: int = Field(1024, gt=0, le=2**15, description="width of a tile, a multiple of 256")
 
     @field_validator("tile_px")
     @classmethod
@@ -169,8 +158,10 @@ class StackConfig(WorkersConfig):
 class DespeckleConfig(StackConfig):
     """Settings of `sarstack despeckle`."""
 
-    output: str | None = Field(None, description="folder of the results; default: STACK-despeckled")
-    method: str = Field(
+    output: _Text | None = Field(
+        None, description="folder of the results; default: STACK-despeckled"
+    )
+    method: _Text = Field(
         AUTO,
         description="name of a method, .safetensors model, or my_file.py:MyFilter; auto: "
         "despecknet-mt for five dates or more, else despecknet",
@@ -185,28 +176,38 @@ class DespeckleConfig(StackConfig):
 class LabelsConfig(StackConfig):
     """Settings of `sarstack build-labels`."""
 
-    output: str | None = Field(None, description="Zarr store of the labels; default: labels.zarr")
+    output: _Text | None = Field(None, description="Zarr store of the labels; default: labels.zarr")
     rule: Rule = Field(
         "cv",
         description="stable pixels: cv = variation of speckle; paper = std below threshold",
     )
     threshold: float = Field(
-        0.1, gt=0, description="rule paper: largest standard deviation of a stable pixel"
+        0.1,
+        gt=0,
+        allow_inf_nan=False,
+        description="rule paper: largest standard deviation of a stable pixel",
     )
     quantile: float = Field(
         0.99, gt=0, lt=1, description="rule cv: fraction of pixels of pure speckle that is stable"
     )
     multilook_px: int = Field(
-        1, gt=0, description="odd width of a spatial mean that is taken of each date first"
+        1,
+        gt=0,
+        le=MAX_WINDOW_PX,
+        description="odd width of a spatial mean that is taken of each date first",
     )
 
 
 class LearningConfig(WorkersConfig):
     """Settings of workflows that train a network on patches."""
 
-    batch_size: int = Field(16, gt=0, description="number of patches in a batch")
-    patch_px: int = Field(64, ge=16, description="width of a patch; halved for small scenes")
-    seed: int = Field(0, description="random seed of places, dates and flips of the patches")
+    batch_size: int = Field(16, gt=0, le=1024, description="number of patches in a batch")
+    patch_px: int = Field(
+        64, ge=16, le=1024, description="width of a patch; halved for small scenes"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="random seed of places, dates and flips of the patches"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of convolutions; auto = bfloat16 if this processor supports it"
     )
@@ -215,41 +216,45 @@ class LearningConfig(WorkersConfig):
 class TrainConfig(LearningConfig):
     """Settings of `sarstack train`: phase 1 of deSpeckNet, supervised by labels."""
 
-    labels: str = Field(description="Zarr store that build-labels made from the same stack")
-    output: str = Field("model.safetensors", description="model file to write")
+    labels: _Text = Field(description="Zarr store that build-labels made from the same stack")
+    output: _Text = Field("model.safetensors", description="model file to write")
     variant: Literal["despecknet", "despecknet-lite", "despecknet-paper"] = Field(
         "despecknet", description="network: on log intensity, or as published"
     )
-    start: str = Field(
+    start: _Text = Field(
         "shipped",
         description="weights of the start: shipped, scratch (random), or a model file",
     )
-    steps: int = Field(1000, gt=0, description="largest number of batches")
+    steps: int = Field(1000, gt=0, le=10**8, description="largest number of batches")
     learning_rate: float = Field(
-        1e-4, gt=0, description="learning rate of Adam; use 1e-3 with start: scratch"
+        1e-4, gt=0, le=10, description="learning rate of Adam; use 1e-3 with start: scratch"
     )
-    xi: float = Field(0.01, ge=0, description="weight of the reconstruction loss")
+    xi: float = Field(0.01, ge=0, le=1e6, description="weight of the reconstruction loss")
     patience: int = Field(
-        6, ge=0, description="number of validations without progress before the training stops"
+        6,
+        ge=0,
+        le=10**8,
+        description="number of validations without progress before the training stops",
     )
 
 
 class FinetuneConfig(LearningConfig):
     """Settings of `sarstack finetune`: on the noisy images, without labels."""
 
-    model: str = Field(
+    model: _Text = Field(
         "shipped", description="model of the start: shipped, or a .safetensors model"
     )
-    output: str = Field("finetuned.safetensors", description="model file to write")
+    output: _Text = Field("finetuned.safetensors", description="model file to write")
     mode: Literal["auto", "noise2noise", "paper"] = Field(
         "auto",
         description="target: other dates (noise2noise), the image itself (paper); "
         "auto = noise2noise with 4 dates or more",
     )
-    steps: int = Field(200, gt=0, description="largest number of batches")
+    steps: int = Field(200, gt=0, le=10**8, description="largest number of batches")
     learning_rate: float | None = Field(
         None,
         gt=0,
+        le=10,
         description="of Adam; default: 1e-4 for noise2noise, 1e-5 for paper",
     )
 
