@@ -223,3 +223,95 @@ def test_a_file_without_a_fingerprint_is_never_taken_for_a_result(
     write_tif(tmp_path / "out" / name, np.ones((90, 120), np.float32))
     with pytest.raises(ResumeMismatchError, match="other settings"):
         plan_despeckle(config_for(stack, tmp_path / "out"))
+
+
+def interrupt_after(n_tiles: int, config: DespeckleConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Despeckle, and stop after some tiles."""
+    real, done = module.tasks.despeckle_tile, []
+
+    def interrupted(*arguments: object) -> object:
+        if len(done) == n_tiles:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.tasks, "despeckle_tile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            despeckle(config.model_copy(update={"workers": 1}))
+
+
+def change_pixels(file: Path, *, same_time: bool, earlier: bool = False) -> None:
+    """Double all pixels; the file keeps its size, and its modification time if `same_time`."""
+    before = file.stat()
+    with rasterio.open(file, "r+") as raster:
+        raster.write(raster.read(1) * 2, 1)
+    assert file.stat().st_size == before.st_size
+    shift_ns = 3_600_000_000_000 if earlier else 0
+    if same_time or earlier:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns - shift_ns))
+
+
+@pytest.fixture
+def plain_stack(make_stack: MakeStack) -> SimulatedStack:
+    """One uncompressed image of six tiles: new pixels do not change its size."""
+    stack = make_stack(shape=(300, 520), n_dates=1, polarisations=("vv",))
+    for file in stack.files:
+        with rasterio.open(file) as raster:
+            pixels = raster.read(1)
+        write_tif(file, pixels, compress="none")
+    return stack
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_run_whose_image_changed_since_the_interruption_is_refused(
+    plain_stack: SimulatedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    stack, output = plain_stack, tmp_path / "out"
+    config = config_for(stack, output, tile_px=256)
+    interrupt_after(3, config, monkeypatch)
+    change_pixels(stack.files[0], same_time=False, earlier=earlier)
+    with pytest.raises(ResumeMismatchError, match=f"changed: {stack.files[0].name}"):
+        despeckle(config)
+    despeckle(config, overwrite=True)
+    despeckle(config_for(stack, tmp_path / "whole", tile_px=256))
+    assert_same_files(output, tmp_path / "whole")
+
+
+def test_pixels_are_of_one_version_although_size_and_time_are_the_same(
+    plain_stack: SimulatedStack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stack, output = plain_stack, tmp_path / "out"
+    config = config_for(stack, output, tile_px=256)
+    interrupt_after(3, config, monkeypatch)
+    change_pixels(stack.files[0], same_time=True)
+    despeckle(config)
+    assert any("may have changed since the interruption" in text for text in caplog.messages)
+    despeckle(config_for(stack, tmp_path / "whole", tile_px=256))
+    assert_same_files(output, tmp_path / "whole")
+
+
+def test_an_image_that_changes_while_it_is_read_fails(
+    plain_stack: SimulatedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, output = plain_stack, tmp_path / "out"
+    config = config_for(stack, output, tile_px=256, workers=1)
+    real, done = module.tasks.despeckle_tile, []
+
+    def changing(*arguments: object) -> object:
+        if len(done) == 3:
+            change_pixels(stack.files[0], same_time=False)
+        done.append(arguments)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.tasks, "despeckle_tile", changing)
+        outcome = despeckle(config)
+    assert list(outcome.failures.values()) == ["it changed while it was read"]
+    assert not list(output.glob("*.tif"))
+    despeckle(config)
+    despeckle(config_for(stack, tmp_path / "whole", tile_px=256))
+    assert_same_files(output, tmp_path / "whole")

@@ -33,7 +33,7 @@ from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import run as module
 from sarstack.workflows.despeckle.plan import plan_despeckle
 from sarstack.workflows.despeckle.run import UNFINISHED_FOLDER, despeckle
-from sarstack.workflows.folder import claim_folder
+from sarstack.workflows.lock import claim_folder
 from sarstack.workflows.settings import DespeckleConfig, LabelsConfig
 
 MakeStack = Callable[..., SimulatedStack]

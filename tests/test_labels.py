@@ -246,17 +246,48 @@ def test_a_hole_changes_no_bit_of_its_neighbours() -> None:
     assert holed[0, 8, 8] == 4
 
 
-def test_existing_labels_and_other_settings_are_refused(
+def test_complete_labels_are_success_and_other_settings_are_refused(
     make_stack: Callable[..., SimulatedStack], tmp_path: Path
 ) -> None:
     stack = make_stack()
     config = LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "l.zarr"))
+    chunk = build_labels(config) / "mean" / "c" / "0" / "0" / "0"
+    stamp = chunk.stat().st_mtime_ns
     build_labels(config)
+    assert chunk.stat().st_mtime_ns == stamp
+    chunk.unlink()
+    build_labels(config)
+    assert chunk.exists(), "labels that lack a chunk are made again"
     with pytest.raises(ResumeMismatchError, match="exist already"):
-        build_labels(config)
+        build_labels(config.model_copy(update={"quantile": 0.9}))
     before = open_labels(tmp_path / "l.zarr")["mean"].values
     build_labels(config, overwrite=True)
     np.testing.assert_array_equal(before, open_labels(tmp_path / "l.zarr")["mean"].values)
+
+
+def test_an_interrupted_overwrite_of_labels_continues_and_leaves_nothing_behind(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = make_stack()
+    output = tmp_path / "out" / "l.zarr"
+    config = LabelsConfig.make(stack=str(stack.folder), output=str(output))
+    build_labels(config.model_copy(update={"quantile": 0.9}))
+    real = Path.replace
+
+    def kill(path: Path, target: Path) -> Path:
+        if target == output:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            build_labels(config, overwrite=True)
+    assert not output.exists(), "old labels were moved away, new ones did not get their name"
+    monkeypatch.setattr(module.label_tasks, "label_tile", None)
+    build_labels(config, overwrite=True)
+    assert open_labels(output).attrs["settings"] == config.model_dump_json()
+    assert [path.name for path in output.parent.iterdir()] == ["l.zarr"]
 
 
 def test_one_date_has_no_labels(make_stack: Callable[..., SimulatedStack], tmp_path: Path) -> None:

@@ -105,8 +105,12 @@ def test_training_writes_a_model_with_a_card_and_a_curve(
         assert 3 < card.looks[0] < 6
     else:
         _same_weights(adapted.model, tmp_path / "small.safetensors")
+    stamp = adapted.model.stat().st_mtime_ns
+    again = train_on_stack(config)
+    assert (again.message, again.improved) == (adapted.message, adapted.improved)
+    assert again.model.stat().st_mtime_ns == stamp, "finished by the same command: success"
     with pytest.raises(ResumeMismatchError, match="exists already"):
-        train_on_stack(config)
+        train_on_stack(config.model_copy(update={"steps": 10}))
 
 
 def test_a_checkpoint_of_another_stack_is_not_resumed(

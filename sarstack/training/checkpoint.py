@@ -155,7 +155,7 @@ def _read_tensors(path: Path) -> dict[str, dict[str, "Tensor"]]:
 def write_curve(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Write the learning curve as CSV, one row per validation."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_name(f".{path.name}.part")
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()

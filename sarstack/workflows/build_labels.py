@@ -23,8 +23,9 @@ from sarstack.tiles import sample_windows, tile_grid
 from sarstack.workflows import label_tasks
 from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.disk import explain_disk_errors
-from sarstack.workflows.fingerprint import fingerprint, identity
-from sarstack.workflows.folder import check_space, claim_folder, make_folder
+from sarstack.workflows.fingerprint import fingerprint, identity, stamp_files
+from sarstack.workflows.folder import check_space, make_folder
+from sarstack.workflows.lock import claim
 from sarstack.workflows.places import check_places
 from sarstack.workflows.progress import now_utc, show_progress
 from sarstack.workflows.settings import LabelsConfig
@@ -56,7 +57,8 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     StackReadError
         If an image cannot be read: labels of fewer dates would be other labels.
     ResumeMismatchError
-        If the store exists, or an unfinished store of other settings.
+        If the store exists, or an unfinished one, with other settings or inputs. Complete labels
+        of the same settings and inputs are success.
 
     Notes
     -----
@@ -64,35 +66,100 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     name when it is complete. An interrupted run continues.
     """
     output = Path(config.output or "labels.zarr").absolute()
-    unfinished = output.with_name(f"{output.name}.unfinished")
-    check_places([], [output.parent], own_folders=[output, unfinished])
-    if output.exists() and not overwrite:
-        raise ResumeMismatchError(
-            "the labels exist already", where=str(output), do="name another -o, or --overwrite"
-        )
+    check_places([], [output.parent], own_folders=[output, _unfinished(output)])
     stack = select_stack(config)
     if config.multilook_px % 2 == 0:
         raise UsageError(f"multilook_px = {config.multilook_px} is even", expected="1, 3, 5, ...",
                          do="choose an odd width: an even one shifts the label")  # fmt: skip
     _refuse_single_dates(stack)
+    make_folder(output.parent)
+    lock = claim(output.with_name(f".{output.name}.lock"), output)
+    with explain_disk_errors(output.parent), lock:
+        mark = _fingerprint(config, stack)
+        if output.exists() and not overwrite and _is_finished(output, config, stack, mark):
+            LOGGER.info("the labels were finished before")
+        else:
+            _compute(config, stack, output, mark, overwrite=overwrite)
+        unfinished = _unfinished(output)
+        for leftover in (unfinished, _created(unfinished), _replaced(output)):
+            shutil.rmtree(leftover, ignore_errors=True)
+    return output
+
+
+def _unfinished(output: Path) -> Path:
+    return output.with_name(f"{output.name}.unfinished")
+
+
+def _created(unfinished: Path) -> Path:
+    return unfinished.with_name(f".{unfinished.name}.new")
+
+
+def _replaced(output: Path) -> Path:
+    return output.with_name(f".{output.name}.replaced")
+
+
+def _fingerprint(config: LabelsConfig, stack: Stack) -> str:
+    rasters = [r for p in stack.polarisations for r in stack.rasters[p]]
+    public = config.without_secrets()
+    kept = public.model_dump(exclude={"cluster", "workers", "output"}, mode="json")
+    return fingerprint(kept, __version__, *(identity(raster) for raster in rasters))
+
+
+def _is_finished(output: Path, config: LabelsConfig, stack: Stack, mark: str) -> bool:
+    """Return whether labels of the same settings and inputs are complete.
+
+    Raises
+    ------
+    ResumeMismatchError
+        If they have other settings or inputs, or are not labels.
+    """
+    if _read_attributes(output).get("fingerprint") != mark:
+        raise ResumeMismatchError(
+            "the labels exist already, with other settings or inputs, or damaged",
+            where=str(output),
+            do="name another -o, or --overwrite",
+        )
+    missing = sum(
+        not label_tasks.is_written(str(output), name, layer, tile)
+        for name in LABELS
+        for layer in range(len(stack.polarisations))
+        for tile in tile_grid(stack.grid.shape, config.tile_px)
+    )
+    if missing:
+        LOGGER.warning("%s is made again: it lacks %d chunks", output, missing)
+    return not missing
+
+
+def _read_attributes(store: Path) -> dict[str, Any]:
+    import zarr
+
+    try:
+        return dict(zarr.open_group(str(store), mode="r").attrs)
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _compute(
+    config: LabelsConfig, stack: Stack, output: Path, mark: str, *, overwrite: bool
+) -> None:
+    """Compute the labels into an unfinished store, which then gets the name `output`."""
     shape = stack.grid.shape
     needed_bytes = 15 * shape.y * shape.x * len(stack.polarisations)
-    check_space(make_folder(output.parent), needed_bytes)
+    check_space(output.parent, needed_bytes)
+    unfinished = _unfinished(output)
     with explain_disk_errors(output.parent, needed_bytes):
-        _open_store(unfinished, config, stack, overwrite=overwrite)
+        _open_store(unfinished, config, stack, mark, overwrite=overwrite)
         _fill_store(unfinished, config, stack)
+        # Renamed, not deleted: a store that is half deleted would look like a finished one.
+        shutil.rmtree(_replaced(output), ignore_errors=True)
         if output.exists():
-            shutil.rmtree(output)
+            output.replace(_replaced(output))
         unfinished.replace(output)
-    return output
 
 
 def _fill_store(unfinished: Path, config: LabelsConfig, stack: Stack) -> None:
     """Compute the labels that an open store lacks."""
-    with (
-        claim_folder(unfinished),
-        open_workers(config.cluster, config.workers) as workers,
-    ):
+    with open_workers(config.cluster, config.workers) as workers:
         if workers.dashboard:
             LOGGER.info("dashboard: %s", workers.dashboard)
         paths = [r.path for r in _rasters(stack, stack.polarisations[0])][:1]
@@ -100,9 +167,10 @@ def _fill_store(unfinished: Path, config: LabelsConfig, stack: Stack) -> None:
         samples = _compute_statistics(config, stack, workers, unfinished)
         looks = {p: _find_looks(config, stack, p, samples[p], workers) for p in samples}
         _compute_masks(config, stack, workers, unfinished, looks)
-    for leftover in unfinished.glob("*/c/*/*/.*.part"):  # of a killed run
-        leftover.unlink()
     _finish(unfinished, looks)
+    # Temporary files of killed runs: ours, and those of zarr.
+    for part in (*unfinished.rglob(".*.part"), *unfinished.rglob("*.partial")):
+        part.unlink()
 
 
 def _refuse_single_dates(stack: Stack) -> None:
@@ -116,40 +184,32 @@ def _refuse_single_dates(stack: Stack) -> None:
         )
 
 
-def _open_store(path: Path, config: LabelsConfig, stack: Stack, *, overwrite: bool) -> None:
-    rasters = [r for p in stack.polarisations for r in stack.rasters[p]]
-    kept = config.without_secrets().model_dump(
-        exclude={"cluster", "workers", "output"}, mode="json"
-    )
-    mark = fingerprint(kept, __version__, *(identity(raster) for raster in rasters))
-    if path.exists() and not overwrite:
-        import zarr
-
-        try:
-            found = zarr.open_group(str(path), mode="r").attrs.get("fingerprint")
-        except (OSError, ValueError):
-            found = None
-        if found == mark:
-            LOGGER.info("continuing unfinished labels")
-            return
+def _open_store(
+    path: Path, config: LabelsConfig, stack: Stack, mark: str, *, overwrite: bool
+) -> None:
+    """Create a store without pixels, or continue the one of an interrupted run."""
+    inputs = fingerprint(stamp_files(stack))
+    found = _read_attributes(path)
+    same = found.get("fingerprint") == mark and label_tasks.CHECKSUM_ATTRIBUTE in found
+    if same and found.get("inputs") == inputs:
+        LOGGER.info("continuing unfinished labels")
+        return
+    if same:
+        LOGGER.warning("images may have changed since the interruption: the labels start again")
+    elif path.exists() and not overwrite:
         raise ResumeMismatchError(
             "the folder has unfinished labels of other settings or inputs",
             where=str(path),
             do="repeat the earlier command, or --overwrite to start again",
         )
-    # A store gets its name when its metadata is complete: one of a run that was killed before has
-    # the fingerprint already, but lacks variables.
-    started = path.with_name(f".{path.name}.part")
-    shutil.rmtree(started, ignore_errors=True)
-    try:
-        _create_store(started, config, stack, mark)
-        shutil.rmtree(path, ignore_errors=True)
-        started.replace(path)
-    finally:
-        shutil.rmtree(started, ignore_errors=True)
+    # Under another name first: a run that is killed here leaves no half store.
+    new = _created(path)
+    _create_store(new, config, stack, {"fingerprint": mark, "inputs": inputs})
+    shutil.rmtree(path, ignore_errors=True)
+    new.replace(path)
 
 
-def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> None:
+def _create_store(path: Path, config: LabelsConfig, stack: Stack, marks: dict[str, str]) -> None:
     """Write the metadata of the store, without pixels."""
     import dask.array as da
     import zarr
@@ -178,7 +238,7 @@ def _create_store(path: Path, config: LabelsConfig, stack: Stack, mark: str) -> 
         "dates": [str(date.time) for date in stack.dates],
         "calibration": stack.calibration,
         "settings": config.without_secrets().model_dump_json(),
-        "fingerprint": mark,
+        **marks,
         label_tasks.CHECKSUM_ATTRIBUTE: label_tasks.CHECKSUM,
     }
     labels = xr.Dataset(variables, coords, attributes)

@@ -10,6 +10,7 @@ output, cluster and workers, so also the path of the stack and the tile size.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sarstack import __version__
 from sarstack.despecklers import Despeckler
 from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
 from sarstack.workflows.settings import DespeckleConfig
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
@@ -49,6 +51,27 @@ def identity(raster: Raster | None) -> tuple[Any, ...]:
     stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
     return (file_name(raster.path), raster.band, raster.variable, raster.index, raster.scale,
             raster.origin, raster.shape, *stamp)  # fmt: skip
+
+
+def stamp_files(stack: Stack) -> dict[str, list[int]]:
+    """Return size, modification time and time of the last change of the files of a stack, by path.
+
+    An interrupted run compares them when it continues. A fingerprint does not see a file of the
+    same size whose modification time was set back; the time of the last change sees it. It changes
+    also with the owner or the permissions, so it is not part of fingerprints. Of a Zarr store it
+    is that of its folders, which change when a chunk is replaced.
+    """
+    paths = {r.path for own in stack.rasters.values() for r in own if r is not None}
+    return {path: stamp_file(Path(path)) for path in sorted(paths) if Path(path).exists()}
+
+
+def stamp_file(path: Path) -> list[int]:
+    """Return the stamp of one file or store; see :func:`stamp_files`."""
+    if not path.is_dir():
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    changes = [Path(folder).stat() for folder, _, _ in os.walk(path)]
+    return [len(changes), max(s.st_mtime_ns for s in changes), max(s.st_ctime_ns for s in changes)]
 
 
 def read_fingerprint(result: Path) -> str | None:

@@ -1,15 +1,11 @@
-"""Make the output folder of a run, check its space, and lock it against a second run."""
+"""Make the output folder of a run, check its space, and delete temporary files of killed runs."""
 
-import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from sarstack.errors import NotEnoughSpaceError, UsageError
-
-LOGGER = logging.getLogger("sarstack")
 
 
 def make_folder(path: Path) -> Path:
@@ -55,38 +51,3 @@ def remove_temporary_files(folder: Path, names: Iterable[str]) -> None:
             path.name.startswith(beginning) for beginning in beginnings
         ):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-@contextmanager
-def claim_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder against a second run.
-
-    The operating system releases the lock when the process ends, also when it is killed. Windows
-    and some network disks have no such locks; there a second run is not detected.
-
-    Raises
-    ------
-    UsageError
-        If another run has locked the folder.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as held:
-        os.close(handle)
-        raise UsageError(
-            f"another run writes into {folder}",
-            expected="one run for each output folder",
-            do="wait until it ends, or choose another folder with -o",
-        ) from held
-    except OSError:
-        LOGGER.debug("no lock on %s: its disk has no locks", folder)
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -45,6 +45,11 @@ def has_statistics(store: str, layer: int, tile: Tile) -> bool:
     return _chunk(store, STATISTICS[-1], layer, tile).exists()
 
 
+def is_written(store: str, name: str, layer: int, tile: Tile) -> bool:
+    """Return whether the chunk of a variable at a tile is written."""
+    return _chunk(store, name, layer, tile).exists()
+
+
 def has_mask(store: str, layer: int, tile: Tile) -> bool:
     """Return whether the mask of a tile is written."""
     return _chunk(store, "stable", layer, tile).exists()

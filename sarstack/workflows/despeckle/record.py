@@ -11,6 +11,7 @@ from sarstack import __version__
 from sarstack.errors import SarstackError, hide_secrets
 from sarstack.output.vrt import name_db_view, write_db_view
 from sarstack.readers.paths import file_stem, public_path
+from sarstack.training.checkpoint import CHECKPOINT
 from sarstack.workflows.despeckle.plan import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
@@ -74,6 +75,8 @@ def delete_leftovers(run: Run) -> None:
     for image in _finished_images(run):
         names += [image.output.name, name_db_view(image.output).name]
     remove_temporary_files(output, names)
+    # Of a tuning that was killed after it had written its model.
+    (output / "finetuned.training" / CHECKPOINT).unlink(missing_ok=True)
 
 
 def write_stac(run: Run) -> None:

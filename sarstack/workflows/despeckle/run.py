@@ -11,7 +11,7 @@ from typing import Any
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
-from sarstack.errors import DiskError, ResumeMismatchError, UsageError
+from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
 from sarstack.speckle.samples import SpeckleSample
@@ -28,8 +28,9 @@ from sarstack.workflows.despeckle.record import (
 from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
 from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
 from sarstack.workflows.disk import explain_disk_errors
-from sarstack.workflows.fingerprint import fingerprint, settings_of
-from sarstack.workflows.folder import check_space, claim_folder, make_folder
+from sarstack.workflows.fingerprint import fingerprint, settings_of, stamp_files
+from sarstack.workflows.folder import check_space, make_folder
+from sarstack.workflows.lock import claim_folder
 from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
@@ -161,16 +162,22 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
     }
     manifest = run.folder / "manifest.json"
     found = _read_json(manifest)
-    wanted = {key: str(value) for key, value in settings.items()}
+    wanted: dict[str, Any] = {key: str(value) for key, value in settings.items()}
+    inputs = run.inputs = stamp_files(plan.stack)
+    before = (found or {}).pop("inputs", inputs)
     # Settings of a run that computed no tile need not match.
     new = found is None or not any(run.folder.glob("*/*/*"))
-    if new or (overwrite and found != wanted):
+    if new or (overwrite and found != wanted) or (found == wanted and before != inputs):
+        if not new and found == wanted:
+            LOGGER.warning("%s may have changed since the interruption: unfinished work starts "
+                           "again", ", ".join(_name_changed(before, inputs)))  # fmt: skip
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
-        write_json(manifest, wanted)
+        write_json(manifest, wanted | {"inputs": inputs})
     elif found != wanted:
         differs = [f"{key}: {found.get(key)} before, {wanted[key]} now" for key in wanted
                    if found.get(key) != wanted[key]]  # fmt: skip
+        differs += [f"changed: {name}" for name in _name_changed(before, inputs)]
         raise ResumeMismatchError(
             "the output folder has an interrupted run with other settings",
             expected="the settings and inputs of the interrupted run",
@@ -183,6 +190,12 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
         for polarisation in {image.polarisation for image in plan.images}:
             path = run.summary(polarisation)
             summary_store.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
+
+
+def _name_changed(before: dict[str, list[int]], now: dict[str, list[int]]) -> list[str]:
+    """Name the files that changed, came or went."""
+    paths = sorted({*before, *now})
+    return [Path(path).name for path in paths if before.get(path) != now.get(path)]
 
 
 def _read_json(path: Path) -> Any:
@@ -257,6 +270,22 @@ def _summarise(run: Run, workers: Workers) -> None:
             for problem in outcome:
                 LOGGER.warning("a part is missing in the sum over dates: %s", problem)
             progress.advance(task.key.window.shape.y * task.key.window.shape.x)
+    if changed := run.changed_inputs(run.inputs):
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise StackReadError(
+            f"{len(changed)} images changed while they were read",
+            where=[Path(path).name for path in changed],
+            do="run the command again when no other program writes the images",
+        )
+
+
+def _is_of_one_version(run: Run, image: Image) -> bool:
+    """Return whether the file of an image is the one that the run began with; else it fails."""
+    if not run.changed_inputs([image.raster.path]):
+        return True
+    run.fail(image, "it changed while it was read")
+    shutil.rmtree(run.pieces(image).folder, ignore_errors=True)
+    return False
 
 
 def _compute(run: Run, workers: Workers) -> None:
@@ -300,7 +329,7 @@ def _compute(run: Run, workers: Workers) -> None:
                     run.note_tile(outcome)
                     progress.advance(tile.window.shape.y * tile.window.shape.x)
                     tiles_left[image.output] -= 1
-                    if not tiles_left[image.output]:
+                    if not tiles_left[image.output] and _is_of_one_version(run, image):
                         ready.append(image)
             if not ready:
                 return

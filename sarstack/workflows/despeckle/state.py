@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.despeckle.plan import Image, Plan
 from sarstack.workflows.despeckle.results import Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
-from sarstack.workflows.fingerprint import FINGERPRINT_TAG
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG, stamp_file
 from sarstack.workflows.progress import now_utc
 
 LOGGER = logging.getLogger("sarstack")
@@ -29,6 +30,12 @@ class Run:
     failures: dict[Path, str] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     peak_bytes: int = 0
+    inputs: dict[str, list[int]] = field(default_factory=dict)
+
+    def changed_inputs(self, paths: Iterable[str]) -> list[str]:
+        """Return the files whose size or modification time changed since the run began."""
+        now = {path: stamp_file(Path(path)) for path in paths if Path(path).is_file()}
+        return [path for path, stamp in now.items() if stamp[:2] != self.inputs.get(path, [])[:2]]
 
     def fail(self, image: Image, reason: Exception | str) -> None:
         """Record that an image failed; the others continue."""

@@ -4,6 +4,7 @@ A task writes exactly one shard, so no two tasks write the same file. A shard ge
 it is complete, so an interrupted run continues with the tiles that have no shard.
 """
 
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,20 @@ def create_array(path: str, depth: int, scene: Shape, tile_px: int) -> None:
     if Path(path, "zarr.json").exists():
         return
     inner = INNER_CHUNK_PX if tile_px % INNER_CHUNK_PX == 0 else tile_px
+    # Under another name first: a run that is killed here leaves no half array.
+    new = Path(f"{path}-new")
     zarr.create_array(
-        path,
+        str(new),
         shape=(depth, *scene),
         chunks=(1, inner, inner),
         shards=(depth, tile_px, tile_px),
         dtype="float32",
         fill_value=UNWRITTEN,
         compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"),
+        overwrite=True,
     )
+    shutil.rmtree(path, ignore_errors=True)
+    new.replace(path)
 
 
 def _open(path: str) -> Any:

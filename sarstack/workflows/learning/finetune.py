@@ -19,13 +19,17 @@ from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
     Outcome,
-    check_output,
     check_start,
-    open_job_folder,
     prepare_job,
     report_progress,
     run_training,
     write_model,
+)
+from sarstack.workflows.learning.job_folder import (
+    check_output,
+    find_finished,
+    note_job,
+    open_job_folder,
 )
 from sarstack.workflows.learning.ranks import Report
 from sarstack.workflows.learning.scene_statistics import pool_statistics
@@ -75,11 +79,15 @@ def finetune_on_stack(config: FinetuneConfig, *, overwrite: bool = False) -> Ada
     UsageError
         If the mode does not fit the network or the number of dates.
     """
-    output = check_output(config.output, overwrite=overwrite)
+    output = check_output(config.output)
     stack = select_stack(config)
     config = _decide_settings(config, stack)
-    folder = open_job_folder(output, config, stack, overwrite=overwrite)
-    return _run_job(config, stack, output, folder)
+    note = note_job(config, stack)
+    finished = find_finished(output, note, overwrite=overwrite)
+    with open_job_folder(output, config, stack, overwrite=overwrite) as folder:
+        if finished:
+            return finished
+        return _run_job(config, stack, output, folder, note)
 
 
 def finetune_index(config: FinetuneConfig, stack: CubeStack, output: Path) -> AdaptedModel:
@@ -133,14 +141,16 @@ def _fewest_dates(stack: ImageStack) -> int:
     return min(sum(raster is not None for raster in stack.rasters[p]) for p in stack.polarisations)
 
 
-def _run_job(config: FinetuneConfig, stack: ImageStack, output: Path, folder: Path) -> AdaptedModel:
+def _run_job(
+    config: FinetuneConfig, stack: ImageStack, output: Path, folder: Path, note: str = ""
+) -> AdaptedModel:
     n_dates = 1
     if config.mode == "noise2noise":
         n_dates = min(DATES_PER_PLACE, _fewest_dates(stack), max(2, config.batch_size))
     with open_workers(config.cluster, config.workers) as workers:
         job = prepare_job(config, stack, config.model, folder, workers, n_dates=n_dates)
         outcome = run_training(workers, _tune, job)
-    return write_model(job, output, outcome, f"tuned ({config.mode})")
+    return write_model(job, output, outcome, f"tuned ({config.mode})", note)
 
 
 def _tune(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome:

@@ -5,6 +5,7 @@ processes, write the model. What is trained and how is in :mod:`sarstack.workflo
 and :mod:`sarstack.workflows.learning.finetune`.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -17,38 +18,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sarstack.cluster.workers import Workers
-from sarstack.errors import ClusterError, ResumeMismatchError, UsageError, hide_secrets
+from sarstack.errors import ClusterError, UsageError, hide_secrets
 from sarstack.networks.bias import measure_bias
 from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.networks.model_file import load_model, read_card, save_model, shipped_model
-from sarstack.output.complete_file import write_text
+from sarstack.networks.model_file import (
+    load_model,
+    read_card,
+    save_model,
+    shipped_model,
+)
 from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.raster import Raster
-from sarstack.readers.stack import ImageStack, Stack
+from sarstack.readers.stack import ImageStack
 from sarstack.training.batch import Batch
-from sarstack.training.checkpoint import CHECKPOINT, CURVE, last_step, load_best_weights
+from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.loop import Progress
 from sarstack.training.stack_patches import Labels, StackPatches, split_places
 from sarstack.workflows.disk import explain_disk_errors
-from sarstack.workflows.fingerprint import fingerprint, identity
-from sarstack.workflows.folder import claim_folder, make_folder
 from sarstack.workflows.learning.ranks import Message, Report, run_ranks, torch_threads
 from sarstack.workflows.learning.scene_statistics import (
     Statistics,
     list_statistics,
     measure_statistics,
 )
-from sarstack.workflows.places import check_places
+from sarstack.workflows.lock import claim_on_this_host
 from sarstack.workflows.progress import show_progress
-from sarstack.workflows.settings import FinetuneConfig, LearningConfig, TrainConfig
+from sarstack.workflows.settings import FinetuneConfig, TrainConfig
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
 LOGGER = logging.getLogger("sarstack")
 N_VALIDATION_BATCHES = 8
+JOB_KEY = "sarstack-job"
 
 FIRST_VALIDATION_BATCH = 2**30
 """Number of the first validation batch, larger than the number of any training step."""
@@ -138,36 +142,6 @@ Training = Callable[[ProcessGroup, str, Report, Job], Outcome]
 """Trains as one process of a group: ``training(group, device, report, job)``."""
 
 
-def check_output(name: str, *, overwrite: bool) -> Path:
-    """Return the absolute path of the model to write; make its folder.
-
-    Raises
-    ------
-    UsageError
-        If the name is not that of a model file.
-    ResumeMismatchError
-        If the file exists.
-    """
-    output = Path(name).absolute()
-    if output.suffix != ".safetensors":
-        raise UsageError(f"output = {name!r}", expected="a name that ends in .safetensors",
-                         do=f"use {output.stem}.safetensors")  # fmt: skip
-    folder = training_folder(output)
-    files = [folder / name for name in (CHECKPOINT, CURVE, "curve.png", "origin.txt")]
-    check_places([output, *files], [output.parent, folder])
-    if output.exists() and not overwrite:
-        raise ResumeMismatchError(
-            "the model exists already", where=str(output), do="name another -o, or --overwrite"
-        )
-    make_folder(output.parent)
-    return output
-
-
-def training_folder(output: Path) -> Path:
-    """Return the folder of the checkpoint of a model."""
-    return output.with_name(f"{output.stem}.training")
-
-
 def check_start(name: str, variant: str) -> str:
     """Return the path of the model to start from: ``shipped``, or a model file.
 
@@ -188,35 +162,6 @@ def check_start(name: str, variant: str) -> str:
             do="start from despecknet or despecknet-lite",
         )
     return path
-
-
-def open_job_folder(output: Path, config: LearningConfig, stack: Stack, *, overwrite: bool) -> Path:
-    """Make the folder of the checkpoint beside the model, and return it.
-
-    Raises
-    ------
-    ResumeMismatchError
-        If the folder has a checkpoint of other images or settings.
-    """
-    folder = training_folder(output)
-    fixed = config.without_secrets().model_dump(
-        mode="json", exclude={"steps", "patience", "cluster", "workers"}
-    )
-    images = (identity(raster) for rasters in stack.rasters.values() for raster in rasters)
-    mark, origin = fingerprint(fixed, *images), folder / "origin.txt"
-    if (folder / CHECKPOINT).exists() and (not origin.exists() or origin.read_text() != mark):
-        if not overwrite:
-            raise ResumeMismatchError(
-                "the folder contains an interrupted training on other images or with other "
-                "settings",
-                where=str(folder),
-                do="repeat the earlier command to finish it, or --overwrite to start again",
-            )
-        (folder / CHECKPOINT).unlink()
-    make_folder(folder)
-    with explain_disk_errors(folder):
-        write_text(origin, mark)
-    return folder
 
 
 def prepare_job(
@@ -291,8 +236,11 @@ def run_training(workers: Workers, training: Training, job: Job) -> Outcome:
 def _run_process(
     group: ProcessGroup, device: str, report: Report, training: Training, job: Job
 ) -> Outcome:
-    """Train as one process of a group. Rank 0 locks the folder against other jobs."""
-    lock = claim_folder(job.folder) if group.is_main else nullcontext()
+    """Train as one process of a group.
+
+    Rank 0 locks the folder, too: it may go on for a while after the process of the user is lost.
+    """
+    lock = claim_on_this_host(job.folder) if group.is_main else nullcontext()
     with explain_disk_errors(job.folder), lock:
         sharded = replace(job, training=replace(job.training, shard=group.shard))
         return training(group, device, report, sharded)
@@ -321,8 +269,13 @@ def _shared_paths(job: Job) -> list[str]:
     return [first, str(job.folder), *labels, *([job.start] if job.start else [])]
 
 
-def write_model(job: Job, output: Path, outcome: Outcome, verb: str) -> AdaptedModel:
-    """Write the best weights, or the initial ones if nothing was better, with their card."""
+def write_model(
+    job: Job, output: Path, outcome: Outcome, verb: str, note: str = ""
+) -> AdaptedModel:
+    """Write the best weights, or the initial ones if nothing was better, with their card.
+
+    `note` is that of :func:`note_job`.
+    """
     network, card = job.load_start()
     if outcome.improved:
         network.load_state_dict(load_best_weights(job.folder))
@@ -330,9 +283,9 @@ def write_model(job: Job, output: Path, outcome: Outcome, verb: str) -> AdaptedM
         stack = job.training.stack
         data = f"{verb} on {len(stack.dates)} dates of {file_name(stack.path)}: {outcome.message}"
         card = describe_model(network, stack, job.training.statistics, data)
+    known = {"job": note, "improved": outcome.improved, "message": outcome.message}
     with explain_disk_errors(output.parent):
-        save_model(output, network, card)
-    (job.folder / CHECKPOINT).unlink(missing_ok=True)
+        save_model(output, network, card, {JOB_KEY: json.dumps(known)} if note else None)
     return AdaptedModel(output, outcome.improved, outcome.message, outcome.history)
 
 

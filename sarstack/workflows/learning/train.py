@@ -11,13 +11,17 @@ from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
     Outcome,
-    check_output,
     check_start,
-    open_job_folder,
     prepare_job,
     report_progress,
     run_training,
     write_model,
+)
+from sarstack.workflows.learning.job_folder import (
+    check_output,
+    find_finished,
+    note_job,
+    open_job_folder,
 )
 from sarstack.workflows.learning.ranks import Report
 from sarstack.workflows.settings import TrainConfig
@@ -46,17 +50,21 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     ModelCardError
         If the model to start from does not fit.
     """
-    output = check_output(config.output, overwrite=overwrite)
+    output = check_output(config.output)
     stack = select_stack(config)
     labels = Labels.open(absolute_path(config.labels), stack)
     start = "" if config.start == "scratch" else check_start(config.start, config.variant)
-    folder = open_job_folder(output, config, stack, overwrite=overwrite)
-    with open_workers(config.cluster, config.workers) as workers:
-        job = prepare_job(config, stack, start, folder, workers, labels=labels)
-        outcome = run_training(workers, _train, job)
-    with explain_disk_errors(folder):
-        plot_curve(outcome.history, folder / "curve.png")
-    return write_model(job, output, outcome, "trained")
+    note = note_job(config, stack)
+    finished = find_finished(output, note, overwrite=overwrite)
+    with open_job_folder(output, config, stack, overwrite=overwrite) as folder:
+        if finished:
+            return finished
+        with open_workers(config.cluster, config.workers) as workers:
+            job = prepare_job(config, stack, start, folder, workers, labels=labels)
+            outcome = run_training(workers, _train, job)
+        with explain_disk_errors(folder):
+            plot_curve(outcome.history, folder / "curve.png")
+        return write_model(job, output, outcome, "trained", note)
 
 
 def _train(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome:
