@@ -27,6 +27,8 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     import xarray as xr
 
     engine: Any = "scipy" if _is_classic(path) else "h5netcdf"
+    if engine == "h5netcdf":
+        _check_hdf5(path)
     dataset = xr.open_dataset(path, engine=engine, mask_and_scale=False, decode_coords="all")
     with dataset:
         return list_dataset_images(path, dataset, NetcdfRaster, bands)
@@ -47,9 +49,20 @@ class NetcdfRaster(Raster):
             return
         import h5netcdf
 
+        _check_hdf5(self.path)
         with h5netcdf.File(self.path, "r") as file:
             for window in windows:
                 yield np.asarray(file[self.variable][self.index_of(window)])
+
+
+def _check_hdf5(path: str) -> None:
+    """Raise an OSError if a file is not HDF5.
+
+    If h5netcdf finds that itself, it prints a traceback when Python deletes its object.
+    """
+    import h5py
+
+    h5py.File(path, "r").close()
 
 
 def _is_classic(path: str) -> bool:

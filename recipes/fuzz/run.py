@@ -1,0 +1,161 @@
+"""Hand thousands of odd inputs to sarstack: each must give the right result or a clear error.
+
+Each batch of inputs runs in a process of its own, so a crash or a hang is found and the next
+input follows.
+"""
+
+import argparse
+import json
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+BATCH = 100
+INPUT_SECONDS = 60.0
+START_SECONDS = 120.0
+
+
+def kind_of(seed: int, number: int) -> str:
+    from inputs import KINDS
+
+    weights = np.array([weight for _, weight in KINDS.values()], float)
+    rng = np.random.default_rng([seed, number, 0])
+    return str(rng.choice(list(KINDS), p=weights / weights.sum()))
+
+
+def run_one(seed: int, number: int, *, debug: bool = False) -> tuple[str, str, str]:
+    """Run one input; return its kind, outcome and reason."""
+    from inputs import KINDS
+    from outcomes import run_input
+
+    kind = kind_of(seed, number)
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    rng = np.random.default_rng([seed, number, 1])
+
+    def case() -> None:
+        try:
+            KINDS[kind][0](rng, folder)
+        except BaseException:
+            if debug:
+                traceback.print_exc()
+            raise
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return (kind, *run_input(case))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def work(seed: int, first: int, last: int) -> None:
+    """Run inputs and print one line before and one after each."""
+    channel, sys.stdout = sys.stdout, sys.stderr
+    for number in range(first, last):
+        print(json.dumps([number, kind_of(seed, number)]), file=channel, flush=True)
+        print(json.dumps([number, *run_one(seed, number)]), file=channel, flush=True)
+
+
+def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
+    """Run a batch in other processes; an input that crashes or hangs ends its process."""
+    results: list[list] = []
+    while first < last and time.monotonic() < deadline:
+        command = [sys.executable, __file__, "--work", str(seed), str(first), str(last)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        lines: queue.Queue[bytes] = queue.Queue()
+
+        def pump(stream=process.stdout, to=lines) -> None:
+            for line in stream:
+                to.put(line)
+            to.put(b"")
+
+        threading.Thread(target=pump, daemon=True).start()
+        started: list | None = None
+        while True:
+            try:
+                line = lines.get(timeout=INPUT_SECONDS if started else START_SECONDS)
+            except queue.Empty:
+                process.kill()
+                line = b"hang"
+            if not line.startswith(b"["):
+                break
+            told = json.loads(line)
+            started = told if len(told) == 2 else started
+            if len(told) > 2:
+                results.append(told)
+                first = told[0] + 1
+                if time.monotonic() > deadline:
+                    process.kill()
+        code = process.wait()
+        if first < last and time.monotonic() < deadline:
+            number, kind = started or [first, "start of the process"]
+            outcome = "hang" if line == b"hang" else "crash"
+            results.append([number, kind, outcome, f"exit code {code}"])
+            first = number + 1
+    return results
+
+
+def fuzz(seed: int, n_inputs: int, seconds: float, n_workers: int) -> list[list]:
+    """Return number, kind, outcome and reason of each input that was run."""
+    deadline = time.monotonic() + seconds
+    starts = range(0, n_inputs, BATCH)
+    with ThreadPoolExecutor(n_workers) as pool:
+        batches = pool.map(
+            lambda first: run_batch(seed, first, min(first + BATCH, n_inputs), deadline), starts
+        )
+        return [result for batch in batches for result in batch]
+
+
+def table(results: list[list]) -> str:
+    from outcomes import BAD, GOOD
+
+    counts = Counter((kind, outcome) for _, kind, outcome, _ in results)
+    columns = [*GOOD, *BAD]
+    rows = [["kind", "inputs", *columns]]
+    for kind in sorted({kind for kind, _ in counts}):
+        own = [counts[kind, outcome] for outcome in columns]
+        rows.append([kind, str(sum(own)), *map(str, own)])
+    totals = [sum(counts[kind, outcome] for kind in {k for k, _ in counts}) for outcome in columns]
+    rows.append(["all", str(sum(totals)), *map(str, totals)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=7200, help="time limit of the whole run")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", type=int, help="run this input alone, and print its traceback")
+    parser.add_argument("--work", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(*options.work)
+        return 0
+    if options.only is not None:
+        print(*run_one(options.seed, options.only, debug=True))
+        return 0
+    from outcomes import GOOD
+
+    results = fuzz(options.seed, options.inputs, options.seconds, options.workers)
+    print(table(results))
+    bad = [result for result in results if result[2] not in GOOD]
+    for number, kind, outcome, reason in bad:
+        print(f"--only {number}  {outcome}  {kind}: {reason}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
