@@ -1,0 +1,21 @@
+"""A few rounds of recipes/kill_and_resume: runs that are killed end with the same result."""
+
+import os
+import runpy
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "kill_and_resume" / "run.py"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills a process group")
+@pytest.mark.parametrize("job", ["threads", "labels"])
+def test_killed_runs_end_with_the_same_files_and_nothing_else(
+    tmp_path: Path, job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = runpy.run_path(str(RECIPE))
+    result = recipe["kill_and_resume"](tmp_path / "kills", 3, 1, [job], 300, 64, "boxcar")
+    assert not result.faults, capsys.readouterr().out
+    assert result.n_kills > 0
