@@ -1,6 +1,8 @@
 """Files that somebody else made to do harm: no request is sent, no code runs, nothing hangs."""
 
 import contextlib
+import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.errors import RasterioIOError
 from written_images import SHAPE, read_whole, speckle, write_tif
 
@@ -224,3 +227,49 @@ def test_images_of_other_suffixes_are_read(tmp_path: Path) -> None:
     envi = tmp_path / "b_20210104_vv"
     write_tif(envi, speckle(), driver="ENVI")
     assert read_whole(index_stack(envi)).shape == SHAPE
+
+
+def set_tiff_tag(path: Path, tag: int, value: int) -> None:
+    """Change a number in the header of a little-endian TIFF file."""
+    data = bytearray(path.read_bytes())
+    directory = int.from_bytes(data[4:8], "little")
+    for i in range(int.from_bytes(data[directory : directory + 2], "little")):
+        entry = directory + 2 + 12 * i
+        if int.from_bytes(data[entry : entry + 2], "little") == tag:
+            data[entry + 8 : entry + 12] = value.to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "reason"),
+    [(277, 60_000, "bands"), (257, 30_000_000, "its header claims|cannot be read")],
+    ids=["number of bands", "height"],
+)
+def test_a_header_that_claims_too_much_is_refused_at_once(
+    tag: int, value: int, reason: str, tmp_path: Path
+) -> None:
+    """These took minutes: each band, or each block, was looked up by its number."""
+    path = write_tif(tmp_path / "a_20210104_vv.tif", speckle(), blockysize=1)
+    set_tiff_tag(path, tag, value)
+    with pytest.raises(StackReadError, match=reason):
+        index_stack(path)
+
+
+def test_a_damaged_netcdf_file_prints_no_traceback_of_a_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    path = tmp_path / "a.nc"
+    dataset = xr.Dataset({"vv": (("y", "x"), speckle())}, attrs={"title": "x" * 50})
+    dataset.to_netcdf(path, engine="h5netcdf")
+    whole = path.read_bytes()
+    start = whole.index(b"OHDR")  # the header of the root, which ends with a checksum
+    for place in range(start + 4, start + 120, 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(SarstackError):
+            index_stack(path)
+    gc.collect()
+    assert printed == []

@@ -21,7 +21,7 @@ from rasterio.errors import RasterioIOError
 from scipy.ndimage import uniform_filter
 
 from sarstack.cli.commands import run
-from sarstack.errors import EXIT_CODES
+from sarstack.errors import EXIT_CODES, UsageError
 from sarstack.networks.card import CARD_KEY, make_card
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_header, save_model
@@ -365,7 +365,7 @@ def odd_command(rng: Generator, folder: Path) -> None:
     if code:
         text = errors.getvalue()
         require("do this" in text or "Usage" in text, f"an unclear error: {text[-300:]}")
-        return
+        raise UsageError(text.splitlines()[0], do="as printed")
     for line in printed.getvalue().split():
         with (
             rasterio.open(folder / line) as made,

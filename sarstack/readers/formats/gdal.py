@@ -42,6 +42,11 @@ _DRIVERS = {
 _OTHER_DRIVERS = ["GTiff", "ENVI", "HFA", "EHdr", "AAIGrid", "GSBG", "ISCE", "JP2OpenJPEG", "NITF",
                   "PCIDSK", "PNG", "ROI_PAC", "RST", "SAGA"]  # fmt: skip
 
+# A damaged header can claim 65,535 bands, and each band takes a millisecond.
+MAX_BANDS = 4096
+# Smallest entry of a block in the tables of a TIFF file: its offset or its size.
+_BLOCK_ENTRY_BYTES = 4
+
 
 def matches(path: str) -> bool:
     """Return whether a path is a file or a URL. Only opening it shows whether GDAL can read it."""
@@ -53,6 +58,8 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     if not is_remote(path):
         _check_exists(path)
     with open_gdal(path) as dataset:
+        if dataset.count > MAX_BANDS:
+            raise unreadable_error(path, f"it has {dataset.count} bands, more than {MAX_BANDS}")
         if any(dtype.startswith("complex") for dtype in dataset.dtypes):
             raise complex_numbers_error(path)
         if not is_remote(path):
@@ -177,6 +184,10 @@ def _check_complete(path: str, dataset: Any) -> None:
     size = Path(path).stat().st_size
     needed = 0  # bytes; stays 0 for other drivers, which are not checked
     if dataset.driver == "GTiff":
+        n_blocks = sum(_count_blocks(dataset, band) for band in _separate_bands(dataset))
+        # Also keeps a damaged size of the image from looking for millions of blocks.
+        if n_blocks > 1 and size < n_blocks * _BLOCK_ENTRY_BYTES:
+            raise unreadable_error(path, f"its header claims {n_blocks} blocks in {size} bytes")
         needed = max((_last_byte(dataset, band) for band in _separate_bands(dataset)), default=0)
     elif dataset.driver == "ENVI" and not dataset.compression:
         header = int(dataset.tags(ns="ENVI").get("header_offset", 0))
@@ -193,6 +204,11 @@ def _separate_bands(dataset: Any) -> range:
     """
     interleaved = dataset.interleaving is not None and dataset.interleaving.value == "PIXEL"
     return range(1, 2 if interleaved else dataset.count + 1)
+
+
+def _count_blocks(dataset: Any, band: int) -> int:
+    height, width = dataset.block_shapes[band - 1]
+    return -(-dataset.height // height) * -(-dataset.width // width)
 
 
 def _last_byte(dataset: Any, band: int) -> int:

@@ -56,13 +56,14 @@ class NetcdfRaster(Raster):
 
 
 def _check_hdf5(path: str) -> None:
-    """Raise an OSError if a file is not HDF5.
+    """Raise an error if a file is not HDF5, or the attributes of its root are damaged.
 
     If h5netcdf finds that itself, it prints a traceback when Python deletes its object.
     """
     import h5py
 
-    h5py.File(path, "r").close()
+    with h5py.File(path, "r") as file:
+        dict(file.attrs)
 
 
 def _is_classic(path: str) -> bool:
