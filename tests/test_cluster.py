@@ -1,13 +1,22 @@
 """Workers: threads, local processes, a running scheduler."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
+from sarstack import __version__
 from sarstack.cluster import workers as cluster
+from sarstack.cluster.check import TOKEN, Needs, find_difference
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER, Task, run_tasks
 from sarstack.cluster.workers import open_workers
+from sarstack.errors import ClusterError, UsageError
+from sarstack.readers.versions import FileVersion, hash_content, read_version
 
 
 def square(x: int) -> int:
@@ -50,3 +59,67 @@ def test_the_scheduler_forgets_every_task() -> None:
 
 def test_cores_respect_the_affinity_of_the_process() -> None:
     assert cluster.n_cores() == len(os.sched_getaffinity(0))
+
+
+def test_more_local_processes_than_a_machine_can_run_are_refused() -> None:
+    with pytest.raises(UsageError, match="workers = 5000"), open_workers("local", 5000):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"id": "Scheduler"})])
+def test_a_scheduler_file_without_an_address_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text(text)
+    with pytest.raises(ClusterError, match="has no address"), open_workers(str(file)):
+        pass
+
+
+def test_after_a_nonsense_address_python_ends_without_a_message() -> None:
+    code = """
+from sarstack.cluster.workers import open_workers
+try:
+    with open_workers("nonsense"):
+        pass
+except Exception as failure:
+    print(type(failure).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ClusterError\n", "")
+
+
+def needs_of(folder: Path, **changes: object) -> Needs:
+    """What a worker needs for one image and one model; the token is written."""
+    image, model, token = folder / "image.tif", folder / "m.safetensors", uuid4().hex
+    image.write_bytes(bytes(100))
+    model.write_bytes(b"weights")
+    (folder / TOKEN).write_text(token)
+    entries = {
+        "version": __version__, "source": None, "token_path": str(folder / TOKEN), "token": token,
+        "contents": {str(model): hash_content(str(model))},
+        "inputs": {str(image): read_version(str(image))},
+    } | changes  # fmt: skip
+    return Needs(**entries)
+
+
+def test_a_worker_with_the_same_files_is_used(tmp_path: Path) -> None:
+    assert find_difference(needs_of(tmp_path)) == ""
+
+
+def test_each_difference_of_a_worker_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sarstack.cluster.check.TOKEN_WAIT_S", 0.0)
+    image, model = str(tmp_path / "image.tif"), str(tmp_path / "m.safetensors")
+    missing = str(tmp_path / "missing")
+    other = FileVersion(100, 7, "0" * 16)
+    for changes, problem in (
+        ({"version": "0.0.1"}, f"has sarstack {__version__}"),
+        ({"token": "of another disk"}, "sees another folder under the name"),
+        ({"token_path": f"{missing}/{TOKEN}"}, f"does not see {missing}"),
+        ({"contents": {model: "0" * 16}}, f"has another model under the name {model}"),
+        ({"contents": {missing: "0" * 16}}, f"does not see {missing}"),
+        ({"inputs": {image: other}}, f"sees another version of {image}: 100 bytes"),
+        ({"inputs": {image: other, missing: other}}, f"{image} and 1 more"),
+        ({"inputs": {missing: other}}, f"does not see {missing}"),
+    ):
+        assert problem in find_difference(needs_of(tmp_path, **changes))

@@ -17,7 +17,6 @@ from rio_cogeo.cogeo import cog_validate
 from simulated_stack import SimulatedStack, assert_same_files, read_tif, write_tif
 from small_networks import save_small_network
 
-from sarstack.cluster.workers import open_workers
 from sarstack.conventions import TAGS
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import (
@@ -371,12 +370,14 @@ def test_a_failed_tile_fails_its_image_only(
 def test_an_unreachable_cluster_is_refused_before_any_work(
     make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sarstack.cluster.workers.CONNECT_S", 2)
+    monkeypatch.setattr("sarstack.cluster.connection.CONNECT_S", 2)
     stack = make_stack()
     with pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9 "):
         despeckle(config_for(stack, tmp_path / "out", cluster="tcp://127.0.0.1:9"))
     with pytest.raises(ClusterError, match="scheduler file does not exist"):
         despeckle(config_for(stack, tmp_path / "out", cluster="nowhere.json"))
+    with pytest.raises(ClusterError, match="'nonsense' is no address of a scheduler"):
+        despeckle(config_for(stack, tmp_path / "out", cluster="nonsense"))
     assert not list((tmp_path / "out").glob("*.tif"))
     done = despeckle(config_for(stack, tmp_path / "out", looks=3.0))
     assert len(done.outputs) == len(stack.files), (
@@ -431,20 +432,6 @@ def test_cluster_processes_give_the_same_bits_as_threads(
     despeckle(config_for(stack, tmp_path / "threads", method=method, tile_px=512))
     despeckle(config_for(stack, tmp_path / "local", method=method, tile_px=1024, cluster="local"))
     assert_same_files(tmp_path / "threads", tmp_path / "local")
-
-
-@pytest.mark.slow
-def test_workers_that_do_not_see_the_files_are_refused_before_any_work(
-    make_stack: MakeStack, tmp_path: Path
-) -> None:
-    """A relative path of a model exists for the client, but not for workers in another folder."""
-    stack = make_stack()
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    with running_cluster(elsewhere, n_workers=1) as (address, _), open_workers(address) as workers:
-        workers.check_paths([str(stack.folder), "https://example.org/image.tif"])
-        with pytest.raises(ClusterError, match=r"does not see no/such/folder"):
-            workers.check_paths(["no/such/folder"])
 
 
 @pytest.mark.slow

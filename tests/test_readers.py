@@ -1,5 +1,6 @@
 """Stacks on disk open to the truth that was written; problems between images are found."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -376,3 +377,24 @@ def test_opening_sixty_full_scenes_reads_headers_only(tmp_path):
     assert n_bytes == pytest.approx(60 * 17000 * 25000 * 4, rel=0.01)
     assert growth_bytes < 200e6
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_a_file_that_changes_after_it_was_indexed_is_not_read(tmp_path: Path, kind: str) -> None:
+    scene, path = speckle(1, 0.1), tmp_path / f"farm_20210104_vv.{kind}"
+    if kind == "tif":
+        write_tif(path, scene)
+    else:
+        times = np.array(["2021-01-04"], "datetime64[ns]")
+        cube = xr.Dataset({"vv": (("time", "y", "x"), scene[None])}, {"time": times})
+        cube.to_zarr(path, zarr_format=3, consolidated=False)
+    [raster] = index_stack(str(path), scale="linear").rasters["vv"]
+    window = Window(0, 4, 0, 4)
+    raster.read(window)
+    changed = path if kind == "tif" else path / "zarr.json"
+    time_s = changed.stat().st_mtime + 60
+    os.utime(changed, (time_s, time_s))
+    with pytest.raises(StackReadError, match="another version than at the start"):
+        raster.read(window)
+    [again] = index_stack(str(path), scale="linear").rasters["vv"]
+    again.read(window)

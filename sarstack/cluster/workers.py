@@ -6,22 +6,22 @@ All three have the same interface: an executor as in `concurrent.futures`.
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sarstack import __version__
-from sarstack.despecklers.source import MethodSource
-from sarstack.errors import ClusterError, MethodError
+from sarstack.cluster.connection import connect
+from sarstack.errors import UsageError
 from sarstack.readers.block_cache import CACHE
 
 LOCAL = "local"
 # Smallest number of threads for each GPU: some read and write while others use it.
 GPU_THREADS = 4
-CONNECT_S = 30
+# Each process of a local cluster takes some hundred MB, and a second of a core to start.
+MAX_PROCESSES_PER_CORE = 4
 
 
 @dataclass(frozen=True)
@@ -50,49 +50,10 @@ class Workers:
         """Return the current worker processes and their numbers of threads; ``""`` for threads."""
         if self.client is None:
             return {"": self.n_workers}
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        return {address: worker["nthreads"] for address, worker in workers.items()}
-
-    def check_paths(self, paths: Sequence[str], source: MethodSource | None = None) -> None:
-        """Check that every worker has this version of sarstack and sees these paths.
-
-        Parameters
-        ----------
-        paths : sequence of str
-            Files and folders that the tasks read and write; URLs are not checked.
-        source : MethodSource, optional
-            Source of a method from outside the package; every worker must be able to load it.
-
-        Raises
-        ------
-        ClusterError
-            If a worker has another version, or does not see a path.
-        """
-        if self.client is None:
-            return
-        wanted = [path for path in paths if "://" not in path and not path.startswith("/vsi")]
-        problems = self.client.run(_find_problems, wanted, __version__, source)
-        wrong = [f"{worker}: {text}" for worker, text in problems.items() if text]
-        if wrong:
-            raise ClusterError(
-                f"{len(wrong)} of {len(problems)} workers cannot be used",
-                expected=f"sarstack {__version__} and a shared file system on every worker",
-                where=wrong,
-                do="start the workers in the same environment, with the same folders mounted",
-            )
-
-
-def _find_problems(paths: list[str], version: str, source: MethodSource | None) -> str:
-    """Run on a worker: return what it lacks, empty if nothing."""
-    if version != __version__:
-        return f"has sarstack {__version__}"
-    if source is not None:
-        try:
-            source.load_class()
-        except (ImportError, MethodError) as failure:
-            return f"cannot load {source.label}: {failure}".splitlines()[0]
-    unseen = [path for path in paths if not Path(path).exists()]
-    return f"does not see {unseen[0]}" if unseen else ""
+        # Not `scheduler_info`: a thread of the client replaces its result every two seconds by
+        # one without workers (distributed 2026.8), and all workers seem to be lost.
+        threads: dict[str, int] = self.client.nthreads()
+        return threads
 
 
 @contextmanager
@@ -116,7 +77,10 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
     Raises
     ------
     ClusterError
-        If a running cluster does not answer within 30 s or has no workers.
+        If a running cluster does not answer within 30 s or has no workers, or its scheduler is
+        lost later.
+    UsageError
+        If a local cluster would have more than four processes for each core.
     """
     if cluster is None:
         with _threads(n_workers or n_cores()) as workers:
@@ -160,7 +124,7 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
             with _local_cluster(n_workers) as local, Client(local) as client:
                 yield client
         else:
-            with _connect(cluster) as client:
+            with connect(cluster) as client:
                 yield client
 
 
@@ -173,6 +137,13 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
     # Each process sees its own card as the first one, set before it can import torch.
     environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
     count = n_workers or len(environments)
+    most = max(MAX_PROCESSES_PER_CORE * n_cores(), len(environments))
+    if count > most:
+        raise UsageError(
+            f"workers = {count}, for a local cluster on a machine with {n_cores()} cores",
+            expected=f"at most {most} processes here; one for each core is fastest",
+            do="leave out --workers, or name the scheduler of a larger cluster with --cluster",
+        )
     # Problems of a worker arrive with its task. Its log would only show that the scheduler is
     # closed at the end.
     quiet = {
@@ -208,29 +179,3 @@ def visible_gpus() -> list[str]:
     if listed is not None:
         return [device for device in listed.split(",") if device.strip()]
     return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))
-
-
-@contextmanager
-def _connect(address: str) -> Iterator[Any]:
-    from distributed import Client
-
-    is_file = "://" not in address and Path(address).suffix == ".json"
-    if is_file and not Path(address).is_file():
-        # The client would wait for the file for ever.
-        raise ClusterError(
-            f"cluster = {address!r}: the scheduler file does not exist",
-            do=f"start the scheduler with `dask scheduler --scheduler-file {address}`",
-        )
-    arguments = {"scheduler_file": address} if is_file else {"address": address}
-    try:
-        client = Client(**arguments, timeout=CONNECT_S, set_as_default=False)
-        client.wait_for_workers(1, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as failure:
-        raise ClusterError(
-            f"cluster = {address!r} cannot be used: {failure or f'no worker within {CONNECT_S} s'}",
-            expected="a running Dask scheduler with at least one worker",
-            do="start it with `dask scheduler` and `dask worker tcp://host:port`, "
-            "or use --cluster alone for a local one",
-        ) from failure
-    with client:
-        yield client

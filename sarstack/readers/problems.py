@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
+from socket import gethostname
 
 from sarstack.errors import (
     GridMismatchError,
@@ -45,6 +46,19 @@ class UnreadableFileError(StackReadError):
         )
         error.path, error.reason = path, reason
         return error
+
+
+def changed_error(path: str) -> UnreadableFileError:
+    """Return the error of a file that has another size or time than when it was indexed."""
+    reason = "it is another version than at the start: size or time of modification differ"
+    error = UnreadableFileError(
+        f"{path} cannot be read ({reason})",
+        expected="a file that stays as it is during the work, the same on every worker",
+        where=f"seen on {gethostname()}",
+        do="give all workers the same files, and run the same command again",
+    )
+    error.path, error.reason = path, reason
+    return error
 
 
 class Problems:

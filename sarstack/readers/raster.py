@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.conventions import NODATA_NUMBERS, Scale
-from sarstack.readers.problems import UnreadableFileError
+from sarstack.readers.problems import UnreadableFileError, changed_error
 from sarstack.readers.radiometry import to_intensity
+from sarstack.readers.versions import FileVersion, has_changed
 from sarstack.tiles import Shape, Window, row_strips
 
 # Some writers mark nodata with the lowest float32, -3.4e38.
@@ -64,6 +65,9 @@ class Raster(ABC):
         Size of the part that belongs to the stack.
     gain, offset : float
         ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
+    version : FileVersion or None
+        The version of the file that was indexed. Another version is not read: a result would be a
+        mixture of both. None is not checked.
     """
 
     # Not in the text that a worker logs when its task fails: a URL can contain a password.
@@ -78,6 +82,7 @@ class Raster(ABC):
     shape: Shape = field(default=Shape(0, 0))
     gain: float = 1.0
     offset: float = 0.0
+    version: FileVersion | None = None
 
     @abstractmethod
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
@@ -116,7 +121,8 @@ class Raster(ABC):
         Raises
         ------
         StackReadError
-            If the file is missing, truncated or damaged; names the file.
+            If the file is missing, truncated or damaged, or has changed since it was indexed;
+            names the file.
         """
         [intensity] = self.read_each([window], cache_blocks=cache_blocks)
         return intensity
@@ -166,6 +172,8 @@ class Raster(ABC):
     def _read_stored(
         self, windows: Iterable[Window], *, cache_blocks: bool
     ) -> Iterator[NDArray[Any]]:
+        if self.version is not None and has_changed(self.path, self.version):
+            raise changed_error(self.path)
         y0, x0 = self.origin
         places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
         decoded = self.decode(places, cache_blocks=cache_blocks)

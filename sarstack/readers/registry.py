@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Protocol, cast
@@ -9,6 +10,7 @@ from typing import Protocol, cast
 from sarstack.errors import SarstackError
 from sarstack.readers import formats
 from sarstack.readers.image import Image, unreadable_error
+from sarstack.readers.versions import read_version
 
 _LAST = "gdal"
 
@@ -98,7 +100,7 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
     if found is None:
         raise unreadable_error(path, "it is a folder")
     try:
-        return found.list_images(path, bands)
+        images = found.list_images(path, bands)
     except SarstackError:
         raise
     except UnicodeEncodeError as err:
@@ -106,3 +108,8 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
     except Exception as err:  # each library has its own errors for a damaged file
         reason = (str(err) or type(err).__name__).splitlines()[0]
         raise unreadable_error(path, reason) from err
+    versions = {file: read_version(file) for file in {image.raster.path for image in images}}
+    return [
+        replace(image, raster=replace(image.raster, version=versions[image.raster.path]))
+        for image in images
+    ]

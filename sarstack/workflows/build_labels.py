@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from sarstack import __version__
+from sarstack.cluster.check import check_workers
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
@@ -162,8 +163,7 @@ def _fill_store(unfinished: Path, config: LabelsConfig, stack: Stack) -> None:
     with open_workers(config.cluster, config.workers) as workers:
         if workers.dashboard:
             LOGGER.info("dashboard: %s", workers.dashboard)
-        paths = [r.path for r in _rasters(stack, stack.polarisations[0])][:1]
-        workers.check_paths([*paths, str(unfinished)])
+        check_workers(workers, stack, unfinished)
         samples = _compute_statistics(config, stack, workers, unfinished)
         looks = {p: _find_looks(config, stack, p, samples[p], workers) for p in samples}
         _compute_masks(config, stack, workers, unfinished, looks)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sarstack.cluster.check import check_workers
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
@@ -88,9 +89,10 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
             with open_workers(config.cluster, config.workers) as workers:
                 if workers.dashboard:
                     LOGGER.info("dashboard: %s", workers.dashboard)
-                first = plan.images[0].raster.path
-                paths = [first, str(plan.output), *plan.despeckler.files()]
-                workers.check_paths(paths, plan.despeckler.source)
+                check_workers(
+                    workers, plan.stack, run.folder,
+                    models=plan.despeckler.files(), source=plan.despeckler.source,
+                )  # fmt: skip
                 _measure(run, workers)
                 _summarise(run, workers)
                 _compute(run, workers)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sarstack.cluster.check import check_workers
 from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, UsageError, hide_secrets
 from sarstack.networks.bias import measure_bias
@@ -29,7 +30,6 @@ from sarstack.networks.model_file import (
     shipped_model,
 )
 from sarstack.readers.paths import absolute_path, file_name
-from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack
 from sarstack.training.batch import Batch
 from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
@@ -189,7 +189,14 @@ def prepare_job(
         Targets of supervised training.
     n_dates : int
         Number of dates of each place in a batch.
+
+    Raises
+    ------
+    ClusterError
+        If a worker sees other files.
     """
+    stores, models = [labels.path] if labels else [], [start] if start else []
+    check_workers(workers, stack, folder, stores=stores, models=models)
     statistics = measure_statistics(stack, config.looks, workers)
     variant = read_card(start).variant if start else config.variant  # type: ignore[union-attr]
     linear = variant == "despecknet-paper"
@@ -218,7 +225,6 @@ def run_training(workers: Workers, training: Training, job: Job) -> Outcome:
         if client is None:
             with torch_threads(workers.n_workers):
                 return _run_process(SINGLE_PROCESS, choose_device(), report, training, job)
-        workers.check_paths(_shared_paths(job))
         n_places = job.training.places_per_batch
         try:
             return run_ranks(client, n_places, _run_process, report, (training, job))
@@ -259,14 +265,6 @@ def _show_step(bar: Any, progress: Message) -> None:
             "step %d of %d: loss %.4f; validation: %s; %.0f s left",
             progress["step"], progress["steps"], progress["loss"], scores, progress["eta_s"],
         )  # fmt: skip
-
-
-def _shared_paths(job: Job) -> list[str]:
-    """List files and folders that every worker must be able to read."""
-    rasters = next(iter(job.training.stack.rasters.values()))
-    first = next(raster.path for raster in rasters if isinstance(raster, Raster))
-    labels = [job.training.labels.path] if job.training.labels else []
-    return [first, str(job.folder), *labels, *([job.start] if job.start else [])]
 
 
 def write_model(
