@@ -13,14 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.conventions import NODATA_NUMBERS, Scale
+from sarstack.conventions import Scale
+from sarstack.readers.packing import unpack
 from sarstack.readers.problems import UnreadableFileError, changed_error
 from sarstack.readers.radiometry import to_intensity
 from sarstack.readers.versions import FileVersion, has_changed
 from sarstack.tiles import Shape, Window, row_strips
-
-# Some writers mark nodata with the lowest float32, -3.4e38.
-_LOWEST_NUMBER = -1e30
 
 
 class IntensityReader(Protocol):
@@ -38,7 +36,8 @@ class Raster(ABC):
     """The pixels of one date and polarisation on disk; each format has a subclass.
 
     Pixels are read in three steps. :meth:`decode`, which the subclass defines, returns the numbers
-    as they are stored. ``_unpack`` applies gain and offset, and replaces nodata by NaN.
+    as they are stored. :func:`~sarstack.readers.packing.unpack` applies gain and offset,
+    and replaces nodata by NaN.
     :func:`~sarstack.readers.radiometry.to_intensity` converts dB and amplitude.
     :meth:`read` (one window) and :meth:`read_each` (several windows) take all three steps,
     :meth:`read_unpacked` the first two.
@@ -193,36 +192,9 @@ class Raster(ABC):
 
     def _unpack(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Apply gain and offset to stored numbers; nodata becomes NaN."""
-        kind, size = stored.dtype.kind, stored.dtype.itemsize
-        # The smaller of the two types that holds every stored number without rounding.
-        dtype: Any = np.float32 if size <= 2 or (kind == "f" and size == 4) else np.float64
-        numbers: NDArray[Any] = stored.astype(dtype)
-        with np.errstate(over="ignore"):
-            # At the precision of the file: its nodata value is declared as a float64, and 1e-7 in
-            # float64 differs from 1e-7 in float32.
-            nodata_values = {dtype(number) for number in {*self.nodata, *NODATA_NUMBERS}}
-        # Most pixels are above all usual nodata values: two comparisons show that they are valid.
-        # Only the other pixels are compared with each nodata value.
-        maybe_nodata = ~((numbers > max(NODATA_NUMBERS)) & (numbers < np.inf))
-        for value in nodata_values:
-            if value > max(NODATA_NUMBERS):
-                maybe_nodata |= numbers == value
-        is_nodata = maybe_nodata
-        if maybe_nodata.any():
-            candidates = numbers[maybe_nodata]
-            valid = np.isfinite(candidates) & (candidates >= _LOWEST_NUMBER)
-            valid &= ~np.isin(candidates, list(nodata_values))
-            is_nodata = maybe_nodata.copy()
-            is_nodata[maybe_nodata] = ~valid
-        if self.gain != 1 or self.offset != 0:
-            # A stored zero is nodata, although the offset makes another number of it.
-            if self.scale != "db":
-                is_nodata |= numbers == 0
-            numbers = numbers * dtype(self.gain) + dtype(self.offset)
-            is_nodata |= ~np.isfinite(numbers)
-        if is_nodata.any():
-            numbers[is_nodata] = np.nan
-        return numbers
+        return unpack(
+            stored, scale=self.scale, nodata=self.nodata, gain=self.gain, offset=self.offset
+        )
 
 
 def _needs_no_change(values: NDArray[np.float32]) -> bool:
