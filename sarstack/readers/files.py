@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME
-from sarstack.errors import StackReadError
+from sarstack.errors import StackError, StackReadError
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
+from sarstack.readers.sentinel1.product import is_product
 
-_ACCEPTED = "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, or a Zarr store"
+_ACCEPTED = (
+    "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, a Zarr store, or a "
+    "Sentinel-1 SAFE GRD"
+)
 
 
 def find_files(path: str) -> list[str]:
@@ -27,6 +31,8 @@ def find_files(path: str) -> list[str]:
     ------
     StackReadError
         If the path does not exist, or holds no image.
+    StackError
+        If it holds several SAFE products.
     """
     place, suffixes = Path(path), image_suffixes()
     if not is_remote(path) and any(len(os.fsencode(part)) > 255 for part in place.parts):
@@ -38,11 +44,9 @@ def find_files(path: str) -> list[str]:
     if place.is_file():
         return [_pixel_file(place)]
     if place.is_dir():
-        if path.rstrip("/\\").upper().endswith(".SAFE"):
-            raise _safe_error(path)
         # Also broken links, which are reported as unreadable: else their dates would be missing
         # without a word.
-        candidates = [p for p in place.iterdir() if not p.is_dir()]
+        candidates = [p for p in place.iterdir() if not p.is_dir() or is_product(p)]
     elif any(c in path for c in "*?["):
         suffixes += (".vrt",)  # skipped in a folder, but a pattern may ask for it
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
@@ -63,12 +67,15 @@ def find_files(path: str) -> list[str]:
             if folders
             else "check the path, and extract archives first",
         )
-    return sorted(str(p) for p in images)
+    files = sorted(str(p) for p in images)
+    _check_products(path, files)
+    return files
 
 
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     """Return whether a path is a store, or has the name of an image that is not auxiliary."""
-    return _is_store(path) or (
+    is_store = _is_store(path) or (path.suffix.lower() == ".zip" and is_product(path))
+    return is_store or (
         path.suffix.lower() in suffixes
         and not path.name.startswith(".")
         and not AUXILIARY_NAME.search(path.stem)
@@ -88,9 +95,15 @@ def _pixel_file(path: Path) -> str:
     return str(next((p for p in beside if p.is_file()), path))
 
 
-def _safe_error(path: str) -> StackReadError:
-    return StackReadError(
-        f"{path} is a SAFE product, which is neither calibrated nor on a map grid",
-        expected=_ACCEPTED,
-        do="make co-registered backscatter GeoTIFFs first (HyP3 RTC, pyroSAR, SNAP, S1Tiling)",
+def _check_products(path: str, files: Sequence[str]) -> None:
+    """Refuse several SAFE products: each has a grid of its own in radar geometry."""
+    products = [file for file in files if is_product(Path(file))]
+    if len(products) < 2:
+        return
+    raise StackError(
+        f"{path} holds {len(products)} SAFE products, which are not co-registered",
+        expected="one SAFE product, or images on a common grid",
+        where=[Path(product).name for product in products],
+        do=f"despeckle each product alone: sarstack despeckle {products[0]} -o OUTPUT_OF_THIS_ONE; "
+        "for a stack, make terrain-corrected images first (HyP3 RTC, OPERA RTC-S1, pyroSAR, SNAP)",
     )

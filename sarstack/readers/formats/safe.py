@@ -1,0 +1,164 @@
+"""Sentinel-1 SAFE GRD: a folder or zip file as ESA delivers it, calibrated while it is read.
+
+The pixels of a product are digital numbers (DN), amplitudes in radar geometry. They are squared
+and divided by the look-up table of the annotation. Digital numbers of zero are nodata.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import SarstackError, SarstackWarning, StackError
+from sarstack.readers.block_cache import read_blocks
+from sarstack.readers.formats import gdal
+from sarstack.readers.grid import Grid
+from sarstack.readers.image import Image, describe_image, unreadable_error
+from sarstack.readers.paths import is_remote
+from sarstack.readers.raster import Raster
+from sarstack.readers.sentinel1.annotation import Annotation, read_annotation, read_relative_orbit
+from sarstack.readers.sentinel1.product import SafeProduct, find_product, is_product
+from sarstack.tiles import Window
+
+TITLE = "Sentinel-1 SAFE GRD"
+SUFFIXES = ()  # a product is a folder, or a zip file that is named
+
+
+def matches(path: str) -> bool:
+    """Return whether a path is a product, or is named as one."""
+    return not is_remote(path) and is_product(Path(path))
+
+
+def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
+    """List the images of a product, see :class:`sarstack.readers.registry.Format`."""
+    if bands is not None:
+        raise StackError(
+            f"bands = {list(bands)} cannot be used: {path} names its polarisations itself",
+            do="leave it out; --pol VV (in Python polarisations) chooses among them",
+        )
+    product = find_product(path)
+    if product is None:
+        raise unreadable_error(path, "it has no manifest.safe and annotation: it is not complete")
+    orbit = read_relative_orbit(product)
+    members = product.list_members()
+    images, missing = [], []
+    for member in _list_annotations(members):
+        annotation = read_annotation(product, member)
+        if annotation.product_type != "GRD":
+            raise _not_grd_error(path, annotation.product_type)
+        pixels = _find_measurement(members, member)
+        if pixels:
+            images.append(_make_image(product, member, pixels, annotation, orbit))
+        else:
+            missing.append(annotation.polarisation)
+    if not images:
+        raise unreadable_error(path, "it has no measurement of an annotated image")
+    if missing:
+        what = f"{path} has no measurement of {', '.join(missing)}: it is used without"
+        warnings.warn(what, SarstackWarning, stacklevel=2)
+    return images
+
+
+@dataclass(frozen=True)
+class SafeRaster(Raster):
+    """One polarisation of a product.
+
+    Attributes
+    ----------
+    product : SafeProduct
+    annotation : str
+        Member with the annotation of this image.
+    pixels : str
+        Path by which GDAL opens the digital numbers.
+    dn_nodata : tuple of float
+        Digital numbers that the file declares as nodata, besides zero.
+    """
+
+    product: SafeProduct = field(default=SafeProduct(""))
+    annotation: str = ""
+    pixels: str = ""
+    dn_nodata: tuple[float, ...] = ()
+
+    def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
+        """Read windows as intensity, float32, NaN = nodata."""
+        with gdal.open_gdal(self.pixels) as dataset:
+            for window in windows:
+                if cache_blocks:
+                    numbers = read_blocks(dataset, self.pixels, 1, window)
+                else:
+                    bounds = (window.y0, window.y1), (window.x0, window.x1)
+                    numbers = dataset.read(1, window=bounds)
+                yield self._to_intensity(numbers)
+
+    def _to_intensity(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
+        intensity = numbers.astype(np.float32)
+        intensity[np.isin(numbers, (0, *self.dn_nodata))] = np.nan
+        return intensity * intensity
+
+
+def _list_annotations(members: Sequence[str]) -> list[str]:
+    names = [PurePosixPath(member) for member in members]
+    return [str(n) for n in names if n.parts[:-1] == ("annotation",) and n.suffix == ".xml"]
+
+
+def _find_measurement(members: Sequence[str], annotation: str) -> str:
+    """Return the member with the pixels of an annotation, empty if it is missing."""
+    stem = PurePosixPath(annotation).stem
+    # Cloud-optimised products have a suffix.
+    names = [f"measurement/{stem}{end}" for end in (".tiff", "-cog.tiff", ".tif")]
+    return next((name for name in names if name in members), "")
+
+
+def _make_image(
+    product: SafeProduct, member: str, pixels: str, annotation: Annotation, orbit: str
+) -> Image:
+    path = product.gdal_path(pixels)
+    try:
+        [found] = gdal.list_images(path, [annotation.polarisation])
+    except SarstackError:
+        raise
+    except Exception as err:
+        raise unreadable_error(path, str(err).splitlines()[0]) from err
+    if found.grid.shape != annotation.shape:
+        size, annotated = ("{} x {}".format(*s) for s in (found.grid.shape, annotation.shape))
+        raise unreadable_error(path, f"it has {size} pixels, its annotation says {annotated}")
+    raster = SafeRaster(
+        product.file_with(pixels),
+        PurePosixPath(pixels).stem,
+        shape=annotation.shape,
+        product=product,
+        annotation=member,
+        pixels=path,
+        dn_nodata=found.raster.nodata,
+    )
+    tags = {
+        "ACQUISITION_DATETIME": annotation.start_time,
+        "PLATFORM": annotation.platform,
+        "POLARIZATION": annotation.polarisation,
+        "ORBIT_DIRECTION": annotation.orbit_direction,
+        "RELATIVE_ORBIT": orbit,
+        "BACKSCATTER_SCALE": "linear",
+    }
+    image = describe_image(raster, _complete_grid(found.grid, annotation), [], tags)
+    return replace(image, order=None, series=product.path)
+
+
+def _complete_grid(grid: Grid, annotation: Annotation) -> Grid:
+    """Return the grid of the pixels, with the points of the annotation if the file has none."""
+    if grid.gcps or not annotation.gcps:
+        return grid
+    from rasterio.crs import CRS
+
+    return Grid(grid.shape, CRS.from_epsg(4326).to_wkt(), gcps=annotation.gcps)
+
+
+def _not_grd_error(path: str, product_type: str) -> StackError:
+    return StackError(
+        f"{path} is a SAFE product of type {product_type}",
+        expected="GRD (ground range, detected)",
+        do="download the GRD of this acquisition, or detect and deburst it first (SNAP, pyroSAR)",
+    )

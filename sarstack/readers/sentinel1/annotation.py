@@ -1,0 +1,113 @@
+"""What manifest and annotation of a SAFE product say of one image."""
+
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+from sarstack.readers.grid import GroundControlPoint
+from sarstack.readers.sentinel1.product import MANIFEST, SafeProduct
+from sarstack.tiles import Shape
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Facts about one image (one polarisation) of a product.
+
+    Attributes
+    ----------
+    product_type : str
+        ``GRD`` or ``SLC``.
+    polarisation : str
+        ``VV``, ``VH``, ``HH`` or ``HV``.
+    platform : str
+        ``sentinel-1a`` and so on.
+    start_time : str
+        Time of the first line, ISO 8601, UTC.
+    orbit_direction : str
+        ``Ascending`` or ``Descending``.
+    shape : Shape
+        Lines and samples.
+    gcps : tuple of GroundControlPoint
+        The geolocation grid, in degrees of WGS 84 (EPSG:4326).
+    noise_removed : bool
+        Whether thermal noise was already subtracted.
+    """
+
+    product_type: str
+    polarisation: str
+    platform: str
+    start_time: str
+    orbit_direction: str
+    shape: Shape
+    gcps: tuple[GroundControlPoint, ...]
+    noise_removed: bool
+
+
+def read_annotation(product: SafeProduct, member: str) -> Annotation:
+    """Read the annotation of one image.
+
+    Raises
+    ------
+    ValueError
+        If an entry is missing or has no meaning.
+    """
+    root = parse_xml(product, member)
+    mission = text_of(root, "adsHeader/missionId", member)
+    information = "imageAnnotation/imageInformation/"
+    lines, samples = (
+        int(text_of(root, information + name, member))
+        for name in ("numberOfLines", "numberOfSamples")
+    )
+    flag = "imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed"
+    return Annotation(
+        product_type=text_of(root, "adsHeader/productType", member),
+        polarisation=text_of(root, "adsHeader/polarisation", member),
+        platform=f"sentinel-1{mission[-1].lower()}",
+        start_time=text_of(root, "adsHeader/startTime", member),
+        orbit_direction=text_of(root, "generalAnnotation/productInformation/pass", member),
+        shape=Shape(lines, samples),
+        gcps=tuple(_read_point(p, member) for p in root.iter("geolocationGridPoint")),
+        noise_removed=(root.findtext(flag) or "").strip() == "true",
+    )
+
+
+def _read_point(point: ET.Element, member: str) -> GroundControlPoint:
+    names = ("line", "pixel", "longitude", "latitude", "height")
+    return GroundControlPoint(*(float(text_of(point, name, member)) for name in names))
+
+
+def read_relative_orbit(product: SafeProduct) -> str:
+    """Return the relative orbit in the manifest, empty if it has none."""
+    return _find_in_manifest(product, "relativeOrbitNumber")
+
+
+def _find_in_manifest(product: SafeProduct, name: str) -> str:
+    root = parse_xml(product, MANIFEST)
+    return next(((e.text or "").strip() for e in root.iter() if e.tag.endswith(f"}}{name}")), "")
+
+
+def parse_xml(product: SafeProduct, member: str) -> ET.Element:
+    """Parse an XML file of a product.
+
+    Raises
+    ------
+    ValueError
+        If it is no XML.
+    """
+    try:
+        return ET.fromstring(product.read(member))
+    except ET.ParseError as err:
+        raise ValueError(f"{member} is no XML: {err}") from err
+
+
+def text_of(element: ET.Element, path: str, member: str) -> str:
+    """Return the text of a child element.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or empty.
+    """
+    text = (element.findtext(path) or "").strip()
+    if not text:
+        raise ValueError(f"{member} has no {path.split('/')[-1]}")
+    return text

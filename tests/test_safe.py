@@ -1,0 +1,129 @@
+"""Sentinel-1 SAFE GRD: calibrated as the formula says, whole or in parts, as folder or zip file."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from written_safe import grid_points, write_safe, zip_safe
+
+from sarstack.errors import SarstackError, SarstackWarning, StackError, StackReadError
+from sarstack.readers import index_stack
+from sarstack.tiles import Window
+from sarstack.workflows.info import describe_stack
+
+SHAPE = (130, 170)
+
+
+def simulate_numbers(seed=0, shape=SHAPE, mean=150.0):
+    """Amplitudes of speckle with 4.4 looks, whole numbers; a border of zeros at the left."""
+    rng = np.random.default_rng(seed)
+    numbers = np.sqrt(rng.gamma(4.4, mean**2 / 4.4, shape)).round().clip(1).astype(np.uint16)
+    numbers[:, :5] = 0
+    return numbers
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A dual-polarisation product."""
+    return write_safe(tmp_path, {"vv": simulate_numbers(1), "vh": simulate_numbers(2, mean=60)})
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "manifest"])
+def test_a_product_opens_with_its_polarisations_time_platform_and_orbit(written, form):
+    path = {"folder": written.path, "manifest": written.path / "manifest.safe"}.get(form)
+    stack = index_stack(path or zip_safe(written.path))
+    [date] = stack.dates
+    assert stack.polarisations == ("vv", "vh")
+    assert date.timestamp == "2021-12-23T05:11:22Z"
+    assert (date.platform, date.orbit_direction, date.relative_orbit) == (
+        "sentinel-1b", "descending", 22
+    )  # fmt: skip
+    points = [(p.row, p.column, p.x, p.y) for p in stack.grid.gcps]
+    np.testing.assert_allclose(points, grid_points(SHAPE))
+    assert stack.grid.crs_name == "EPSG:4326"
+    text = describe_stack(stack).render()
+    assert "2021-12-23T05:11:22  sentinel-1b" in text
+    assert "9 ground control points" in text
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_digital_numbers_are_squared_and_zeros_are_nodata(written, form):
+    stack = index_stack(written.path if form == "folder" else zip_safe(written.path))
+    for pol, numbers in written.numbers.items():
+        expected = np.where(numbers == 0, np.nan, numbers.astype(np.float32) ** 2)
+        raster = pickle.loads(pickle.dumps(stack.rasters[pol][0]))
+        np.testing.assert_array_equal(raster.read(Window(0, 130, 0, 170)), expected)
+        part = raster.read(Window(40, 77, 3, 60))
+        np.testing.assert_array_equal(part, expected[40:77, 3:60])
+
+
+def test_pixels_without_points_get_those_of_the_annotation(tmp_path):
+    stack = index_stack(write_safe(tmp_path, {"vv": simulate_numbers()}, gcps=False).path)
+    points = [(p.row, p.column, p.x, p.y) for p in stack.grid.gcps]
+    np.testing.assert_allclose(points, grid_points(SHAPE))
+
+
+@pytest.mark.parametrize("platform", "ACD")
+def test_all_platforms_and_modes_open(tmp_path, platform):
+    written = write_safe(tmp_path, {"hh": simulate_numbers()}, platform=platform, mode="EW")
+    stack = index_stack(written.path)
+    assert stack.dates[0].platform == f"sentinel-1{platform.lower()}"
+    assert stack.polarisations == ("hh",)
+
+
+def test_several_products_are_refused_with_the_way_to_despeckle_them(tmp_path):
+    for platform in "AB":
+        write_safe(tmp_path, {"vv": simulate_numbers()}, platform=platform)
+    with pytest.raises(StackError, match="not co-registered") as caught:
+        index_stack(tmp_path)
+    assert "sarstack despeckle" in caught.value.message()
+
+
+def test_a_folder_with_one_product_is_that_product(written):
+    assert index_stack(written.path.parent).polarisations == ("vv", "vh")
+
+
+def test_a_missing_polarisation_is_told(written):
+    next(written.path.glob("measurement/*-vh-*")).unlink()
+    with pytest.warns(SarstackWarning, match="no measurement of VH"):
+        assert index_stack(written.path).polarisations == ("vv",)
+
+
+def test_products_that_are_not_grd_are_refused(tmp_path):
+    written = write_safe(tmp_path, {"vv": simulate_numbers()}, product_type="SLC")
+    with pytest.raises(StackError, match="type SLC"):
+        index_stack(written.path)
+
+
+def damage_manifest(root):
+    (root / "manifest.safe").unlink()
+
+
+def damage_annotation(root):
+    file = next(root.glob("annotation/*-vv-*.xml"))
+    file.write_text(file.read_text()[:300])
+
+
+def damage_size(root):
+    file = next(root.glob("annotation/*-vv-*.xml"))
+    file.write_text(file.read_text().replace("<numberOfLines>130", "<numberOfLines>131"))
+
+
+def damage_pixels(root):
+    file = next(root.glob("measurement/*-vv-*"))
+    file.write_bytes(file.read_bytes()[:9000])
+
+
+@pytest.mark.parametrize("damage", [damage_manifest, damage_annotation, damage_size, damage_pixels])
+def test_damaged_products_are_unreadable(written, damage):
+    damage(written.path)
+    with warnings.catch_warnings(), pytest.raises(StackReadError, match="cannot be read"):
+        index_stack(written.path)
+
+
+def test_a_damaged_zip_file_is_unreadable(written):
+    archive = zip_safe(written.path)
+    archive.write_bytes(archive.read_bytes()[:5000])
+    with pytest.raises(SarstackError, match="cannot be read"):
+        index_stack(archive)

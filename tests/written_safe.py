@@ -1,0 +1,189 @@
+"""A small SAFE product, written with the structure of a real one: manifest, XML files, pixels."""
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.control import GroundControlPoint
+
+NAME = "S1{p}_{mode}_GRDH_1SDV_20211223T051122_20211223T051147_030148_039993_5371"
+STEM = "s1{p}-{mode}-grd-{pol}-20211223t051122-20211223t051147-030148-039993-00{n}"
+
+
+@dataclass
+class Written:
+    """Path of a product, and the tables that are in its XML files, by polarisation.
+
+    A table is a list of (line, pixels, values of each quantity).
+    """
+
+    path: Path
+    numbers: dict = field(default_factory=dict)
+    calibration: dict = field(default_factory=dict)
+    noise: dict = field(default_factory=dict)
+
+
+def write_safe(folder, numbers, *, platform="B", mode="IW", old_noise=False, gcps=True, **header):
+    """Write a product with the digital numbers of each polarisation, uint16 of (y, x)."""
+    root = Path(folder) / (NAME.format(p=platform, mode=mode) + ".SAFE")
+    (root / "annotation" / "calibration").mkdir(parents=True)
+    (root / "measurement").mkdir()
+    written = Written(root, numbers)
+    for n, (pol, pixels) in enumerate(numbers.items(), 1):
+        stem = STEM.format(p=platform, mode=mode, pol=pol, n=n).lower()
+        calibration = _calibration_vectors(pixels.shape, n)
+        noise = _noise_vectors(pixels.shape, n)
+        written.calibration[pol], written.noise[pol] = calibration, noise
+        _write_pixels(root / "measurement" / f"{stem}.tiff", pixels, gcps=gcps)
+        facts = {"product_type": "GRD", "platform": platform, "mode": mode, "pol": pol.upper()}
+        annotation = root / "annotation"
+        (annotation / f"{stem}.xml").write_text(_annotation(pixels.shape, facts | header))
+        calibrated = _vectors("calibration", calibration)
+        (annotation / "calibration" / f"calibration-{stem}.xml").write_text(
+            f"<calibration>{calibrated}</calibration>"
+        )
+        (annotation / "calibration" / f"noise-{stem}.xml").write_text(
+            _old_noise(noise) if old_noise else _noise(noise, pixels.shape, written, pol)
+        )
+    (root / "manifest.safe").write_text(_MANIFEST.format(ipf="002.36" if old_noise else "003.40"))
+    return written
+
+
+def zip_safe(root: Path) -> Path:
+    """Write the zip file of a product beside it, as it is downloaded."""
+    archive = root.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(root.rglob("*")):
+            file.write(path, path.relative_to(root.parent))
+    return archive
+
+
+def grid_points(shape):
+    """Return (line, pixel, longitude, latitude) of the geolocation grid."""
+    height, width = shape
+    return [
+        (line, pixel, 15.3 - pixel * 1e-4 + line * 2e-5, 42.4 - line * 9e-5 - pixel * 1e-5)
+        for line in (0, height // 2, height - 1)
+        for pixel in (0, width // 3, width - 1)
+    ]
+
+
+def _calibration_vectors(shape, seed):
+    """Vectors of uneven pixels, from before the first line to after the last one."""
+    rng, (height, width) = np.random.default_rng(seed), shape
+    vectors = []
+    for line in (-7, height // 3, height // 2, height + 9):
+        pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
+        base = 660 - 0.7 * pixels + rng.normal(0, 3, pixels.size)
+        vectors.append((line, pixels, {"sigmaNought": base, "betaNought": np.full(pixels.size, 474),
+                                       "gamma": base * 0.93 - 5}))  # fmt: skip
+    return vectors
+
+
+def _noise_vectors(shape, seed):
+    rng, (height, width) = np.random.default_rng(10 + seed), shape
+    vectors = []
+    for line in (0, height // 3, 2 * height // 3, height - 1):
+        pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
+        vectors.append((line, pixels, {"noise": 2400 - 6.0 * pixels + rng.normal(0, 40)}))
+    return vectors
+
+
+def _vectors(kind, vectors, names=None):
+    texts = []
+    for line, pixels, quantities in vectors:
+        columns = {"pixel": pixels, **quantities}
+        for name, values in columns.items():
+            columns[name] = " ".join(
+                f"{v:d}" if name == "pixel" else repr(float(v)) for v in values
+            )
+        inner = "".join(
+            f'<{(names or {}).get(name, name)} count="{len(pixels)}">{text}'
+            f"</{(names or {}).get(name, name)}>"
+            for name, text in columns.items()
+        )
+        time = "<azimuthTime>2021-12-23T05:11:22.594441</azimuthTime>"
+        texts.append(f"<{kind}Vector>{time}<line>{line}</line>{inner}</{kind}Vector>")
+    return f'<{kind}VectorList count="{len(texts)}">{"".join(texts)}</{kind}VectorList>'
+
+
+def _old_noise(noise):
+    return f"<noise>{_vectors('noise', noise, {'noise': 'noiseLut'})}</noise>"
+
+
+def _noise(noise, shape, written, pol):
+    """Range vectors, and azimuth factors of two swaths that meet in the middle."""
+    (height, width), middle = shape, shape[1] // 2
+    blocks = []
+    for swath, (first, last) in (("IW1", (0, middle - 1)), ("IW2", (middle, width - 1))):
+        lines = np.unique([*range(0, height, 10), height - 1])
+        factors = 1.1 + 0.2 * np.sin(lines / 7 + first)
+        blocks.append((swath, 0, first, height - 1, last, lines, factors))
+    written.noise[pol] = (noise, blocks)
+    azimuth = "".join(
+        f"<noiseAzimuthVector><swath>{swath}</swath><firstAzimuthLine>{y0}</firstAzimuthLine>"
+        f"<firstRangeSample>{x0}</firstRangeSample><lastAzimuthLine>{y1}</lastAzimuthLine>"
+        f"<lastRangeSample>{x1}</lastRangeSample>"
+        f'<line count="{lines.size}">{" ".join(map(str, lines))}</line>'
+        f'<noiseAzimuthLut count="{lines.size}">{" ".join(repr(float(f)) for f in factors)}'
+        "</noiseAzimuthLut></noiseAzimuthVector>"
+        for swath, y0, x0, y1, x1, lines, factors in blocks
+    )
+    ranges = _vectors("noiseRange", noise, {"noise": "noiseRangeLut"})
+    return f"<noise>{ranges}<noiseAzimuthVectorList>{azimuth}</noiseAzimuthVectorList></noise>"
+
+
+def _write_pixels(path, pixels, *, gcps):
+    points = [GroundControlPoint(*p) for p in grid_points(pixels.shape)] if gcps else []
+    place = {"gcps": points, "crs": "EPSG:4326"} if gcps else {}
+    height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", height=height, width=width, count=1, dtype=pixels.dtype, **place
+    ) as file:
+        file.write(pixels, 1)
+
+
+def _annotation(shape, facts):
+    points = "".join(
+        f"<geolocationGridPoint><line>{line}</line><pixel>{pixel}</pixel><latitude>{y!r}</latitude>"
+        f"<longitude>{x!r}</longitude><height>0</height></geolocationGridPoint>"
+        for line, pixel, x, y in grid_points(shape)
+    )
+    return _ANNOTATION.format(lines=shape[0], samples=shape[1], points=points, **facts)
+
+
+_ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
+<product>
+  <adsHeader>
+    <missionId>S1{platform}</missionId><productType>{product_type}</productType>
+    <polarisation>{pol}</polarisation><mode>{mode}</mode><swath>{mode}</swath>
+    <startTime>2021-12-23T05:11:22.594441</startTime>
+    <stopTime>2021-12-23T05:11:47.593146</stopTime>
+    <absoluteOrbitNumber>30148</absoluteOrbitNumber>
+  </adsHeader>
+  <generalAnnotation><productInformation><pass>Descending</pass></productInformation>
+  </generalAnnotation>
+  <imageAnnotation>
+    <imageInformation>
+      <productFirstLineUtcTime>2021-12-23T05:11:22.594441</productFirstLineUtcTime>
+      <numberOfSamples>{samples}</numberOfSamples><numberOfLines>{lines}</numberOfLines>
+    </imageInformation>
+    <processingInformation>
+      <thermalNoiseCorrectionPerformed>false</thermalNoiseCorrectionPerformed>
+    </processingInformation>
+  </imageAnnotation>
+  <geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid>
+</product>
+"""
+
+_MANIFEST = """<?xml version="1.0" encoding="UTF-8"?>
+<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" xmlns:safe="http://www.esa.int/safe/sentinel-1.0">
+  <metadataSection>
+    <safe:software name="Sentinel-1 IPF" version="{ipf}"/>
+    <safe:relativeOrbitNumber type="start">22</safe:relativeOrbitNumber>
+    <safe:relativeOrbitNumber type="stop">22</safe:relativeOrbitNumber>
+  </metadataSection>
+</xfdu:XFDU>
+"""
