@@ -17,8 +17,9 @@ import xarray as xr
 from rasterio.errors import RasterioIOError
 from written_images import SHAPE, read_whole, speckle, write_tif
 
-from sarstack.errors import SarstackError, StackReadError
+from sarstack.errors import ResumeMismatchError, SarstackError, StackReadError
 from sarstack.readers import index_stack
+from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.info import describe_stack
 from sarstack.workflows.settings import DespeckleConfig
@@ -273,3 +274,22 @@ def test_a_damaged_netcdf_file_prints_no_traceback_of_a_library(
             index_stack(path)
     gc.collect()
     assert printed == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"[1]", b"\xff\xfe", b"{}"])
+def test_a_damaged_record_of_an_interrupted_run_is_refused_and_can_be_overwritten(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = write_tif(tmp_path / "a_20210104_vv.tif", speckle())
+    unfinished = tmp_path / "out" / UNFINISHED_FOLDER
+    tile = unfinished / "image" / "0" / "0.tif"
+    tile.parent.mkdir(parents=True)
+    tile.write_bytes(b"a tile")
+    for name in ("manifest.json", "statistics.json"):
+        (unfinished / name).write_bytes(content)
+    config = DespeckleConfig(
+        stack=str(path), output=str(tmp_path / "out"), method="boxcar", scale="linear"
+    )
+    with pytest.raises(ResumeMismatchError, match="damaged"):
+        despeckle(config)
+    assert len(despeckle(config, overwrite=True).outputs) == 1

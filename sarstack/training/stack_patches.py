@@ -69,7 +69,7 @@ class Labels:
             polarisations = tuple(str(p) for p in np.asarray(group["polarisation"][:]))
             shape = Shape(*group["mean"].shape[1:])
             settings = json.loads(str(attributes["settings"]))
-        except (OSError, KeyError, ValueError) as failure:
+        except (OSError, KeyError, ValueError, TypeError, RecursionError) as failure:
             raise UsageError(
                 f"labels = {str(path)!r} is not a labels store ({failure})",
                 expected="a Zarr store made by `sarstack build-labels`",

@@ -85,7 +85,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as failure:
+    except (OSError, ValueError, RecursionError) as failure:
         LOGGER.warning("the record %s cannot be read (%s)", path, failure)
         return {}
     return found if isinstance(found, dict) else {}

@@ -176,12 +176,13 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
         write_json(manifest, wanted | {"inputs": inputs})
-    elif found != wanted:
+    elif found is not None and found != wanted:
         differs = [f"{key}: {found.get(key)} before, {wanted[key]} now" for key in wanted
                    if found.get(key) != wanted[key]]  # fmt: skip
         differs += [f"changed: {name}" for name in _name_changed(before, inputs)]
         raise ResumeMismatchError(
-            "the output folder has an interrupted run with other settings",
+            "the output folder has an interrupted run "
+            + ("with other settings" if found else "whose record of settings is damaged"),
             expected="the settings and inputs of the interrupted run",
             where=differs,
             do="repeat the earlier command to finish it, or --overwrite to start again",
@@ -200,17 +201,24 @@ def _name_changed(before: dict[str, list[int]], now: dict[str, list[int]]) -> li
     return [Path(path).name for path in paths if before.get(path) != now.get(path)]
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object; None without the file, and an empty one if the file is damaged."""
     import json
 
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _measure(run: Run, workers: Workers) -> None:
     """Measure the scene statistics of all images, or read those of an interrupted run."""
     plan, path = run.plan, run.folder / "statistics.json"
     found = _read_json(path)
-    if found is None:
+    if not found:  # nothing was measured, or the file is damaged
         found = _measure_stack(run, workers)
         write_json(path, found)
     for polarisation, dates in found.items():
