@@ -27,7 +27,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_odd_input_gives_the_right_result_or_a_clear_error() -> None:
     command = [sys.executable, str(RECIPE / "run.py"), "--seed", "16", "--inputs", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split()[:2] == ["all", "200"]
 
 

@@ -67,6 +67,15 @@ def work(seed: int, first: int, last: int) -> None:
         print(json.dumps([number, *run_one(seed, number)]), file=channel, flush=True)
 
 
+def add_result(results: list[list], number: int, kind: str, outcome: str, reason: str) -> None:
+    """Keep a result; print a bad one at once, because a run can take an hour."""
+    from outcomes import GOOD
+
+    results.append([number, kind, outcome, reason])
+    if outcome not in GOOD:
+        print(f"--only {number}  {outcome}  {kind}: {reason}", file=sys.stderr, flush=True)
+
+
 def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
     """Run a batch in other processes; an input that crashes or hangs ends its process."""
     results: list[list] = []
@@ -93,7 +102,7 @@ def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
             told = json.loads(line)
             started = told if len(told) == 2 else started
             if len(told) > 2:
-                results.append(told)
+                add_result(results, *told)
                 first = told[0] + 1
                 if time.monotonic() > deadline:
                     process.kill()
@@ -101,7 +110,7 @@ def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
         if first < last and time.monotonic() < deadline:
             number, kind = started or [first, "start of the process"]
             outcome = "hang" if line == b"hang" else "crash"
-            results.append([number, kind, outcome, f"exit code {code}"])
+            add_result(results, number, kind, outcome, f"exit code {code}")
             first = number + 1
     return results
 
@@ -151,10 +160,7 @@ def main() -> int:
 
     results = fuzz(options.seed, options.inputs, options.seconds, options.workers)
     print(table(results))
-    bad = [result for result in results if result[2] not in GOOD]
-    for number, kind, outcome, reason in bad:
-        print(f"--only {number}  {outcome}  {kind}: {reason}")
-    return 1 if bad else 0
+    return 0 if all(outcome in GOOD for _, _, outcome, _ in results) else 1
 
 
 if __name__ == "__main__":
