@@ -29,6 +29,11 @@ Scale = Literal["linear", "amplitude", "db"]
 
 SCALES: tuple[Scale, ...] = ("linear", "amplitude", "db")
 
+Calibration = Literal["sigma0", "beta0", "gamma0", "dn"]
+
+# What a user can make of the pixels of a SAFE product; dn: squared digital numbers.
+CALIBRATIONS: tuple[Calibration, ...] = ("sigma0", "beta0", "gamma0", "dn")
+
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 
 # HyP3 says power, amplitude, decibel; Earth Engine LINEAR, DB; pyroSAR linear, dB;

@@ -5,9 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
+from written_images import speckle, write_tif
 from written_safe import grid_points, write_safe, zip_safe
 
-from sarstack.errors import SarstackError, SarstackWarning, StackError, StackReadError
+from sarstack.errors import SarstackError, SarstackWarning, StackError, StackReadError, UsageError
 from sarstack.readers import index_stack
 from sarstack.tiles import Window
 from sarstack.workflows.info import describe_stack
@@ -49,7 +50,8 @@ def test_a_product_opens_with_its_polarisations_time_platform_and_orbit(written,
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_digital_numbers_are_squared_and_zeros_are_nodata(written, form):
-    stack = index_stack(written.path if form == "folder" else zip_safe(written.path))
+    path = written.path if form == "folder" else zip_safe(written.path)
+    stack = index_stack(path, calibration="dn")
     for pol, numbers in written.numbers.items():
         expected = np.where(numbers == 0, np.nan, numbers.astype(np.float32) ** 2)
         raster = pickle.loads(pickle.dumps(stack.rasters[pol][0]))
@@ -127,3 +129,80 @@ def test_a_damaged_zip_file_is_unreadable(written):
     archive.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(SarstackError, match="cannot be read"):
         index_stack(archive)
+
+
+ELEMENTS = {"sigma0": "sigmaNought", "beta0": "betaNought", "gamma0": "gamma"}
+
+
+def interpolate_plainly(vectors, y, x, name):
+    """The value of a look-up table at one pixel: linear in range, then linear in azimuth."""
+
+    def in_range(pixels, values):
+        right = next(i for i, p in enumerate(pixels) if p >= x)
+        left = right if pixels[right] == x else right - 1
+        if left == right:
+            return float(values[left])
+        part = (x - pixels[left]) / (pixels[right] - pixels[left])
+        return (1 - part) * values[left] + part * values[right]
+
+    below = max(i for i, (line, _, _) in enumerate(vectors[:-1]) if line <= y)
+    (y0, p0, v0), (y1, p1, v1) = vectors[below], vectors[below + 1]
+    part = (y - y0) / (y1 - y0)
+    return (1 - part) * in_range(p0, v0[name]) + part * in_range(p1, v1[name])
+
+
+@pytest.mark.parametrize("calibration", ELEMENTS)
+def test_calibration_equals_the_formula_pixel_by_pixel(written, calibration):
+    stack = index_stack(written.path, calibration=calibration)
+    assert stack.calibration == calibration
+    for pol, numbers in written.numbers.items():
+        expected = np.full(SHAPE, np.nan)
+        for y, x in np.argwhere(numbers > 0):
+            factor = interpolate_plainly(written.calibration[pol], y, x, ELEMENTS[calibration])
+            expected[y, x] = float(numbers[y, x]) ** 2 / factor**2
+        pixels = stack.rasters[pol][0].read(Window(0, 130, 0, 170))
+        np.testing.assert_allclose(pixels, expected, rtol=1.2e-7)
+
+
+def test_calibrated_windows_are_parts_of_the_whole(written):
+    raster = pickle.loads(pickle.dumps(index_stack(zip_safe(written.path)).rasters["vv"][0]))
+    whole = raster.read(Window(0, 130, 0, 170))
+    for window in (Window(0, 1, 0, 1), Window(64, 66, 1, 170), Window(40, 77, 3, 60)):
+        np.testing.assert_array_equal(raster.read(window), whole[window.slices])
+
+
+def test_sigma0_is_the_default_and_dn_is_not_calibrated(written):
+    assert index_stack(written.path).calibration == "sigma0"
+    stack = index_stack(written.path, calibration="dn")
+    assert stack.calibration == ""
+
+
+def test_a_product_without_tables_can_be_opened_as_digital_numbers(written):
+    for file in written.path.glob("annotation/calibration/calibration-*"):
+        file.unlink()
+    with pytest.raises(StackReadError, match="no table for sigma0") as caught:
+        index_stack(written.path)
+    assert "--calibration dn" in caught.value.message()
+    index_stack(written.path, calibration="dn")
+
+
+DAMAGED_TABLES = {
+    "a line that is no number": ("<line>43<", "<line>x<"),
+    "no values": ("sigmaNought", "other"),
+    "too many values": ("</sigmaNought>", " 1</sigmaNought>"),
+    "a cut file": ("</calibration>", ""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_TABLES.values(), ids=DAMAGED_TABLES)
+def test_damaged_tables_are_told(written, damage):
+    for file in written.path.glob("annotation/calibration/calibration-*"):
+        file.write_text(file.read_text().replace(*damage))
+    with pytest.raises(StackReadError, match="no table for sigma0"):
+        index_stack(written.path)
+
+
+def test_other_inputs_have_no_calibration_to_choose(tmp_path):
+    write_tif(tmp_path / "a_20210304_vv.tif", speckle(0))
+    with pytest.raises(UsageError, match="no SAFE product"):
+        index_stack(tmp_path, calibration="sigma0")

@@ -17,6 +17,7 @@ from sarstack import __version__
 from sarstack.cli.bench import bench
 from sarstack.cli.check import check, check_method
 from sarstack.cli.options import (
+    calibration_option,
     learning_options,
     parse_bands,
     parse_parameters,
@@ -87,7 +88,10 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 @click.argument("stack")
 @click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
-def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
+@calibration_option
+def info(
+    stack: str, scale: str | None, bands: tuple[str, ...] | None, calibration: str | None
+) -> None:
     """Show dates, orbits, grid, scale, nodata and looks of a stack.
 
     \b
@@ -97,7 +101,9 @@ def info(stack: str, scale: str | None, bands: tuple[str, ...] | None) -> None:
     from sarstack.readers import index_stack
     from sarstack.workflows.info import describe_stack
 
-    found = index_stack(stack, scale=scale, bands=bands, skip_unreadable=True)
+    found = index_stack(
+        stack, scale=scale, bands=bands, skip_unreadable=True, calibration=calibration
+    )
     click.echo(describe_stack(found).render())
 
 

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
+from sarstack.conventions import CALIBRATIONS
 from sarstack.errors import UsageError
+
+calibration_option = click.option(
+    "--calibration", type=click.Choice(CALIBRATIONS),
+    help="Of a SAFE product; default sigma0. dn: squared digital numbers, not calibrated.",
+)  # fmt: skip
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,6 +24,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Scale of the stored numbers; detected by default."),
         click.option("--bands", metavar="POL,POL", callback=parse_bands,
                      help="Polarisations of the bands, if the files do not name them."),
+        calibration_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,

@@ -18,6 +18,7 @@ def open_stack(
     scale: str | None = None,
     chunk_px: int = 1024,
     bands: Sequence[str] | None = None,
+    calibration: str | None = None,
 ) -> "xr.Dataset":
     """Open a stack as a lazy cube.
 
@@ -32,6 +33,8 @@ def open_stack(
         Side of a chunk in pixels; each chunk holds one date.
     bands : sequence of str, optional
         Names of bands without a description in the file, e.g. ``['VV', 'VH']``.
+    calibration : str, optional
+        ``sigma0`` (default), ``beta0``, ``gamma0`` or ``dn``, for a SAFE product.
 
     Returns
     -------
@@ -50,4 +53,5 @@ def open_stack(
     """
     from sarstack.readers.cube import build_cube
 
-    return build_cube(index_stack(path, scale=scale, bands=bands), chunk_px)
+    stack = index_stack(path, scale=scale, bands=bands, calibration=calibration)
+    return build_cube(stack, chunk_px)

@@ -122,6 +122,21 @@ def describe_image(
     return Image(raster, grid, metadata, tuple(declared), order, series)
 
 
+def calibrate(image: Image, calibration: str | None, *, remove_noise: bool = False) -> Image:
+    """Return an image with the calibration that the user chose, None for the default.
+
+    Raises
+    ------
+    SarstackError
+        If the format of the image leaves no choice, or its tables cannot be read.
+    """
+    raster = image.raster.choose_calibration(calibration, remove_noise=remove_noise)
+    if calibration is None:
+        return replace(image, raster=raster)
+    known = "" if calibration == "dn" else calibration
+    return replace(image, raster=raster, metadata=replace(image.metadata, calibration=known))
+
+
 def _parse_tags(tags: Mapping[str, str]) -> Metadata:
     """Parse tags, keys in upper case. Scales are left out: their source is reported too."""
     times = [parse_time(tags[key]) for key in _TIME_TAGS if key in tags]

@@ -1,7 +1,7 @@
 """From a path to a stack: find the files, read their headers, check that they fit together."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from sarstack.readers.consistency import (
     list_dates,
 )
 from sarstack.readers.files import find_files
-from sarstack.readers.image import Image
+from sarstack.readers.image import Image, calibrate
 from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.raster import Raster
@@ -36,6 +36,8 @@ def index_stack(
     scale: str | None = None,
     bands: Sequence[str] | None = None,
     skip_unreadable: bool = False,
+    calibration: str | None = None,
+    remove_noise: bool = False,
 ) -> Stack:
     """Index a stack: dates, polarisations, grid and scale, without reading all pixels.
 
@@ -53,6 +55,11 @@ def index_stack(
     skip_unreadable : bool, optional
         Leave out damaged files with a warning instead of raising an error; they are
         listed in ``Stack.skipped``.
+    calibration : str, optional
+        ``sigma0`` (default), ``beta0``, ``gamma0`` or ``dn`` (squared digital numbers). Only for
+        SAFE products: all other inputs are used as they are.
+    remove_noise : bool, optional
+        Subtract the thermal noise from despeckled pixels. Only for SAFE products.
 
     Returns
     -------
@@ -78,7 +85,14 @@ def index_stack(
     given_scale = parse_scale(scale)
     problems = Problems(str(path))
     files = [absolute_path(file) for file in find_files(str(path))]
-    images = _read_headers(files, bands, problems)
+
+    def list_calibrated(file: str) -> list[Image]:
+        return [
+            calibrate(image, calibration, remove_noise=remove_noise)
+            for image in list_images(file, bands)
+        ]
+
+    images = _read_headers(files, list_calibrated, problems)
     skipped = _skip_unreadable(problems) if skip_unreadable else ()
     stack = _assemble(
         str(path), images, given_scale, problems, skipped, skip_unreadable=skip_unreadable
@@ -88,11 +102,11 @@ def index_stack(
 
 
 def _read_headers(
-    files: Sequence[str], bands: Sequence[str] | None, problems: Problems
+    files: Sequence[str], list_file: Callable[[str], list[Image]], problems: Problems
 ) -> list[Image]:
     def read(file: str) -> list[Image] | SarstackError:
         try:
-            return list_images(file, bands)
+            return list_file(file)
         except SarstackError as err:
             return err
 

@@ -8,12 +8,13 @@ files are shared by the threads of a process, see :mod:`sarstack.readers.block_c
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.conventions import Scale
+from sarstack.errors import UsageError
 from sarstack.readers.packing import unpack
 from sarstack.readers.problems import UnreadableFileError, changed_error
 from sarstack.readers.radiometry import to_intensity
@@ -98,6 +99,41 @@ class Raster(ABC):
         ------
         ndarray, shape of the window, of the type of the file
         """
+
+    def choose_calibration(self, calibration: str | None, *, remove_noise: bool = False) -> Self:
+        """Return the raster with the calibration that the user chose.
+
+        Formats whose pixels are not calibrated override this method and :meth:`subtract_noise`.
+
+        Raises
+        ------
+        UsageError
+            If the user chose one, and the format leaves no choice.
+        """
+        if calibration is not None or remove_noise:
+            option = "remove_noise" if calibration is None else f"calibration = {calibration}"
+            raise UsageError(
+                f"{option} cannot be used: {self.path} is no SAFE product, its pixels are used as "
+                "they are",
+                do="leave it out, or calibrate and correct the images first",
+            )
+        return self
+
+    def subtract_noise(self, intensity: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+        """Return despeckled pixels without thermal noise, if the user wants that.
+
+        Parameters
+        ----------
+        intensity : ndarray, shape of `window`, float32
+            Linear power, NaN = nodata.
+        window : Window
+            In pixels of the stack.
+
+        Returns
+        -------
+        ndarray, shape of `window`, float32
+        """
+        return intensity
 
     def read(self, window: Window, *, cache_blocks: bool = True) -> NDArray[np.float32]:
         """Read one window as linear intensity.

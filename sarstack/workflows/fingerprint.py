@@ -31,6 +31,7 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
         **despeckler.provenance(),
         "looks": config.looks,
         "bbox": config.bbox,
+        "calibration": config.calibration,
         "version": __version__,
     }
 

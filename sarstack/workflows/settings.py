@@ -7,6 +7,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sarstack.checks import MAX_WINDOW_PX
+from sarstack.conventions import Calibration
 from sarstack.errors import HIDDEN, ConfigError
 from sarstack.readers.paths import is_remote, public_path
 from sarstack.workflows.settings_file import read_settings
@@ -43,6 +44,9 @@ class SelectionConfig(BaseModel):
     )
     bands: tuple[str, ...] | None = Field(
         None, description="polarisations of the bands, if the files do not name them, e.g. [vv, vh]"
+    )
+    calibration: Calibration | None = Field(
+        None, description="of a SAFE product: sigma0 (default), beta0, gamma0, or dn for none"
     )
     dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"

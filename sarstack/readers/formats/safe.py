@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.errors import SarstackError, SarstackWarning, StackError
+from sarstack.conventions import CALIBRATIONS, Calibration
+from sarstack.errors import SarstackError, SarstackWarning, StackError, StackReadError, UsageError
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.formats import gdal
 from sarstack.readers.grid import Grid
@@ -21,8 +22,10 @@ from sarstack.readers.image import Image, describe_image, unreadable_error
 from sarstack.readers.paths import is_remote
 from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.annotation import Annotation, read_annotation, read_relative_orbit
+from sarstack.readers.sentinel1.calibration import read_calibration
+from sarstack.readers.sentinel1.look_up_table import LookUpTable
 from sarstack.readers.sentinel1.product import SafeProduct, find_product, is_product
-from sarstack.tiles import Window
+from sarstack.tiles import Window, row_strips
 
 TITLE = "Sentinel-1 SAFE GRD"
 SUFFIXES = ()  # a product is a folder, or a zip file that is named
@@ -72,6 +75,8 @@ class SafeRaster(Raster):
     product : SafeProduct
     annotation : str
         Member with the annotation of this image.
+    calibration : {"sigma0", "beta0", "gamma0", "dn"}
+        What the pixels are divided by; ``dn``: by nothing.
     pixels : str
         Path by which GDAL opens the digital numbers.
     dn_nodata : tuple of float
@@ -80,11 +85,34 @@ class SafeRaster(Raster):
 
     product: SafeProduct = field(default=SafeProduct(""))
     annotation: str = ""
+    calibration: Calibration = "sigma0"
     pixels: str = ""
     dn_nodata: tuple[float, ...] = ()
 
+    def choose_calibration(self, calibration: str | None, *, remove_noise: bool = False) -> Self:
+        """Return the raster with a calibration, whose table is read as a check."""
+        if calibration is not None and calibration not in CALIBRATIONS:
+            raise UsageError(
+                f"calibration = {calibration!r} is not known",
+                expected=f"one of {', '.join(CALIBRATIONS)}",
+                do="choose one of them",
+            )
+        chosen = replace(self, calibration=calibration or self.calibration)
+        try:
+            chosen.read_table()
+        except Exception as err:  # each library has its own errors for a damaged file
+            raise self._no_table_error(chosen.calibration, err) from err
+        return chosen
+
+    def read_table(self) -> LookUpTable | None:
+        """Read the table of the calibration, None for ``dn``."""
+        if self.calibration == "dn":
+            return None
+        return read_calibration(self.product, self._member("calibration"), self.calibration)
+
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
-        """Read windows as intensity, float32, NaN = nodata."""
+        """Read windows as calibrated intensity, float32, NaN = nodata."""
+        table = self.read_table()
         with gdal.open_gdal(self.pixels) as dataset:
             for window in windows:
                 if cache_blocks:
@@ -92,12 +120,32 @@ class SafeRaster(Raster):
                 else:
                     bounds = (window.y0, window.y1), (window.x0, window.x1)
                     numbers = dataset.read(1, window=bounds)
-                yield self._to_intensity(numbers)
+                yield self._to_intensity(numbers, window, table)
 
-    def _to_intensity(self, numbers: NDArray[Any]) -> NDArray[np.float32]:
-        intensity = numbers.astype(np.float32)
-        intensity[np.isin(numbers, (0, *self.dn_nodata))] = np.nan
-        return intensity * intensity
+    def _to_intensity(
+        self, numbers: NDArray[Any], window: Window, table: LookUpTable | None
+    ) -> NDArray[np.float32]:
+        intensity = np.empty(numbers.shape, np.float32)
+        for rows in row_strips(numbers.shape):
+            strip = numbers[rows].astype(np.float64)
+            strip[np.isin(numbers[rows], (0, *self.dn_nodata))] = np.nan
+            if table is not None:
+                y0 = window.y0 + rows.start
+                strip /= table.interpolate(Window(y0, y0 + len(strip), window.x0, window.x1))
+            intensity[rows] = strip * strip
+        return intensity
+
+    def _member(self, kind: str) -> str:
+        """Return the member with the calibration or noise of this image."""
+        return f"annotation/calibration/{kind}-{PurePosixPath(self.annotation).name}"
+
+    def _no_table_error(self, name: str, err: Exception) -> StackReadError:
+        reason = (str(err) or type(err).__name__).splitlines()[0]
+        return StackReadError(
+            f"{self.product.path} has no table for {name} that can be used ({reason})",
+            expected=self._member("calibration"),
+            do="download the product again, or use --calibration dn (not calibrated)",
+        )
 
 
 def _list_annotations(members: Sequence[str]) -> list[str]:
@@ -142,6 +190,7 @@ def _make_image(
         "ORBIT_DIRECTION": annotation.orbit_direction,
         "RELATIVE_ORBIT": orbit,
         "BACKSCATTER_SCALE": "linear",
+        "CALIBRATION": raster.calibration,
     }
     image = describe_image(raster, _complete_grid(found.grid, annotation), [], tags)
     return replace(image, order=None, series=product.path)

@@ -66,6 +66,10 @@ class SafeProduct:
         """Return the file on disk that has a member: itself, or the zip file."""
         return self.path if self.is_zip else str(Path(self.path) / member)
 
+    def modified_ns(self, member: str) -> int:
+        """Return the time when a member, or the zip file with it, was changed."""
+        return Path(self.file_with(member)).stat().st_mtime_ns
+
     def gdal_path(self, member: str) -> str:
         """Return the path by which GDAL opens a member."""
         if self.is_zip:

@@ -177,6 +177,7 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
         scale=config.scale,
         bands=list(config.bands) if config.bands else None,
         skip_unreadable=skip_unreadable,
+        calibration=config.calibration,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     return select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
