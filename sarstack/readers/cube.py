@@ -3,7 +3,6 @@
 import json
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -156,9 +155,10 @@ def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int)
     Opening each file as an array and concatenating them would make four times as many tasks.
     """
     ys, xs = (_split_axis(length, chunk_px) for length in shape)
-    # With the modification time in its name, a changed file gives a new array: Dask could
+    # With the stamps of its sources in its name, a changed file gives a new array: Dask could
     # otherwise use chunks that it computed from the old file.
-    name = f"read-{tokenize(rasters, chunk_px, [_modification_time(r) for r in rasters])}"
+    identities = [repr(sorted(r.identity().items())) for r in rasters if r is not None]
+    name = f"read-{tokenize(rasters, chunk_px, identities)}"
     graph: dict[tuple[str, int, int, int], tuple[Any, ...]] = {}
     for t, raster in enumerate(rasters):
         for i, (y0, y1) in enumerate(ys):
@@ -171,13 +171,6 @@ def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int)
 
 def _split_axis(length: int, chunk_px: int) -> list[tuple[int, int]]:
     return [(start, min(start + chunk_px, length)) for start in range(0, length, chunk_px)]
-
-
-def _modification_time(raster: Raster | None) -> float:
-    try:
-        return Path(raster.path).stat().st_mtime if raster else 0.0
-    except OSError:  # a URL
-        return 0.0
 
 
 def _read_chunk(raster: Raster | None, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ files are shared by the threads of a process, see :mod:`sarstack.readers.block_c
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -16,10 +16,21 @@ from numpy.typing import NDArray
 from sarstack.conventions import Scale
 from sarstack.errors import UsageError
 from sarstack.readers.packing import unpack
+from sarstack.readers.paths import file_name, is_remote
 from sarstack.readers.problems import UnreadableFileError, changed_error
 from sarstack.readers.radiometry import to_intensity
-from sarstack.readers.versions import FileVersion, has_changed
+from sarstack.readers.versions import (
+    FileVersion,
+    Stamp,
+    has_changed,
+    list_with_side_cars,
+    stamp_sources,
+)
 from sarstack.tiles import Shape, Window, row_strips
+
+# A folder that was moved, or another name of the result, does not change pixels. The last two are
+# paths of a SAFE product.
+_NOT_DECISIVE = ("path", "stem", "version", "product", "pixels")
 
 
 class IntensityReader(Protocol):
@@ -197,6 +208,19 @@ class Raster(ABC):
     def index_of(self, window: Window) -> tuple[Any, ...]:
         """Return the index of a window of the file in an array with or without a time axis."""
         return window.slices if self.index is None else (self.index, *window.slices)
+
+    def stamp(self) -> list[Stamp]:
+        """Return what changes when the stored numbers change: sizes and times of all sources.
+
+        Empty for a URL. A later run compares it, see :mod:`sarstack.workflows.fingerprint`, and it
+        is part of the names of lazy cubes.
+        """
+        return [] if is_remote(self.path) else stamp_sources(list_with_side_cars(self.path))
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the pixels of this image, as far as headers show it."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_DECISIVE}
+        return {"file": file_name(self.path), **own, "stamp": self.stamp()}
 
     @property
     def _holds_intensity(self) -> bool:

@@ -1,7 +1,12 @@
-"""Versions of files: by size, time and header, a worker tells whether it sees the same file."""
+"""Versions of files: by size, time and header, a worker tells whether it sees the same file.
+
+Stamps of files, with which a later run tells whether the inputs of a result changed.
+"""
 
 import hashlib
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +17,14 @@ HEADER_BYTES = 2**14
 """Part of a file that is hashed."""
 
 _METADATA = ("zarr.json", ".zmetadata", ".zattrs", ".zgroup")
+# A mask, and the headers of ENVI and EHdr. Georeferences in side-cars are part of the grid.
+_SIDE_CARS = ("{path}.msk", "{path}.hdr", "{path}.HDR", "{stem}.hdr", "{stem}.HDR")
+# Viewers write statistics into a side-car of GDAL; they change no pixel.
+_STATISTICS = re.compile(
+    rb'<MDI key="STATISTICS_\w+">[^<]*</MDI>|<Histograms>.*?</Histograms>', re.DOTALL
+)
+_EMPTY_ELEMENT = re.compile(rb"<(\w+)(?: [^<>]*)?>\s*</\1>")
+Stamp = tuple[str | int, ...]
 _METADATA_OF_VARIABLES = ("*/zarr.json", "*/.zarray", "*/.zattrs")
 
 
@@ -80,3 +93,48 @@ def hash_content(path: str) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     except OSError:
         return ""
+
+
+def list_with_side_cars(path: str) -> list[str]:
+    """Return a local file and the files beside it that decide its pixels; all files of a folder."""
+    if Path(path).is_dir():
+        return sorted(str(file) for file in Path(path).rglob("*") if file.is_file())
+    stem = str(Path(path).with_suffix(""))
+    names = dict.fromkeys(name.format(path=path, stem=stem) for name in _SIDE_CARS)
+    return [path, *(name for name in names if Path(name).is_file())]
+
+
+def stamp_sources(paths: Iterable[str]) -> list[Stamp]:
+    """Return name, size and modification time of files, with what GDAL keeps beside them.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Local files; others are left out.
+
+    Returns
+    -------
+    list of tuple
+        One for each file that exists, and a hash of its ``.aux.xml`` if that holds more than
+        statistics: nodata, a gain or a mask can stand there.
+    """
+    stamps: list[Stamp] = []
+    for path in paths:
+        try:
+            status = Path(path).stat()
+        except OSError:
+            continue
+        auxiliary = _hash_auxiliary(f"{path}.aux.xml")
+        stamps.append((Path(path).name, status.st_size, status.st_mtime_ns, *auxiliary))
+    return stamps
+
+
+def _hash_auxiliary(path: str) -> tuple[str, ...]:
+    try:
+        text = _STATISTICS.sub(b"", Path(path).read_bytes())
+    except OSError:
+        return ()
+    before = b""
+    while text != before:
+        before, text = text, _EMPTY_ELEMENT.sub(b"", text).strip()
+    return (hashlib.sha256(text).hexdigest()[:16],) if text else ()

@@ -103,7 +103,7 @@ def _fingerprint(config: LabelsConfig, stack: Stack) -> str:
     rasters = [r for p in stack.polarisations for r in stack.rasters[p]]
     public = config.without_secrets()
     kept = public.model_dump(exclude={"cluster", "workers", "output"}, mode="json")
-    return fingerprint(kept, __version__, *(identity(raster) for raster in rasters))
+    return fingerprint(kept, __version__, stack.grid, *(identity(raster) for raster in rasters))
 
 
 def _is_finished(output: Path, config: LabelsConfig, stack: Stack, mark: str) -> bool:

@@ -1,11 +1,13 @@
 """Fingerprints: hashes of settings and inputs, by which a later run recognises a finished result.
 
 In the fingerprint of a despeckled image: method, parameters, hash of a model or source file,
-looks, part of the scene, version of sarstack; and of each input file its name, size, modification
-time, band or variable, index, scale, origin and shape. Size and time of a Zarr store are those of
-its metadata file. A multi-temporal method has the files of all dates. Not in it: pixels of the
-input, the folder, tile size, workers, processor. The fingerprint of labels has all settings but
-output, cluster and workers, so also the path of the stack and the tile size.
+looks, part of the scene, version of sarstack; the grid; and of each input image all that decides
+its pixels (:meth:`sarstack.readers.raster.Raster.identity`): name, band, variable, index, scale,
+gain, offset, nodata, origin, shape, and the sizes and modification times of its sources: the file,
+its side-cars, the files that a VRT names, or the chunks of the date in a Zarr store. A
+multi-temporal method has the sources of all dates. Not in it: pixels of the input, the folder,
+tile size, workers, processor. The fingerprint of labels has all settings but output, cluster and
+workers, so also the path of the stack and the tile size.
 """
 
 import hashlib
@@ -16,9 +18,9 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.despecklers import Despeckler
-from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
+from sarstack.readers.versions import list_with_side_cars
 from sarstack.workflows.settings import DespeckleConfig
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
@@ -42,16 +44,9 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identity(raster: Raster | None) -> tuple[Any, ...]:
-    """Return what identifies an input file without reading its pixels; empty without a file."""
-    if raster is None:
-        return ()
-    path = Path(raster.path)
-    if path.is_dir():
-        path = next((p for p in (path / "zarr.json", path / ".zmetadata") if p.exists()), path)
-    stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else ()
-    return (file_name(raster.path), raster.band, raster.variable, raster.index, raster.scale,
-            raster.origin, raster.shape, *stamp)  # fmt: skip
+def identity(raster: Raster | None) -> dict[str, Any]:
+    """Return what identifies an input image without reading its pixels; empty without one."""
+    return {} if raster is None else raster.identity()
 
 
 def stamp_files(stack: Stack) -> dict[str, list[int]]:
@@ -60,10 +55,14 @@ def stamp_files(stack: Stack) -> dict[str, list[int]]:
     An interrupted run compares them when it continues. A fingerprint does not see a file of the
     same size whose modification time was set back; the time of the last change sees it. It changes
     also with the owner or the permissions, so it is not part of fingerprints. Of a Zarr store it
-    is that of its folders, which change when a chunk is replaced.
+    is the newest of its files and folders.
     """
     paths = {r.path for own in stack.rasters.values() for r in own if r is not None}
-    return {path: stamp_file(Path(path)) for path in sorted(paths) if Path(path).exists()}
+    files = {path for path in paths if Path(path).exists()}
+    files |= {
+        beside for path in files if Path(path).is_file() for beside in list_with_side_cars(path)
+    }
+    return {file: stamp_file(Path(file)) for file in sorted(files)}
 
 
 def stamp_file(path: Path) -> list[int]:
@@ -71,7 +70,9 @@ def stamp_file(path: Path) -> list[int]:
     if not path.is_dir():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    changes = [Path(folder).stat() for folder, _, _ in os.walk(path)]
+    # Files too: a program can write into an existing chunk, which does not change its folder.
+    inside = [Path(folder, name) for folder, _, files in os.walk(path) for name in ("", *files)]
+    changes = [place.stat() for place in inside]
     return [len(changes), max(s.st_mtime_ns for s in changes), max(s.st_ctime_ns for s in changes)]
 
 

@@ -25,6 +25,7 @@ from sarstack.readers.image import (
 )
 from sarstack.readers.paths import file_name, file_stem, is_remote
 from sarstack.readers.raster import Raster
+from sarstack.readers.versions import Stamp, list_with_side_cars, stamp_sources
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.tiles import Shape, Window
 
@@ -83,6 +84,14 @@ class GdalRaster(Raster):
                 else:
                     rows, columns = (window.y0, window.y1), (window.x0, window.x1)
                     yield dataset.read(self.band, window=(rows, columns))
+
+    def stamp(self) -> list[Stamp]:
+        """Return sizes and times of the file, its side-cars, and the sources of a VRT."""
+        sources = [self.path]
+        if suffix_of(self.path) == ".vrt" and not is_remote(self.path):
+            sources += list_vrt_sources(self.path)
+        local = [source for source in sources if not is_remote(source)]
+        return stamp_sources(name for source in local for name in list_with_side_cars(source))
 
 
 def open_gdal(path: str) -> Any:

@@ -1,7 +1,10 @@
 """Zarr stores (v2 and v3) as written by xarray: variables ``vv vh hh hv`` over ``(time, y, x)``."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 
 from sarstack.readers.dataset import list_dataset_images
 from sarstack.readers.image import Image
+from sarstack.readers.paths import is_remote
 from sarstack.readers.raster import Raster
+from sarstack.readers.versions import Stamp, stamp_sources
 from sarstack.tiles import Window
 
 TITLE = "Zarr store"
@@ -50,3 +55,53 @@ class ZarrRaster(Raster):
         array: Any = zarr.open_group(self.path, mode="r")[self.variable]
         for window in windows:
             yield np.asarray(array[self.index_of(window)])
+
+    def stamp(self) -> list[Stamp]:
+        """Return names, sizes and times of the chunks of this date.
+
+        So results of other dates stay finished when a date is appended or filled.
+        """
+        import zarr
+
+        array: Any = zarr.open_group(self.path, mode="r")[self.variable]
+        keys = [f"{array.path}/{key}" for key in self._list_chunks(array)]
+        if is_remote(self.path):
+            found = _list_remote(self.path, array.path, int(time.monotonic() / 60))
+            return [(key, *found[key]) for key in keys if key in found]
+        root = Path(self.path)
+        return [(key, *stamp[1:]) for key in keys for stamp in stamp_sources([str(root / key)])]
+
+    def _list_chunks(self, array: Any) -> Iterator[str]:
+        """Yield the names of the chunks (or shards) that have pixels of this image."""
+        y0, x0 = self.origin
+        window = Window(y0, y0 + self.shape.y, x0, x0 + self.shape.x)
+        ranges = []
+        for place, size in zip(self.index_of(window), array.shards or array.chunks, strict=True):
+            first, end = (
+                (place.start, place.stop) if isinstance(place, slice) else (place, place + 1)
+            )
+            ranges.append(range(first // size, -(-end // size)))
+        for chunk in product(*ranges):
+            yield array.metadata.encode_chunk_key(chunk)
+
+
+@lru_cache(maxsize=16)
+def _list_remote(path: str, variable: str, _minute: int) -> dict[str, Stamp]:
+    """Return sizes and tags of the objects of a variable; empty if the server does not list them.
+
+    All dates of a stack use one listing; in another minute, a new one is made.
+    """
+    import fsspec
+
+    try:
+        system, root = fsspec.url_to_fs(path)
+        system.invalidate_cache()
+        found = system.find(f"{root.rstrip('/')}/{variable}", detail=True)
+    except (OSError, NotImplementedError, ValueError):
+        return {}
+    tags = ("size", "ETag", "etag", "LastModified", "mtime")
+    stamps: dict[str, Stamp] = {}
+    for name, about in found.items():
+        key = f"{variable}/{name.rpartition(f'/{variable}/')[2]}"
+        stamps[key] = tuple(str(about[tag]) for tag in tags if about.get(tag))
+    return stamps

@@ -256,6 +256,8 @@ def _list_images(
     config: DespeckleConfig, stack: Stack, despeckler: Despeckler, output: Path
 ) -> tuple[Image, ...]:
     images = []
+    # Once for each image: a multi-temporal method needs those of all dates for each result.
+    identities = {r: identity(r) for own in stack.rasters.values() for r in own}
     for layer in range(len(stack.dates)):
         for polarisation in stack.polarisations:
             raster = stack.rasters[polarisation][layer]
@@ -263,7 +265,8 @@ def _list_images(
                 continue
             others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
             path = (output / f"{raster.stem}_{despeckler.name}.tif").absolute()
-            mark = fingerprint(settings_of(config, despeckler), *(identity(r) for r in others))
+            parts = settings_of(config, despeckler), stack.grid
+            mark = fingerprint(*parts, *(identities[r] for r in others))
             images.append(Image(polarisation, layer, raster, path, mark))
     names = [image.output.name for image in images]
     twice = sorted({name for name in names if names.count(name) > 1})
