@@ -77,7 +77,7 @@ CALIBRATION_WORDS: dict[str, str] = {
     "betanaught": "beta0",
 }
 
-# Stored numbers that mean "no data" in some products, also if another nodata value is declared:
+# Numbers that mean "no data" in some products, used if a file declares no nodata value:
 # -9999 (s1ard and many exports), -99 (pyroSAR), -32768 (Planetary Computer).
 NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 

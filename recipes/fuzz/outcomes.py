@@ -57,15 +57,18 @@ def linear_intensity(
 ) -> NDArray[np.float64]:
     """Convert stored numbers to linear power by plain arithmetic; NaN = nodata."""
     numbers = stored.astype(np.float64)
-    empty = ~np.isfinite(numbers) | (numbers == 0) | (numbers < -1e30)
-    for number in (*NODATA_NUMBERS, *([] if nodata is None else [nodata])):
-        # A tag is compared at the precision of the file.
-        with np.errstate(over="ignore", invalid="ignore"):
-            own = stored.dtype.type(number) if stored.dtype.kind == "f" else number
-        empty |= numbers == np.float64(own)
+    empty = ~np.isfinite(numbers)
     with np.errstate(over="ignore", invalid="ignore"):
+        if nodata is not None:
+            # A tag is compared at the precision of the file.
+            own = stored.dtype.type(nodata) if stored.dtype.kind == "f" else nodata
+            empty |= numbers == np.float64(own)
         power = (numbers * gain + offset).astype(np.float32).astype(np.float64)
-    return np.where(empty | ~np.isfinite(power) | (power == 0), np.nan, power)
+        empty |= (np.abs(power) > 9e36) | (power < -1e30) | (power == 0)
+    if nodata is None:
+        for number in NODATA_NUMBERS:
+            empty |= np.isclose(power, number, rtol=1e-6, atol=0)
+    return np.where(empty | ~np.isfinite(power), np.nan, power)
 
 
 def require_equal(found: NDArray, truth: NDArray, what: str, rtol: float = 1e-5) -> None:

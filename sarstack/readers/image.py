@@ -33,8 +33,6 @@ _TIME_TAGS = (
 )
 _SCALE_TAGS = ("BACKSCATTER_SCALE", "SCALE", "UNITS", "UNIT", "UNITTYPE")
 _WHOLE_NUMBER = re.compile(r"\s*(\d+)(\.0*)?\s*$")
-# A file with more bands than polarisations exist can only hold dates.
-_MAX_POLARISATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ class Image:
         Name without running number and polarisation: equal within one series.
     is_numbered : bool
         Whether the time in `metadata` was made from `order`.
+    ignored_bands : str
+        Names of the bands of its file that are no images, for a notice.
     """
 
     raster: Raster
@@ -66,6 +66,7 @@ class Image:
     order: int | None = None
     series: str = ""
     is_numbered: bool = False
+    ignored_bands: str = ""
 
     @property
     def name(self) -> str:
@@ -170,50 +171,6 @@ def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
     order = int(words.pop(numbers[-1])) if numbers else None
     series = "".join(words).lower()
     return order, series.replace(polarisation, "") if polarisation else series
-
-
-def name_bands(path: str, names: Sequence[str], bands: Sequence[str] | None) -> list[str]:
-    """Choose the names of the bands of one file.
-
-    Parameters
-    ----------
-    path : str
-    names : sequence of str
-        Descriptions in the file, empty where there is none.
-    bands : sequence of str or None
-        Names given by the user: one for each band, or a single one for all.
-
-    Returns
-    -------
-    list of str
-        One name a band. Empty for five or more bands without a name: they are dates.
-
-    Raises
-    ------
-    StackError
-        If two to four bands have no names that distinguish them.
-    """
-    if bands is not None:
-        if len(bands) not in (1, len(names)):
-            raise StackError(
-                f"{path} has {len(names)} bands, but bands = {list(bands)} names {len(bands)}",
-                expected="one name for each band, or a single name for all",
-                do="name each band, for example --bands VV,VH (in Python bands=['VV', 'VH'])",
-            )
-        return list(bands) if len(bands) == len(names) else list(bands) * len(names)
-    metadata = [parse_name(n) for n in names]
-    keys = {(f.polarisation, str(f.time)) for f in metadata}
-    if len(names) == 1 or len(keys) == len(names):
-        return list(names)
-    unnamed = not any(f.polarisation or not np.isnat(f.time) for f in metadata)
-    if len(names) > _MAX_POLARISATIONS and unnamed:
-        return [""] * len(names)
-    raise StackError(
-        f"{path} has {len(names)} bands, and their names do not distinguish them",
-        expected="band descriptions such as VV and VH, or 'VV 2021-03-04'",
-        where=[f"band {i} has the name {n!r}" for i, n in enumerate(names, 1)],
-        do="name them: --bands VV,VH (in Python bands=['VV', 'VH']), or set the band descriptions",
-    )
 
 
 def unreadable_error(path: str, reason: str) -> UnreadableFileError:

@@ -16,6 +16,7 @@ from sarstack.readers.consistency import (
     list_dates,
 )
 from sarstack.readers.files import find_files
+from sarstack.readers.fill_values import FillValues
 from sarstack.readers.image import Image, calibrate
 from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.problems import Problems, UnreadableFileError
@@ -51,7 +52,8 @@ def index_stack(
         tags, names and pixel values do not show it.
     bands : sequence of str, optional
         Names of the bands of multi-band files without band descriptions, for example
-        ``['VV', 'VH']``. A single polarisation names images without polarisation.
+        ``['VV', 'VH', '-']``; ``-`` leaves out a band. A single polarisation names images
+        without polarisation.
     skip_unreadable : bool, optional
         Leave out damaged files with a warning instead of raising an error; they are
         listed in ``Stack.skipped``.
@@ -119,7 +121,18 @@ def _read_headers(
             problems.add(result, file)
         else:
             images += result
+    _tell_ignored_bands(images, problems)
     return images
+
+
+def _tell_ignored_bands(images: Sequence[Image], problems: Problems) -> None:
+    files = {i.raster.path: i.ignored_bands for i in images if i.ignored_bands}
+    if files:
+        problems.warn(
+            f"bands of {len(files)} files are no backscatter by their names, and are ignored",
+            where=[f"{file_name(path)}: {names}" for path, names in files.items()],
+            do="if one is an image, name all bands, for example --bands vv,vh,- (- leaves out one)",
+        )
 
 
 def _skip_unreadable(problems: Problems) -> Skipped:
@@ -176,12 +189,13 @@ def _fit_together(
         # Each check that leaves out an image adds an error. So this raises.
         problems.report()
     grid = check_grids(images, problems)
-    common_scale, nodata = decide_scale(images, scale, problems)
+    common_scale, fill_values = decide_scale(images, scale, problems)
+    fills = {image.raster: fill for image, fill in zip(images, fill_values, strict=True)}
     dates = list_dates(by_polarisation, problems)
     stems = _unique_stems(images)
     rasters = {
         polarisation: tuple(
-            _complete_raster(by_time[date.time], common_scale, nodata, stems)
+            _complete_raster(by_time[date.time].raster, common_scale, fills, stems)
             if date.time in by_time
             else None
             for date in dates
@@ -202,11 +216,12 @@ def _nothing_readable_error(path: str, skipped: Skipped) -> StackReadError:
 
 
 def _complete_raster(
-    image: Image, scale: Scale, nodata: tuple[float, ...], stems: dict[Raster, str]
+    raster: Raster, scale: Scale, fills: dict[Raster, FillValues], stems: dict[Raster, str]
 ) -> Raster:
-    raster = image.raster
-    all_nodata = tuple(dict.fromkeys((*raster.nodata, *nodata)))
-    return replace(raster, scale=scale, nodata=all_nodata, stem=stems[raster])
+    fill = fills[raster]
+    return replace(
+        raster, scale=scale, undeclared=fill.undeclared, lowest=fill.lowest, stem=stems[raster]
+    )
 
 
 def _unique_stems(images: Sequence[Image]) -> dict[Raster, str]:

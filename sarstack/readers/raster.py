@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import Scale
 from sarstack.errors import UsageError
-from sarstack.readers.packing import unpack
+from sarstack.readers.packing import HIGHEST_NUMBER, unpack
 from sarstack.readers.paths import file_name, is_remote
 from sarstack.readers.problems import UnreadableFileError, changed_error
 from sarstack.readers.radiometry import to_intensity
@@ -69,7 +69,14 @@ class Raster(ABC):
     scale : {"linear", "amplitude", "db"}
         Scale of the stored numbers.
     nodata : tuple of float
-        Stored numbers that mean "no data", besides NaN.
+        Stored numbers that the file declares as "no data", besides NaN.
+    nan_is_declared : bool
+        Whether the file declares NaN as "no data". Only without any declared number,
+        -9999, -99 and -32768 are nodata too.
+    undeclared : tuple of float
+        Numbers after gain and offset that were found to be nodata in this image.
+    lowest : float
+        Numbers up to this one are nodata: no backscatter of this image is so low.
     origin : tuple of int
         Row and column in the file of the stack's first pixel (not zero after a crop).
     shape : Shape
@@ -89,6 +96,9 @@ class Raster(ABC):
     index: int | None = None
     scale: Scale = "linear"
     nodata: tuple[float, ...] = ()
+    nan_is_declared: bool = False
+    undeclared: tuple[float, ...] = ()
+    lowest: float = -np.inf
     origin: tuple[int, int] = (0, 0)
     shape: Shape = field(default=Shape(0, 0))
     gain: float = 1.0
@@ -109,6 +119,7 @@ class Raster(ABC):
         Yields
         ------
         ndarray, shape of the window, of the type of the file
+            A masked array if the file has a mask; masked pixels are nodata.
         """
 
     def choose_calibration(self, calibration: str | None, *, remove_noise: bool = False) -> Self:
@@ -160,9 +171,10 @@ class Raster(ABC):
         Returns
         -------
         ndarray, shape (y, x), float32
-            Linear power. NaN where the file has nodata of any kind: its declared nodata value,
-            -9999, -99, -32768, NaN, an infinity, or zero in linear and amplitude data. Negative
-            where thermal noise was subtracted.
+            Linear power. NaN where the file has nodata of any kind: masked pixels, its declared
+            nodata value, without one -9999, -99 and -32768, NaN, an infinity, zero in linear and
+            amplitude data, numbers that are no backscatter. Negative where thermal noise was
+            subtracted.
 
         Raises
         ------
@@ -180,13 +192,15 @@ class Raster(ABC):
 
         The file is opened once, and stays open until the last window was taken.
         """
-        for stored in self._read_stored(windows, cache_blocks=cache_blocks):
+        for stored, is_masked in self._read_stored(windows, cache_blocks=cache_blocks):
             is_intensity = stored.dtype == np.float32 and self._holds_intensity
             intensity = stored if is_intensity else np.empty(stored.shape, np.float32)
             for rows in row_strips(stored.shape):
                 # The shortcut for most files: a strip that needs no change is not copied.
                 if not (is_intensity and _needs_no_change(stored[rows])):
                     intensity[rows] = to_intensity(self._unpack(stored[rows]), self.scale)
+            if is_masked is not None:
+                intensity[is_masked] = np.nan
             yield intensity
 
     def read_unpacked(self, windows: Iterable[Window]) -> Iterator[NDArray[Any]]:
@@ -202,8 +216,11 @@ class Raster(ABC):
         ndarray, shape (y, x), float32 or float64
             Unpacked, NaN = nodata; float64 for float64 and wide integer files, else float32.
         """
-        for stored in self._read_stored(windows, cache_blocks=False):
-            yield self._unpack(stored)
+        for stored, is_masked in self._read_stored(windows, cache_blocks=False):
+            numbers = self._unpack(stored)
+            if is_masked is not None:
+                numbers[is_masked] = np.nan
+            yield numbers
 
     def index_of(self, window: Window) -> tuple[Any, ...]:
         """Return the index of a window of the file in an array with or without a time axis."""
@@ -223,14 +240,26 @@ class Raster(ABC):
         return {"file": file_name(self.path), **own, "stamp": self.stamp()}
 
     @property
+    def declared_nodata(self) -> tuple[float, ...]:
+        """Stored numbers that the file declares as "no data", NaN included."""
+        return (*self.nodata, np.nan) if self.nan_is_declared else self.nodata
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the file has a mask of valid pixels."""
+        return False
+
+    @property
     def _holds_intensity(self) -> bool:
         """Whether every stored number that is finite and above zero is an intensity."""
         packed = self.gain != 1 or self.offset != 0
-        return self.scale == "linear" and not packed and not any(n > 0 for n in self.nodata)
+        special = (*self.nodata, *self.undeclared)
+        return self.scale == "linear" and not packed and not any(n > 0 for n in special)
 
     def _read_stored(
         self, windows: Iterable[Window], *, cache_blocks: bool
-    ) -> Iterator[NDArray[Any]]:
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """Yield the stored numbers of each window, and where they are masked if there is a mask."""
         if self.version is not None and has_changed(self.path, self.version):
             raise changed_error(self.path)
         y0, x0 = self.origin
@@ -248,19 +277,28 @@ class Raster(ABC):
                     "it has fewer pixels than its header says",
                     expected=f"{tuple(place.shape)} pixels, got {stored.shape}",
                 )
-            yield stored
+            is_masked = None
+            if isinstance(stored, np.ma.MaskedArray):
+                is_masked = np.ma.getmaskarray(stored)
+            yield np.ma.getdata(stored), is_masked
 
     def _unpack(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Apply gain and offset to stored numbers; nodata becomes NaN."""
         return unpack(
-            stored, scale=self.scale, nodata=self.nodata, gain=self.gain, offset=self.offset
+            stored,
+            scale=self.scale,
+            nodata=self.declared_nodata,
+            undeclared=self.undeclared,
+            lowest=self.lowest,
+            gain=self.gain,
+            offset=self.offset,
         )
 
 
 def _needs_no_change(values: NDArray[np.float32]) -> bool:
     """Return whether every number is NaN or a finite intensity above zero, in two fast passes."""
     low, high = (extreme.reduce(values, axis=None) for extreme in (np.fmin, np.fmax))
-    return not (low <= 0 or high == np.inf)
+    return not (low <= 0 or high >= HIGHEST_NUMBER)
 
 
 def _root_cause(err: BaseException) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sarstack.conventions import NODATA_NUMBERS
 from sarstack.errors import StackReadError
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
@@ -133,9 +134,6 @@ def _list_facts(stack: Stack) -> dict[str, str]:
     images = len(_rasters(stack))
     bytes_inside = 4 * images * grid.shape.y * grid.shape.x
     place = f"{len(grid.gcps)} ground control points" if grid.gcps else _describe_bounds(stack)
-    nodata = [f"{number:g}" for number in first.nodata] + ["NaN"]
-    if first.scale != "db":
-        nodata.append("0")
     facts = {
         "stack": public_path(stack.path),
         "dates": _describe_dates(stack),
@@ -146,7 +144,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         "pixel": f"{height:.6g} x {width:.6g}" if grid.crs_wkt and not grid.gcps else "",
         "place": place,
         "scale": f"{first.scale} {stack.calibration}".strip(),
-        "nodata": ", ".join(nodata),
+        "nodata": _describe_nodata(_rasters(stack)),
     }
     facts["sources of VRT"] = _describe_vrt_sources(stack)
     facts = {key: value for key, value in facts.items() if value}
@@ -154,6 +152,28 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         names = ", ".join(file_name(path) for path, _ in stack.skipped)
         facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
     return facts
+
+
+def _describe_nodata(rasters: Sequence[Raster]) -> str:
+    """Return which numbers are taken for nodata, and why."""
+    declared = sorted({f"{number:g}" for r in rasters for number in r.nodata})
+    parts = ["NaN"] + [f"{number} (declared)" for number in declared]
+    if rasters[0].scale != "db":
+        parts.append("0 (no backscatter)")
+    found: dict[float, int] = {}
+    for number in (number for raster in rasters for number in raster.undeclared):
+        found[number] = found.get(number, 0) + 1
+    parts += [
+        f"{number:g} (not declared; found in {count} of {len(rasters)} images)"
+        for number, count in sorted(found.items())
+    ]
+    if not all(raster.declared_nodata for raster in rasters):
+        usual = " ".join(f"{number:g}" for number in NODATA_NUMBERS)
+        parts.append(f"{usual} (usual, where none is declared)")
+    masked = sum(raster.is_masked for raster in rasters)
+    if masked:
+        parts.append(f"masked pixels ({masked} of {len(rasters)} images have a mask)")
+    return ", ".join(parts)
 
 
 def _describe_vrt_sources(stack: Stack) -> str:

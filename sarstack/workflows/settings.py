@@ -43,7 +43,8 @@ class SelectionConfig(BaseModel):
         None, description="scale of the stored numbers; default: detected"
     )
     bands: tuple[str, ...] | None = Field(
-        None, description="polarisations of the bands, if the files do not name them, e.g. [vv, vh]"
+        None,
+        description="polarisations of the bands, if the files do not name them, e.g. [vv, vh, '-']",
     )
     calibration: Calibration | None = Field(
         None, description="of a SAFE product: sigma0 (default), beta0, gamma0, or dn for none"

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.readers.bands import describe_ignored, name_bands
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.readers.image import (
     Image,
     complex_numbers_error,
     describe_image,
-    name_bands,
     unreadable_error,
 )
+from sarstack.readers.masks import check_mask_files, find_masks, read_masked
 from sarstack.readers.paths import file_name, file_stem, is_remote
 from sarstack.readers.raster import Raster
 from sarstack.readers.versions import Stamp, list_with_side_cars, stamp_sources
@@ -65,25 +66,54 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
             raise complex_numbers_error(path)
         if not is_remote(path):
             _check_complete(path, dataset)
-        grid = _read_grid(dataset)
-        described = [_describe_band(dataset, band) for band in range(1, dataset.count + 1)]
-        names = name_bands(path, described, bands)
-        return [_make_image(path, dataset, grid, i, name) for i, name in enumerate(names)]
+        return _list_bands(path, dataset, _read_grid(dataset), bands)
+
+
+def _list_bands(path: str, dataset: Any, grid: Grid, bands: Sequence[str] | None) -> list[Image]:
+    described = [_describe_band(dataset, band) for band in range(1, dataset.count + 1)]
+    names = name_bands(path, described, bands)
+    given = list(bands) if bands and len(bands) == dataset.count > 1 else described
+    ignored = "" if bands else describe_ignored(described, names)
+    check_mask_files(path)
+    masks = find_masks(dataset, given, names)
+    images = [
+        _make_image(path, dataset, grid, i, name, masks[i])
+        for i, name in enumerate(names)
+        if name is not None
+    ]
+    return [replace(image, ignored_bands=ignored) for image in images]
 
 
 @dataclass(frozen=True)
 class GdalRaster(Raster):
-    """One band of a raster file."""
+    """One band of a raster file.
+
+    Attributes
+    ----------
+    masks : tuple of int
+        Where masks tell the valid pixels, see :func:`sarstack.readers.masks.find_masks`.
+    """
+
+    masks: tuple[int, ...] = ()
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the file has a mask of valid pixels."""
+        return bool(self.masks)
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored, from cached blocks where that saves decoding."""
         with open_gdal(self.path) as dataset:
             for window in windows:
                 if cache_blocks:
-                    yield read_blocks(dataset, self.path, self.band, window)
+                    stored = read_blocks(dataset, self.path, self.band, window)
                 else:
                     rows, columns = (window.y0, window.y1), (window.x0, window.x1)
-                    yield dataset.read(self.band, window=(rows, columns))
+                    stored = dataset.read(self.band, window=(rows, columns))
+                if self.masks:
+                    is_masked = read_masked(dataset, self.band, self.masks, window)
+                    stored = np.ma.MaskedArray(stored, is_masked)
+                yield stored
 
     def stamp(self) -> list[Stamp]:
         """Return sizes and times of the file, its side-cars, and the sources of a VRT."""
@@ -139,7 +169,9 @@ def _open(path: str) -> Any:
     raise ValueError(f"its content is not of the format {' or '.join(drivers)}")
 
 
-def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> Image:
+def _make_image(
+    path: str, dataset: Any, grid: Grid, index: int, name: str, masks: tuple[int, ...]
+) -> Image:
     band = index + 1
     stem, nodata = file_stem(path), dataset.nodatavals[index]
     raster = GdalRaster(
@@ -148,8 +180,10 @@ def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> I
         band=band,
         shape=grid.shape,
         nodata=() if nodata is None or np.isnan(nodata) else (float(nodata),),
+        nan_is_declared=nodata is not None and bool(np.isnan(nodata)),
         gain=float(dataset.scales[index] or 1.0),
         offset=float(dataset.offsets[index] or 0.0),
+        masks=masks,
     )
     tags = {**dataset.tags(), **dataset.tags(band)}
     if dataset.units[index]:
@@ -160,10 +194,16 @@ def _make_image(path: str, dataset: Any, grid: Grid, index: int, name: str) -> I
 
 
 def _describe_band(dataset: Any, band: int) -> str:
-    """Return description and polarisation tag of a band as one text, empty without both."""
+    """Return description and polarisation tag of a band as one text, empty without both.
+
+    A band of alpha values without a description is called alpha.
+    """
+    from rasterio.enums import ColorInterp
+
     tags = {k.upper(): v for k, v in dataset.tags(band).items()}
     words = [dataset.descriptions[band - 1] or "", tags.get("POLARIZATION", "")]
-    return " ".join(w for w in words if w)
+    is_alpha = dataset.count > 1 and dataset.colorinterp[band - 1] == ColorInterp.alpha
+    return " ".join(w for w in words if w) or ("alpha" if is_alpha else "")
 
 
 def _read_grid(dataset: Any) -> Grid:

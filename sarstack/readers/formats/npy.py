@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.readers.bands import name_bands
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import (
     Image,
     complex_numbers_error,
     describe_image,
-    name_bands,
     unreadable_error,
 )
 from sarstack.readers.raster import Raster
@@ -42,6 +42,8 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     grid = Grid(Shape(*array.shape[-2:]))
     images = []
     for i, name in enumerate(names):
+        if name is None:
+            continue
         raster = NpyRaster(path, Path(path).stem, shape=grid.shape)
         if array.ndim == 3:
             raster = replace(raster, index=i, stem=f"{raster.stem}_{i + 1}")

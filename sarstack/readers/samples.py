@@ -1,0 +1,126 @@
+"""Samples of the images of a stack, from which scale and undeclared nodata are decided."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import StackReadError
+from sarstack.readers.image import Image
+from sarstack.readers.problems import Problems
+from sarstack.tiles import Shape, Window
+
+_SAMPLE_PX = 64
+_ENOUGH_PIXELS = 512
+_N_THREADS = 8
+# Sample windows as fractions of height and width: the centre first.
+_INSIDE = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25))
+_AT_BORDER = (
+    (0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0),
+    (0.0, 0.5), (1.0, 0.5), (0.5, 0.0), (0.5, 1.0),
+)  # fmt: skip
+
+
+def _no_numbers() -> NDArray[np.float64]:
+    return np.empty(0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Numbers of one image after gain and offset; NaN where declared nodata.
+
+    Attributes
+    ----------
+    windows : ndarray, shape (n, y, x), float64
+        Windows of 64 x 64 pixels. All NaN if the image cannot be read.
+    border : ndarray, shape (m,), float64
+        Pixels of the first and last rows and columns of the image.
+    """
+
+    windows: NDArray[np.float64] = field(
+        default_factory=lambda: np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
+    )
+    border: NDArray[np.float64] = field(default_factory=_no_numbers)
+
+    @property
+    def valid(self) -> NDArray[np.float64]:
+        """The numbers of the windows that are finite and not zero, shape (k,)."""
+        return np.asarray(self.windows[np.isfinite(self.windows) & (self.windows != 0)])
+
+    def without(self, numbers: Sequence[float]) -> "Sample":
+        """Return the sample with NaN in place of some numbers."""
+        if not numbers:
+            return self
+        return Sample(np.where(np.isin(self.windows, numbers), np.nan, self.windows), self.border)
+
+
+def read_samples(images: Sequence[Image], problems: Problems) -> list[Sample]:
+    """Read a sample of each image; an empty one, and an error, if that is impossible.
+
+    Reads 8 windows at the border of each image. Inside, reads 5 windows of the first, middle and
+    last date of each polarisation; of all other dates, windows until 512 pixels are valid.
+    """
+    read_fully = {0, len(images) // 2, len(images) - 1}
+    for polarisation in {i.metadata.polarisation for i in images}:
+        same = [k for k, i in enumerate(images) if i.metadata.polarisation == polarisation]
+        read_fully |= {same[0], same[len(same) // 2], same[-1]}
+
+    def read(k: int) -> Sample | StackReadError:
+        try:
+            return _read_sample(images[k], all_windows=k in read_fully)
+        except StackReadError as err:
+            return err
+
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        results = list(pool.map(read, range(len(images))))
+    for result in results:
+        if isinstance(result, StackReadError):
+            problems.add(result)
+    return [Sample() if isinstance(r, StackReadError) else r for r in results]
+
+
+def _read_sample(image: Image, *, all_windows: bool) -> Sample:
+    shape = image.grid.shape
+    size = Shape(min(_SAMPLE_PX, shape.y), min(_SAMPLE_PX, shape.x))
+    if size == shape:
+        [numbers] = image.raster.read_unpacked([Window(0, shape.y, 0, shape.x)])
+        return Sample(numbers.astype(np.float64)[None], _outermost(numbers, (0.0, 0.0), both=True))
+    found, valid = [], 0
+    for numbers in image.raster.read_unpacked([_place(p, shape, size) for p in _INSIDE]):
+        found.append(numbers.astype(np.float64))
+        valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
+        if not all_windows and valid >= _ENOUGH_PIXELS:
+            break
+    border = []
+    windows = image.raster.read_unpacked([_place(p, shape, size) for p in _AT_BORDER])
+    for place, numbers in zip(_AT_BORDER, windows, strict=True):
+        border.append(_outermost(numbers, place))
+        if all_windows or valid < _ENOUGH_PIXELS:
+            # Elsewhere not kept: a long series would need much memory.
+            found.append(numbers.astype(np.float64))
+    return Sample(np.stack(found), np.concatenate(border))
+
+
+def _place(fractions: tuple[float, float], shape: Shape, size: Shape) -> Window:
+    """Return a window that begins at multiples of 64, unless it lies at the end.
+
+    A window that crosses blocks of the file decodes all of them.
+    """
+    y0, x0 = (
+        n - s if f == 1 else round(f * (n - s)) // _SAMPLE_PX * _SAMPLE_PX
+        for f, n, s in zip(fractions, shape, size, strict=True)
+    )
+    return Window(y0, y0 + size.y, x0, x0 + size.x)
+
+
+def _outermost(
+    numbers: NDArray[Any], place: tuple[float, float], *, both: bool = False
+) -> NDArray[np.float64]:
+    """Return the row and the column of a window that lie at the border of the image."""
+    y, x = place
+    lines = [numbers[0]] * (y == 0) + [numbers[-1]] * (y == 1 or both)
+    lines += [numbers[:, 0]] * (x == 0) + [numbers[:, -1]] * (x == 1 or both)
+    return np.concatenate(lines).astype(np.float64)
