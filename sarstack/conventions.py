@@ -147,6 +147,7 @@ TAGS: dict[str, str] = {
     "POLARIZATION": "VV, VH, HH or HV",
     "CALIBRATION": "gamma0, sigma0 or beta0",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
+    "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
     "SPECKLE_FILTER": "name of the method",
     "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",
     "HALO_PX": "halo of the method",

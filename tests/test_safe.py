@@ -5,13 +5,23 @@ import warnings
 
 import numpy as np
 import pytest
+import rasterio
 from written_images import speckle, write_tif
 from written_safe import grid_points, write_safe, zip_safe
 
-from sarstack.errors import SarstackError, SarstackWarning, StackError, StackReadError, UsageError
+from sarstack.errors import (
+    ResumeMismatchError,
+    SarstackError,
+    SarstackWarning,
+    StackError,
+    StackReadError,
+    UsageError,
+)
 from sarstack.readers import index_stack
 from sarstack.tiles import Window
+from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.info import describe_stack
+from sarstack.workflows.settings import DespeckleConfig
 
 SHAPE = (130, 170)
 
@@ -206,3 +216,82 @@ def test_other_inputs_have_no_calibration_to_choose(tmp_path):
     write_tif(tmp_path / "a_20210304_vv.tif", speckle(0))
     with pytest.raises(UsageError, match="no SAFE product"):
         index_stack(tmp_path, calibration="sigma0")
+
+
+def despeckle_safe(path, output, calibration="sigma0", **settings):
+    """Despeckle VV of a product; return pixels, tags and ground control points of the result."""
+    config = DespeckleConfig.make(
+        stack=str(path), output=str(output), method="boxcar", polarisations=["vv"], workers=1,
+        calibration=calibration, **settings,
+    )  # fmt: skip
+    [result] = despeckle(config).outputs
+    with rasterio.open(result) as file:
+        return {"pixels": file.read(1), "tags": file.tags(), "gcps": file.gcps}
+
+
+def noise_of_pixel(written, pol, y, x, *, old):
+    """The noise power at one pixel, as in the specification of the product."""
+    if old:
+        return interpolate_plainly(written.noise[pol], y, x, "noise")
+    vectors, blocks = written.noise[pol]
+    [block] = [b for b in blocks if b[1] <= y <= b[3] and b[2] <= x <= b[4]]
+    factor = np.interp(y, block[5], block[6])
+    return factor * interpolate_plainly(vectors, y, x, "noise")
+
+
+@pytest.mark.parametrize("calibration", ["gamma0", "dn"])
+@pytest.mark.parametrize("old", [False, True], ids=["range and azimuth", "one list"])
+def test_noise_is_subtracted_after_despeckling(tmp_path, old, calibration):
+    version = "002.84" if old else "003.71"
+    written = write_safe(tmp_path, {"vv": simulate_numbers()}, old_noise=old, version=version)
+    results = {}
+    for remove_noise in (False, True):
+        results[remove_noise] = despeckle_safe(
+            written.path, tmp_path / f"{remove_noise}", calibration, remove_noise=remove_noise
+        )
+    kept, removed = results[False], results[True]
+    assert removed["tags"]["THERMAL_NOISE"] == "subtracted"
+    assert "THERMAL_NOISE" not in kept["tags"]
+    expected = np.full(SHAPE, np.nan)
+    for y, x in np.argwhere(written.numbers["vv"] > 0):
+        noise = noise_of_pixel(written, "vv", y, x, old=old)
+        if calibration == "gamma0":
+            noise /= interpolate_plainly(written.calibration["vv"], y, x, "gamma") ** 2
+        expected[y, x] = max(kept["pixels"][y, x] - noise, 0.01 * noise)
+    np.testing.assert_allclose(removed["pixels"], expected, rtol=1e-5)
+
+
+def test_results_keep_points_time_and_the_mean(written, tmp_path):
+    result = despeckle_safe(written.path, tmp_path / "out")
+    points, crs = result["gcps"]
+    np.testing.assert_allclose(
+        [(p.row, p.col, p.x, p.y) for p in points], grid_points(SHAPE), atol=1e-9
+    )
+    assert crs.to_epsg() == 4326
+    tags = result["tags"]
+    assert tags["CALIBRATION"] == "sigma0"
+    assert tags["ACQUISITION_DATETIME"] == "2021-12-23T05:11:22Z"
+    assert (tags["PLATFORM"], tags["RELATIVE_ORBIT"]) == ("sentinel-1b", "22")
+    before = index_stack(written.path).rasters["vv"][0].read(Window(0, 130, 0, 170))
+    np.testing.assert_array_equal(np.isnan(result["pixels"]), np.isnan(before))
+    assert np.nanmean(result["pixels"]) == pytest.approx(np.nanmean(before), rel=0.01)
+
+
+def test_another_calibration_is_not_taken_for_a_finished_result(written, tmp_path):
+    despeckle_safe(written.path, tmp_path / "out", "sigma0")
+    with pytest.raises(ResumeMismatchError):
+        despeckle_safe(written.path, tmp_path / "out", "beta0")
+
+
+@pytest.mark.parametrize(("cause", "old", "version", "flag"), [
+    ("processor version 2.36", True, "002.36", "false"),
+    ("already subtracted", False, "003.40", "true"),
+])  # fmt: skip
+def test_noise_that_cannot_be_subtracted_is_told(tmp_path, cause, old, version, flag):
+    written = write_safe(
+        tmp_path, {"vv": simulate_numbers()}, old_noise=old, version=version, noise_removed=flag
+    )
+    with pytest.raises(SarstackError, match=cause) as caught:
+        index_stack(written.path, remove_noise=True)
+    assert "--remove-noise" in caught.value.message()
+    index_stack(written.path)

@@ -25,7 +25,17 @@ class Written:
     noise: dict = field(default_factory=dict)
 
 
-def write_safe(folder, numbers, *, platform="B", mode="IW", old_noise=False, gcps=True, **header):
+def write_safe(
+    folder,
+    numbers,
+    *,
+    platform="B",
+    mode="IW",
+    old_noise=False,
+    gcps=True,
+    version="003.40",
+    **header,
+):
     """Write a product with the digital numbers of each polarisation, uint16 of (y, x)."""
     root = Path(folder) / (NAME.format(p=platform, mode=mode) + ".SAFE")
     (root / "annotation" / "calibration").mkdir(parents=True)
@@ -37,7 +47,13 @@ def write_safe(folder, numbers, *, platform="B", mode="IW", old_noise=False, gcp
         noise = _noise_vectors(pixels.shape, n)
         written.calibration[pol], written.noise[pol] = calibration, noise
         _write_pixels(root / "measurement" / f"{stem}.tiff", pixels, gcps=gcps)
-        facts = {"product_type": "GRD", "platform": platform, "mode": mode, "pol": pol.upper()}
+        facts = {
+            "product_type": "GRD",
+            "noise_removed": "false",
+            "platform": platform,
+            "mode": mode,
+            "pol": pol.upper(),
+        }
         annotation = root / "annotation"
         (annotation / f"{stem}.xml").write_text(_annotation(pixels.shape, facts | header))
         calibrated = _vectors("calibration", calibration)
@@ -47,7 +63,7 @@ def write_safe(folder, numbers, *, platform="B", mode="IW", old_noise=False, gcp
         (annotation / "calibration" / f"noise-{stem}.xml").write_text(
             _old_noise(noise) if old_noise else _noise(noise, pixels.shape, written, pol)
         )
-    (root / "manifest.safe").write_text(_MANIFEST.format(ipf="002.36" if old_noise else "003.40"))
+    (root / "manifest.safe").write_text(_MANIFEST.format(ipf=version))
     return written
 
 
@@ -171,7 +187,7 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
       <numberOfSamples>{samples}</numberOfSamples><numberOfLines>{lines}</numberOfLines>
     </imageInformation>
     <processingInformation>
-      <thermalNoiseCorrectionPerformed>false</thermalNoiseCorrectionPerformed>
+      <thermalNoiseCorrectionPerformed>{noise_removed}</thermalNoiseCorrectionPerformed>
     </processingInformation>
   </imageAnnotation>
   <geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid>

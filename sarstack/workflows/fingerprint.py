@@ -34,6 +34,7 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
         "looks": config.looks,
         "bbox": config.bbox,
         "calibration": config.calibration,
+        "remove_noise": config.remove_noise,
         "version": __version__,
     }
 

@@ -174,6 +174,10 @@ class DespeckleConfig(StackConfig):
     parameters: dict[str, Any] = Field(
         default_factory=dict, description="parameters of the method, e.g. {window_px: 9}"
     )
+    remove_noise: bool = Field(
+        default=False,
+        description="subtract the thermal noise of a SAFE product from the despeckled pixels",
+    )
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")
 

@@ -24,11 +24,14 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.annotation import Annotation, read_annotation, read_relative_orbit
 from sarstack.readers.sentinel1.calibration import read_calibration
 from sarstack.readers.sentinel1.look_up_table import LookUpTable
+from sarstack.readers.sentinel1.noise import read_noise
 from sarstack.readers.sentinel1.product import SafeProduct, find_product, is_product
 from sarstack.tiles import Window, row_strips
 
 TITLE = "Sentinel-1 SAFE GRD"
 SUFFIXES = ()  # a product is a folder, or a zip file that is named
+# Smallest result of the subtraction of noise, as a fraction of the noise.
+_MIN_OF_NOISE = 0.01
 
 
 def matches(path: str) -> bool:
@@ -77,6 +80,8 @@ class SafeRaster(Raster):
         Member with the annotation of this image.
     calibration : {"sigma0", "beta0", "gamma0", "dn"}
         What the pixels are divided by; ``dn``: by nothing.
+    remove_noise : bool
+        Whether :meth:`subtract_noise` does so.
     pixels : str
         Path by which GDAL opens the digital numbers.
     dn_nodata : tuple of float
@@ -86,6 +91,7 @@ class SafeRaster(Raster):
     product: SafeProduct = field(default=SafeProduct(""))
     annotation: str = ""
     calibration: Calibration = "sigma0"
+    remove_noise: bool = False
     pixels: str = ""
     dn_nodata: tuple[float, ...] = ()
 
@@ -97,12 +103,28 @@ class SafeRaster(Raster):
                 expected=f"one of {', '.join(CALIBRATIONS)}",
                 do="choose one of them",
             )
-        chosen = replace(self, calibration=calibration or self.calibration)
+        chosen = replace(
+            self, calibration=calibration or self.calibration, remove_noise=remove_noise
+        )
         try:
             chosen.read_table()
         except Exception as err:  # each library has its own errors for a damaged file
-            raise self._no_table_error(chosen.calibration, err) from err
+            raise self._no_table_error("calibration", chosen.calibration, err) from err
+        if remove_noise:
+            self._check_noise()
         return chosen
+
+    def _check_noise(self) -> None:
+        """Raise if the noise table cannot be read, or the noise was already subtracted."""
+        if read_annotation(self.product, self.annotation).noise_removed:
+            raise UsageError(
+                f"{self.product.path}: thermal noise was already subtracted",
+                do="leave out --remove-noise",
+            )
+        try:
+            read_noise(self.product, self._member("noise"))
+        except Exception as err:
+            raise self._no_table_error("noise", "thermal noise", err) from err
 
     def read_table(self) -> LookUpTable | None:
         """Read the table of the calibration, None for ``dn``."""
@@ -122,6 +144,28 @@ class SafeRaster(Raster):
                     numbers = dataset.read(1, window=bounds)
                 yield self._to_intensity(numbers, window, table)
 
+    def subtract_noise(self, intensity: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+        """Subtract the noise of the annotation from despeckled pixels.
+
+        The speckle of the noise is the speckle of the signal, so a method despeckles their sum.
+        What remains is at least a hundredth of the noise: estimates below the noise cannot become
+        negative, and stay visible in dB.
+        """
+        if not self.remove_noise:
+            return intensity
+        noise_table = read_noise(self.product, self._member("noise"))
+        table = self.read_table()
+        result = np.empty_like(intensity)
+        y0, x0 = window.y0 + self.origin[0], window.x0 + self.origin[1]
+        for rows in row_strips(intensity.shape):
+            first, n = y0 + rows.start, len(intensity[rows])
+            strip = Window(first, first + n, x0, x0 + intensity.shape[1])
+            noise = noise_table.interpolate(strip)
+            if table is not None:
+                noise /= table.interpolate(strip) ** 2
+            result[rows] = np.maximum(intensity[rows] - noise, _MIN_OF_NOISE * noise)
+        return result
+
     def _to_intensity(
         self, numbers: NDArray[Any], window: Window, table: LookUpTable | None
     ) -> NDArray[np.float32]:
@@ -139,12 +183,16 @@ class SafeRaster(Raster):
         """Return the member with the calibration or noise of this image."""
         return f"annotation/calibration/{kind}-{PurePosixPath(self.annotation).name}"
 
-    def _no_table_error(self, name: str, err: Exception) -> StackReadError:
+    def _no_table_error(self, kind: str, what: str, err: Exception) -> StackReadError:
         reason = (str(err) or type(err).__name__).splitlines()[0]
+        way = {
+            "calibration": "use --calibration dn (not calibrated)",
+            "noise": "leave out --remove-noise",
+        }
         return StackReadError(
-            f"{self.product.path} has no table for {name} that can be used ({reason})",
-            expected=self._member("calibration"),
-            do="download the product again, or use --calibration dn (not calibrated)",
+            f"{self.product.path} has no table for {what} that can be used ({reason})",
+            expected=self._member(kind),
+            do=f"download the product again, or {way[kind]}",
         )
 
 

@@ -77,12 +77,23 @@ def _read_point(point: ET.Element, member: str) -> GroundControlPoint:
 
 def read_relative_orbit(product: SafeProduct) -> str:
     """Return the relative orbit in the manifest, empty if it has none."""
-    return _find_in_manifest(product, "relativeOrbitNumber")
-
-
-def _find_in_manifest(product: SafeProduct, name: str) -> str:
     root = parse_xml(product, MANIFEST)
-    return next(((e.text or "").strip() for e in root.iter() if e.tag.endswith(f"}}{name}")), "")
+    orbits = (e.text for e in root.iter() if e.tag.endswith("}relativeOrbitNumber"))
+    return (next(orbits, None) or "").strip()
+
+
+def read_processor_version(product: SafeProduct) -> float:
+    """Return the version of the processor (IPF) in the manifest, for example 3.4.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    for element in parse_xml(product, MANIFEST).iter():
+        if element.tag.endswith("}software") and "IPF" in element.get("name", ""):
+            return float(element.get("version", ""))
+    raise ValueError(f"{MANIFEST} has no version of the processor")
 
 
 def parse_xml(product: SafeProduct, member: str) -> ET.Element:

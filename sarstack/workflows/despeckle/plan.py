@@ -170,7 +170,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> Stack:
+def select_stack(
+    config: SelectionConfig, *, skip_unreadable: bool = False, remove_noise: bool = False
+) -> Stack:
     """Index a stack and select the part that the settings ask for."""
     stack = index_stack(
         config.stack,
@@ -178,6 +180,7 @@ def select_stack(config: SelectionConfig, *, skip_unreadable: bool = False) -> S
         bands=list(config.bands) if config.bands else None,
         skip_unreadable=skip_unreadable,
         calibration=config.calibration,
+        remove_noise=remove_noise,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     return select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
@@ -202,7 +205,7 @@ def plan_despeckle(
     ResumeMismatchError
         If finished results have other settings, and `overwrite` is False.
     """
-    stack = select_stack(config, skip_unreadable=True)
+    stack = select_stack(config, skip_unreadable=True, remove_noise=config.remove_noise)
     if config.method == AUTO:
         # The polarisation with the fewest dates decides.
         n_dates = min(sum(r is not None for r in own) for own in stack.rasters.values())

@@ -90,7 +90,7 @@ def despeckle_tile(
             "sum_after": float(np.nansum(result, dtype=np.float64)),
             "seconds": time.perf_counter() - start,
         }
-        write_piece(pieces, tile, result, notes)
+        write_piece(pieces, tile, raster.subtract_noise(result, window), notes)
     return TileRecord(peak_memory_bytes())
 
 
