@@ -29,7 +29,10 @@ class Packing:
     Attributes
     ----------
     nodata : tuple of float
-        Stored numbers that are declared as nodata; NaN if NaN is.
+        Stored numbers that are declared as nodata, besides NaN.
+    nan_is_declared : bool
+        Whether a declared number was replaced by NaN when the file was read. A declared NaN does
+        not count: xarray declares it by itself, whatever the numbers are.
     gain, offset : float
         ``stored * gain + offset`` is the number.
     valid : tuple of 2 float or None
@@ -40,6 +43,7 @@ class Packing:
     """
 
     nodata: tuple[float, ...] = ()
+    nan_is_declared: bool = False
     gain: float = 1.0
     offset: float = 0.0
     valid: tuple[float, float] | None = None
@@ -87,18 +91,21 @@ def read_packing(
     stored = _integers_behind(told, dtype)
     gain = _read_number(told, ("scale_factor", "scales"), 1.0, band)
     offset = _read_number(told, ("add_offset", "offsets"), 0.0, band)
-    nodata = [n for key in NODATA_ATTRIBUTES for n in _read_numbers(told, key, stored)]
-    if unpacked_before and any(key in encoding for key in NODATA_ATTRIBUTES):
-        nodata.append(np.nan)  # declared, and replaced by NaN when the file was read
-    valid = _read_valid(told, stored, gain, offset)
-    if valid and unpacked_before and "scale_factor" not in attributes:
-        was_gain = _read_number(encoding, ("scale_factor", "scales"), 1.0, band)
-        was_offset = _read_number(encoding, ("add_offset", "offsets"), 0.0, band)
-        first, last = (n * was_gain + was_offset for n in valid)
-        valid = min(first, last), max(first, last)
+    numbers = [n for key in NODATA_ATTRIBUTES for n in _read_numbers(told, key, stored)]
+    before = [n for key in NODATA_ATTRIBUTES for n in _read_numbers(encoding, key, stored)]
+    valid = _read_valid(told, stored)
+    if valid and _limits_are_unpacked(told) and stored.kind in "iu":
+        # A millionth, because the limits were rounded when they were written.
+        margin = 1e-6 * max(abs(n) for n in valid if np.isfinite(n))
+        valid = _sorted((valid[0] - margin - offset) / gain, (valid[1] + margin - offset) / gain)
+    elif valid and unpacked_before and not _limits_are_unpacked(told):
+        # Limits of the integers that were stored, and numbers that xarray unpacked.
+        gain_before = _read_number(encoding, ("scale_factor", "scales"), 1.0, band)
+        offset_before = _read_number(encoding, ("add_offset", "offsets"), 0.0, band)
+        valid = _sorted(*(n * gain_before + offset_before for n in valid))
     return Packing(
-        # As text, because two NaN are not equal.
-        tuple({str(n): n for n in nodata}.values()),
+        tuple(dict.fromkeys(n for n in numbers if not np.isnan(n))),
+        unpacked_before and not np.isnan(before).all(),
         gain,
         offset,
         valid,
@@ -152,25 +159,27 @@ def _read_numbers(told: Mapping[Any, Any], key: str, stored: np.dtype[Any]) -> l
     return numbers
 
 
-def _read_valid(
-    told: Mapping[Any, Any], stored: np.dtype[Any], gain: float, offset: float
-) -> tuple[float, float] | None:
-    if not any(told.get(key) is not None for key in _VALID_ATTRIBUTES):
-        return None
-    limits = [-np.inf, np.inf]
-    is_unpacked = False
-    for key, places in zip(_VALID_ATTRIBUTES, ((0, 1), (0,), (1,)), strict=True):
-        numbers = _read_numbers(told, key, stored)
-        if numbers:
-            is_unpacked |= stored.kind in "iu" and np.asarray(told[key]).dtype.kind == "f"
-        for place, number in zip(places, numbers, strict=bool(numbers)):
-            limits[place] = number
-    if is_unpacked:
-        limits = sorted((n - offset) / gain for n in limits)
-        # A millionth, because the limits were rounded when they were written.
-        margin = 1e-6 * max(abs(n) for n in limits if np.isfinite(n))
-        limits = [limits[0] - margin, limits[1] + margin]
-    return limits[0], limits[1]
+def _read_valid(told: Mapping[Any, Any], stored: np.dtype[Any]) -> tuple[float, float] | None:
+    pair = _read_numbers(told, "valid_range", stored)
+    if len(pair) not in (0, 2):
+        raise StackError(
+            f"the attribute valid_range = {pair} has {len(pair)} numbers",
+            expected="2",
+            do="correct or delete the attribute",
+        )
+    low = (_read_numbers(told, "valid_min", stored) or pair[:1] or [-np.inf])[0]
+    high = (_read_numbers(told, "valid_max", stored) or pair[1:] or [np.inf])[0]
+    return None if (low, high) == (-np.inf, np.inf) else (low, high)
+
+
+def _limits_are_unpacked(told: Mapping[Any, Any]) -> bool:
+    """Return whether limits are floating-point numbers: those of packed numbers are integers."""
+    given = [told[key] for key in _VALID_ATTRIBUTES if told.get(key) is not None]
+    return any(np.asarray(value).dtype.kind == "f" for value in given)
+
+
+def _sorted(first: float, second: float) -> tuple[float, float]:
+    return min(first, second), max(first, second)
 
 
 def _as_numbers(key: str, value: Any) -> list[float]:

@@ -1,33 +1,103 @@
 """The images in an xarray Dataset: variables ``vv vh hh hv`` over ``(time, y, x)``.
 
-Formats that xarray opens (Zarr, netCDF) share this.
+Formats that xarray opens (Zarr, netCDF) share this. xarray decodes names, times and coordinates;
+the numbers stay packed, and are decoded window by window.
 """
 
-import json
-from collections.abc import Hashable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.conventions import TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.errors import StackError
-from sarstack.readers.grid import Grid, GroundControlPoint, Transform
+from sarstack.readers.attributes import read_packing, view_as
+from sarstack.readers.dataset_grid import read_grid
+from sarstack.readers.dataset_times import read_times
+from sarstack.readers.grid import Grid
 from sarstack.readers.image import Image, complex_numbers_error, describe_image
 from sarstack.readers.names import NOT_A_TIME, parse_name
 from sarstack.readers.paths import file_stem
 from sarstack.readers.raster import Raster
-from sarstack.tiles import Shape
+from sarstack.tiles import Window
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# Coordinates over time that describe each date.
-_DATE_COORDS = ("platform", "relative_orbit", "orbit_direction")
+# Coordinates over time that describe each date; stackstac has the names of STAC.
+_DATE_COORDS = {
+    "platform": "platform",
+    "relative_orbit": "relative_orbit",
+    "orbit_direction": "orbit_direction",
+    "sat:relative_orbit": "relative_orbit",
+    "sat:orbit_state": "orbit_direction",
+}
+
+
+@dataclass(frozen=True)
+class DatasetRaster(Raster):
+    """One image in a variable of a Dataset.
+
+    Attributes
+    ----------
+    place : tuple of int
+        Index of the image along all dimensions of the variable but the last two.
+    valid : tuple of 2 float or None
+        Lowest and highest stored number that is valid, if the variable declares them.
+    stored_as : str
+        See :class:`sarstack.readers.attributes.Packing`.
+    """
+
+    place: tuple[int, ...] = ()
+    valid: tuple[float, float] | None = None
+    stored_as: str = ""
+
+    def index_of(self, window: Window) -> tuple[Any, ...]:
+        """Return the index of a window in the variable."""
+        return (*self.place, *window.slices)
+
+    def _read_stored(
+        self, windows: Iterable[Window], *, cache_blocks: bool
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        for stored, is_masked in super()._read_stored(windows, cache_blocks=cache_blocks):
+            yield view_as(stored, self.stored_as), is_masked
+
+    @property
+    def _holds_intensity(self) -> bool:
+        return super()._holds_intensity and self.valid is None
+
+    def _unpack(self, stored: NDArray[Any]) -> NDArray[Any]:
+        numbers = super()._unpack(stored)
+        if self.valid is not None:
+            # At the precision of the file, as nodata is.
+            low, high = (
+                stored.dtype.type(n) if stored.dtype.kind == "f" else n for n in self.valid
+            )
+            numbers[(stored < low) | (stored > high)] = np.nan
+        return numbers
+
+
+class _Axes(NamedTuple):
+    """The dimensions of a variable; None where it has none."""
+
+    y: Hashable
+    x: Hashable
+    time: Hashable | None
+    polarisation: Hashable | None
+
+
+class _Layer(NamedTuple):
+    """One polarisation of a variable: names that describe it, and its position along the axis."""
+
+    polarisation: str
+    names: list[str]
+    position: int = 0
 
 
 def list_dataset_images(
-    path: str, dataset: "xr.Dataset", raster_class: type[Raster], bands: Sequence[str] | None
+    path: str, dataset: "xr.Dataset", raster_class: type[DatasetRaster], bands: Sequence[str] | None
 ) -> list[Image]:
     """List the images of an open Dataset.
 
@@ -37,7 +107,7 @@ def list_dataset_images(
         Where the Dataset is stored.
     dataset : xarray.Dataset
         Opened with ``mask_and_scale=False``: packed values are unpacked by the raster.
-    raster_class : type of Raster
+    raster_class : type of DatasetRaster
         Reads the pixels.
     bands : sequence of str or None
         The first one names the polarisation of the only variable, if its name does not.
@@ -53,64 +123,101 @@ def list_dataset_images(
         If no variable is of backscatter, or axes and coordinates are not those of an image.
     """
     default = parse_name(bands[0]).polarisation if bands else ""
-    named = {name: parse_name(str(name)).polarisation for name in dataset.data_vars}
-    chosen = {name: pol for name, pol in named.items() if pol}
-    if not chosen and default and len(named) == 1:
-        chosen = dict.fromkeys(named, default)
+    layers = {name: _find_layers(dataset[name]) for name in dataset.data_vars}
+    chosen = {name: found for name, found in layers.items() if found}
+    if not chosen and default and len(layers) == 1:
+        chosen = {name: [_Layer(default, [str(name)])] for name in layers}
     if not chosen:
         raise StackError(
             f"{path} has no variable of backscatter",
-            expected="variables named vv, vh, hh or hv",
-            where=[f"its variables are {', '.join(map(str, named)) or 'none'}"],
+            expected="variables named vv, vh, hh or hv, or a dimension with these labels",
+            where=[f"its variables are {', '.join(map(str, layers)) or 'none'}"],
             do="rename them in xarray: ds.rename({'my_variable': 'vv'})",
         )
-    if len(set(chosen.values())) < len(chosen):
+    polarisations = [layer.polarisation for found in chosen.values() for layer in found]
+    if len(set(polarisations)) < len(polarisations):
         raise StackError(
             f"{path} has several variables of one polarisation",
             where=[str(name) for name in chosen],
             do="keep one variable for each polarisation; detect complex parts (i_ and q_) first",
         )
-    grid = _read_grid(path, dataset, dataset[next(iter(chosen))])
+    first = dataset[next(iter(chosen))]
+    axes = _find_axes(path, first)
+    grid = read_grid(path, dataset, first, axes.y, axes.x)
     return [
         image
-        for name, polarisation in chosen.items()
-        for image in _list_dates(path, dataset, name, polarisation, raster_class, grid)
+        for name, found in chosen.items()
+        for layer in found
+        for image in _list_dates(path, dataset, name, layer, raster_class, grid)
     ]
+
+
+def _find_layers(variable: "xr.DataArray") -> list[_Layer]:
+    """Return the polarisations of a variable: by the labels of an axis, or by its name."""
+    if len(variable.dims) > 2 and {str(d).lower() for d in variable.dims[-2:]} <= {
+        *Y_NAMES,
+        *X_NAMES,
+    }:
+        for dim in variable.dims[:-2]:
+            if labels := _polarisation_labels(variable, dim):
+                return [
+                    _Layer(polarisation, [label, str(variable.name)], position)
+                    for position, (label, polarisation) in enumerate(labels.items())
+                    if polarisation
+                ]
+    polarisation = parse_name(str(variable.name)).polarisation
+    return [_Layer(polarisation, [str(variable.name)])] if polarisation else []
+
+
+def _polarisation_labels(variable: "xr.DataArray", dim: Hashable) -> dict[str, str]:
+    """Return the labels of an axis with their polarisations; empty if none has one."""
+    if dim not in variable.coords or variable[dim].dtype.kind not in "UOST":
+        return {}
+    words = [v.decode() if isinstance(v, bytes) else str(v) for v in variable[dim].values]
+    labels = {word: parse_name(word).polarisation for word in words}
+    return labels if any(labels.values()) and len(labels) == len(words) else {}
 
 
 def _list_dates(
     path: str,
     dataset: "xr.Dataset",
     name: Hashable,
-    polarisation: str,
-    raster_class: type[Raster],
+    layer: _Layer,
+    raster_class: type[DatasetRaster],
     grid: Grid,
 ) -> list[Image]:
     variable = dataset[name]
     if variable.dtype.kind == "c":
         raise complex_numbers_error(f"{path}:{name}")
-    time = _find_dims(path, variable)[2]
-    tags = {**dataset.attrs, **variable.attrs, "POLARISATION": polarisation}
+    axes = _find_axes(path, variable)
+    tags = {**dataset.attrs, **variable.attrs, "POLARISATION": layer.polarisation}
     stem = file_stem(path)
+    packing = read_packing({**dataset.attrs, **variable.attrs}, variable.dtype)
     whole = raster_class(
         path,
-        f"{stem}_{polarisation}",
+        f"{stem}_{layer.polarisation}",
         variable=str(name),
-        nodata=_read_nodata(tags),
+        nodata=packing.nodata,
+        nan_is_declared=packing.nan_is_declared,
         shape=grid.shape,
-        gain=float(variable.attrs.get("scale_factor", 1.0)),
-        offset=float(variable.attrs.get("add_offset", 0.0)),
+        gain=packing.gain,
+        offset=packing.offset,
+        valid=packing.valid,
+        stored_as=packing.stored_as,
     )
     images = []
-    for index, moment in enumerate(_read_times(dataset, variable, time)):
-        raster, date_tags = whole, {**tags, **_read_date_coords(dataset, time, index)}
+    for index, moment in enumerate(_read_times(path, variable, axes.time)):
+        places = {axes.time: index, axes.polarisation: layer.position}
+        place = tuple(places.get(dim, 0) for dim in variable.dims[:-2])
+        raster = replace(whole, place=place)
+        date_tags = {**tags, **_read_date_coords(dataset, axes.time, index)}
         stamp = "" if np.isnat(moment) else str(moment.astype("datetime64[s]"))
         if stamp:
             date_tags["ACQUISITION_DATETIME"] = stamp
-        if time is not None:
+        if axes.time is not None:
             label = stamp.replace("-", "").replace(":", "") or str(index + 1)
-            raster = replace(whole, index=index, stem=f"{stem}_{label}_{polarisation}")
-        image = describe_image(raster, grid, [str(name)], date_tags)
+            raster = replace(raster, index=index, stem=f"{stem}_{label}_{layer.polarisation}")
+        image = describe_image(raster, grid, layer.names, date_tags)
         images.append(replace(image, order=index, series=path))
     return images
 
@@ -118,122 +225,35 @@ def _list_dates(
 def _read_date_coords(dataset: "xr.Dataset", time: Hashable | None, index: int) -> dict[str, str]:
     """Return platform and orbit of a date, as far as the dataset has them."""
     found = {}
-    for key in _DATE_COORDS:
+    for key, tag in _DATE_COORDS.items():
         if key in dataset.coords and set(dataset[key].dims) <= {time}:
             values = dataset[key].values
-            found[key] = str(values[index] if values.ndim else values)
+            found[tag] = str(values[index] if values.ndim else values)
     return found
 
 
-def _read_times(
-    dataset: "xr.Dataset", variable: "xr.DataArray", time: Hashable | None
-) -> list[np.datetime64]:
+def _read_times(path: str, variable: "xr.DataArray", time: Hashable | None) -> list[np.datetime64]:
     """Return the time of each image of a variable, NaT if unknown."""
     if time is None:
-        scalar = [variable.coords[n].values for n in TIME_NAMES if n in variable.coords]
-        times = [s for s in scalar if s.dtype.kind == "M" and s.ndim == 0]
-        return [times[0].astype("datetime64[ns]")[()] if times else NOT_A_TIME]
-    if time in dataset.coords and dataset[time].dtype.kind == "M":
-        return list(dataset[time].values.astype("datetime64[ns]"))
+        scalars = [variable.coords[n] for n in TIME_NAMES if n in variable.coords]
+        one = next((s for s in scalars if s.ndim == 0), None)
+        return [NOT_A_TIME] if one is None else read_times(path, one)
+    if time in variable.coords:
+        return read_times(path, variable.coords[time])
     return [NOT_A_TIME] * variable.sizes[time]
 
 
-def _find_dims(path: str, variable: "xr.DataArray") -> tuple[Hashable, Hashable, Hashable | None]:
-    """Return the dimensions y, x and time (None without one) of a variable."""
-    dims = [str(d) for d in variable.dims]
-    fits = (
-        len(dims) in (2, 3)
-        and dims[-2].lower() in Y_NAMES
-        and dims[-1].lower() in X_NAMES
-        and (len(dims) == 2 or dims[0].lower() in TIME_NAMES)
-    )
-    if not fits:
+def _find_axes(path: str, variable: "xr.DataArray") -> _Axes:
+    """Return the dimensions of a variable: rows and columns last, before them any other order."""
+    names = [str(d).lower() for d in variable.dims]
+    others = variable.dims[:-2]
+    time = next((d for d in others if str(d).lower() in TIME_NAMES), None)
+    polarisation = next((d for d in others if _polarisation_labels(variable, d)), None)
+    unknown = [d for d in others if d not in (time, polarisation) and variable.sizes[d] != 1]
+    if len(names) < 2 or names[-2] not in Y_NAMES or names[-1] not in X_NAMES or unknown:
         raise StackError(
-            f"{path}:{variable.name} has dimensions ({', '.join(dims)})",
-            expected="(time, y, x) or (y, x)",
+            f"{path}:{variable.name} has dimensions ({', '.join(map(str, variable.dims))})",
+            expected="(time, y, x) or (y, x), or (time, band, y, x) with bands named VV and VH",
             do="rename or reorder them in xarray: ds.transpose('time', 'y', 'x')",
         )
-    return variable.dims[-2], variable.dims[-1], variable.dims[0] if len(dims) == 3 else None
-
-
-def _read_nodata(tags: dict[Any, Any]) -> tuple[float, ...]:
-    """Return the stored numbers that attributes declare as nodata."""
-    found = []
-    for key in ("_FillValue", "missing_value", "nodata", "_nodata"):
-        try:
-            found.append(float(np.asarray(tags[key]).ravel()[0]))
-        except (KeyError, ValueError, TypeError, IndexError):
-            continue
-    return tuple(dict.fromkeys(n for n in found if np.isfinite(n)))
-
-
-def _read_grid(path: str, dataset: "xr.Dataset", variable: "xr.DataArray") -> Grid:
-    y, x, _ = _find_dims(path, variable)
-    shape = Shape(variable.sizes[y], variable.sizes[x])
-    name = _grid_mapping_name(dataset, variable)
-    mapping = dataset[name].attrs if name else {}
-    crs = _read_crs(dataset, mapping)
-    if "gcps" in mapping:
-        return Grid(shape, crs, gcps=_read_gcps(json.loads(mapping["gcps"])))
-    return Grid(shape, crs, _read_transform(path, dataset, y, x, mapping))
-
-
-def _read_gcps(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
-    points = []
-    for feature in geojson["features"]:
-        place = [float(v) for v in feature["geometry"]["coordinates"]]
-        row, column = (float(feature["properties"][k]) for k in ("row", "col"))
-        points.append(GroundControlPoint(row, column, *place))
-    return tuple(points)
-
-
-def _grid_mapping_name(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
-    given = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
-    names = [str(given)] if given else []
-    return next((n for n in [*names, "spatial_ref", "crs"] if n in dataset.variables), "")
-
-
-def _read_crs(dataset: "xr.Dataset", mapping: dict[str, Any]) -> str:
-    from rasterio.crs import CRS
-
-    wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref") or dataset.attrs.get("crs")
-    if not wkt and mapping:
-        from pyproj import CRS as AnyCRS  # noqa: N811 (rasterio cannot read CF attributes)
-
-        return str(AnyCRS.from_cf(mapping).to_wkt()) if "grid_mapping_name" in mapping else ""
-    return str(CRS.from_user_input(wkt).to_wkt()) if wkt else ""
-
-
-def _read_transform(
-    path: str, dataset: "xr.Dataset", y: Hashable, x: Hashable, mapping: dict[str, Any]
-) -> Transform:
-    step_y, first_y = _read_axis(path, dataset, y)
-    step_x, first_x = _read_axis(path, dataset, x)
-    if "GeoTransform" in mapping:
-        c, a, b, f, d, e = (float(v) for v in str(mapping["GeoTransform"]).split())
-        # The attribute has more digits than the coordinates. It is not used if it differs from
-        # them: a subset taken in xarray has new coordinates and the old attribute.
-        x_agrees = abs(a / 2 + c - first_x) < 1e-3 * abs(a)
-        y_agrees = abs(e / 2 + f - first_y) < 1e-3 * abs(e)
-        if b or d or (x_agrees and y_agrees):
-            return (a, b, c, d, e, f)
-    return (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
-
-
-def _read_axis(path: str, dataset: "xr.Dataset", dim: Hashable) -> tuple[float, float]:
-    """Return step and first pixel centre of an axis, in pixels if it has no coordinate."""
-    size = dataset.sizes[dim]
-    if dim not in dataset.coords or dataset[dim].dtype.kind not in "iuf":
-        return 1.0, 0.5
-    values = dataset[dim].values.astype(np.float64)
-    if size == 1:
-        return 1.0, float(values[0])
-    step = (values[-1] - values[0]) / (size - 1)
-    uneven = np.abs(values - (values[0] + step * np.arange(size))).max()
-    if step == 0 or uneven > 0.01 * abs(step):
-        raise StackError(
-            f"{path}: the coordinate {dim} is not evenly spaced (off by up to {uneven:.3g})",
-            expected="a regular grid",
-            do="resample the data to a regular grid first",
-        )
-    return float(step), float(values[0])
+    return _Axes(variable.dims[-2], variable.dims[-1], time, polarisation)

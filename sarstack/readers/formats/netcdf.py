@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.dataset import list_dataset_images
+from sarstack.readers.dataset import DatasetRaster, list_dataset_images
 from sarstack.readers.image import Image
-from sarstack.readers.raster import Raster
 from sarstack.tiles import Window
 
 TITLE = "netCDF file"
@@ -35,7 +34,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 
 
 @dataclass(frozen=True)
-class NetcdfRaster(Raster):
+class NetcdfRaster(DatasetRaster):
     """One date of a variable of a netCDF file."""
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.dataset import list_dataset_images
+from sarstack.readers.dataset import DatasetRaster, list_dataset_images
 from sarstack.readers.image import Image
 from sarstack.readers.paths import is_remote
-from sarstack.readers.raster import Raster
 from sarstack.readers.versions import Stamp, stamp_sources
 from sarstack.tiles import Window
 
@@ -45,7 +44,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 
 
 @dataclass(frozen=True)
-class ZarrRaster(Raster):
+class ZarrRaster(DatasetRaster):
     """One date of a variable of a Zarr store."""
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
