@@ -17,6 +17,7 @@ from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.networks.card import BiasTable
 from sarstack.networks.despecknet import VARIANTS
+from sarstack.networks.holes import FILL_PX
 from sarstack.networks.inference import despeckle_image, load_network, run_network
 from sarstack.networks.model_file import load_model, model_sha256, read_card
 from sarstack.speckle.sensor import simulate_stack
@@ -99,7 +100,7 @@ def test_making_a_despeckler_does_not_import_torch(model):
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert printed.stdout.split() == [str(read_card(model).halo), "True", "False"]
+    assert printed.stdout.split() == [str(read_card(model).halo + FILL_PX), "True", "False"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (4, 4), (5, 9)])
@@ -178,7 +179,7 @@ def test_a_factor_on_the_scene_is_the_same_factor_on_the_result(model, gain):
 def test_the_result_is_divided_by_the_bias(model):
     network, card = load_model(model)
     network = network.fuse()
-    image = speckle((20, 20)) + 5  # far above any floor
+    image = 3 * (speckle((20, 20)) + 1)  # far above any floor
     known = SceneStatistics(4.0, (0.0, 0.0), 6.0)
     plain = despeckle_image(network, card, image, known)
     table = BiasTable((1.0, 4.0), (0.0,), ((1.0,), (1.25,)))
@@ -199,9 +200,7 @@ def test_only_given_or_compared_looks_are_input_of_the_network(log_model):
     assert_array_equal(despeckle(1.0, (0.3, 0.3), "compared"), given)
     nominal = despeckle(1.0, (0.3, 0.3), "nominal")
     assert_array_equal(despeckle(1.0, (0.3, 0.3), "estimated"), nominal)
-    assert_array_equal(despeckle(9.0, (0.0, 0.0), "nominal"), nominal)
-    network = load_network(str(log_model), despeckler.sha256, precision="float32")
-    assert_array_equal(nominal, run_network(network, image))
+    assert_array_equal(despeckle(9.0, (0.3, 0.5), "nominal"), nominal)
     for other in (
         nominal,
         despeckle(9.0, (0.3, 0.3), "given"),

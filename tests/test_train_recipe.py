@@ -82,7 +82,7 @@ def test_recipe_makes_a_model_with_a_card(references: Path, tmp_path: Path) -> N
         "--variant", "despecknet-lite", "--start", str(start), "--references", str(references),
         "--pairs", "1", "--steps", "3", "--noise-steps", "2", "--learning-rate", "1e-2",
         "--batch-size", "2", "--patch-px", "32", "--threads", "1",
-        "--keep", "1.0",
+        "--keep", "1.0", "--flat-px", "200",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from references import FloatImage, load_references
 from sarstack.despecklers import make_despeckler
 from sarstack.evaluation.quality import bench_suite
 from sarstack.evaluation.suites import SUITES
-from sarstack.networks.bias import add_bias_tables
+from sarstack.networks.bias import SIDE_PX, add_bias_tables
 from sarstack.networks.card import make_card
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_card, save_model
@@ -63,6 +63,10 @@ def parse() -> argparse.Namespace:
         default=LOOKS_POWER,
         help="the weight of a patch is its looks to this power",
     )
+    parser.add_argument(
+        "--flat-px", type=int, default=SIDE_PX,
+        help="width of the flat fields on which the bias of the network is measured",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -190,7 +194,7 @@ def main() -> None:
     )
     target = options.folder / f"{options.variant}.safetensors"
     save_model(target, network, card)  # before the long steps below, which may be interrupted
-    card = add_bias_tables(network, card)
+    card = add_bias_tables(network, card, side_px=options.flat_px)
     print_table(card.calibration)
     save_model(target, network, card)
     scores = score(target)

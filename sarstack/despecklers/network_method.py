@@ -12,6 +12,7 @@ from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError, UsageError
 from sarstack.networks.card import ModelCard
+from sarstack.networks.holes import FILL_PX
 from sarstack.networks.inference import (
     PRECISIONS,
     choose_device,
@@ -22,7 +23,7 @@ from sarstack.networks.inference import (
 from sarstack.networks.model_file import model_sha256, read_card, shipped_model
 from sarstack.networks.stored_weights import check_weights
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.tiles import Shape, Window, tile_grid
+from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
 
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
@@ -58,6 +59,7 @@ class NetworkMethod(Despeckler):
         are not finite.
     """
 
+    alignment: ClassVar[int] = ALIGNMENT_PX
     # Memory of torch and oneDNN, measured.
     runtime_bytes: ClassVar[int] = 282 * 2**20
 
@@ -85,7 +87,7 @@ class NetworkMethod(Despeckler):
             )
         check_weights(self.path)
         self.sha256 = model_sha256(self.path)
-        self.halo = self.card.halo
+        self.halo = self.card.halo + FILL_PX
 
     @property
     def path(self) -> str:

@@ -104,6 +104,7 @@ def measure_bias(
     looks: tuple[float, ...] = LOOKS,
     correlation: tuple[float, ...] = CORRELATION,
     n_others: int = 0,
+    side_px: int = SIDE_PX,
 ) -> BiasTable:
     """Measure the bias on a grid of looks and correlations.
 
@@ -117,6 +118,8 @@ def measure_bias(
         Rows and columns of the table, increasing.
     n_others : int
         Number of other dates that the network has as input.
+    side_px : int
+        Height and width of the flat fields, more than twice the halo of the network.
 
     Returns
     -------
@@ -130,7 +133,9 @@ def measure_bias(
     for row, n_looks in enumerate(looks):
         for column, lag1 in enumerate(correlation):
             for band_limited in (True, False):
-                dates = simulate_flat(n_looks, lag1, band_limited=band_limited, n_others=n_others)
+                dates = simulate_flat(
+                    n_looks, lag1, band_limited=band_limited, n_others=n_others, side_px=side_px
+                )
                 tables[:, row, column] += [
                     flat_bias(fused, uncorrected, dates, n_looks, lag1, sensor_given=given) / 2
                     for given in (True, False)
@@ -139,13 +144,15 @@ def measure_bias(
     return BiasTable(looks, correlation, with_sensor, without, n_others)
 
 
-def add_bias_tables(network: DeSpeckNet, card: ModelCard) -> ModelCard:
-    """Return the card with the measured bias of its network.
+def add_bias_tables(network: DeSpeckNet, card: ModelCard, *, side_px: int = SIDE_PX) -> ModelCard:
+    """Return the card with the bias of its network, measured on flat fields of `side_px`.
 
     A multi-temporal network has a table without other dates and one for each of `N_OTHER_DATES`.
     """
-    card = replace(card, calibration=measure_bias(network, card))
+    card = replace(card, calibration=measure_bias(network, card, side_px=side_px))
     if card.variant in MULTI_TEMPORAL_VARIANTS:
-        tables = tuple(measure_bias(network, card, n_others=n) for n in N_OTHER_DATES)
+        tables = tuple(
+            measure_bias(network, card, n_others=n, side_px=side_px) for n in N_OTHER_DATES
+        )
         card = replace(card, with_others=tables)
     return card

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.date_sums import scale_date_count
+from sarstack.networks.holes import FILL_PX, fill_holes, pad_edges
 from sarstack.networks.memory_pages import keep_freed_memory
 from sarstack.networks.model_file import load_model, model_sha256
+from sarstack.networks.smooth_areas import keep_smooth_areas
 from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:
@@ -188,6 +190,9 @@ def despeckle_image(
 ) -> NDArray[np.float32]:
     """Despeckle one image and divide by the flat-field bias of the network.
 
+    Holes are filled first, see :mod:`sarstack.networks.holes`. Areas without speckle keep their
+    values, see :mod:`sarstack.networks.smooth_areas`.
+
     Parameters
     ----------
     network, card
@@ -207,9 +212,12 @@ def despeckle_image(
     ndarray, shape (y, x) or of `inside`, float32
         Positive linear power, NaN exactly where the input is not finite.
     """
-    missing = ~np.isfinite(intensity[inside or ...])
+    inside = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
+    missing = ~np.isfinite(intensity[inside])
     if missing.all():
         return np.full(missing.shape, np.nan, np.float32)
+    intensity, others, inside = pad_edges(intensity, others, inside, card.halo + FILL_PX)
+    intensity, others = fill_holes(intensity, others, statistics.correlation)
     bright = statistics.bright
     brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     is_linear = card.domain == "linear"
@@ -221,13 +229,15 @@ def despeckle_image(
         others=others,
         inside=inside,
     )
-    despeckled /= _find_bias(card, statistics, None if others is None else others[0][inside or ...])
+    despeckled /= _find_bias(card, statistics, None if others is None else others[0][inside])
     # A network on linear intensity may return zero or less. A network on log intensity returns NaN
     # where no pixel in the window of the local mean is positive.
     lowest = np.float32(max(brightness * _LOWEST_OUTPUT[card.domain], 1e-37))
     if is_linear:
         np.maximum(despeckled, lowest, out=despeckled)
-    despeckled[np.isnan(despeckled) & ~missing] = lowest
+    despeckled[np.isnan(despeckled)] = lowest
+    keep_smooth_areas(despeckled, intensity, inside)
+    despeckled[missing] = np.nan
     return despeckled
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sarstack.despecklers.network_method import NetworkMethod
 from sarstack.networks.date_sums import N_SUMS, add_date, subtract_date
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.tiles import ALIGNMENT_PX
 
 
 class DeSpeckNetDespeckler(NetworkMethod):
@@ -24,7 +23,6 @@ class DeSpeckNetDespeckler(NetworkMethod):
 
     name: ClassVar[str] = "despecknet"
     nodata_acts_as_edge: ClassVar[bool] = False  # the network has a mask of valid pixels as input
-    alignment: ClassVar[int] = ALIGNMENT_PX
     # Cells of 512 px would take a sixth more time, because the halo is wide.
     cell_px: ClassVar[int] = 1024
 
