@@ -3,6 +3,7 @@
 The kernel is that of the runs over files (`sarstack.despecklers.window`).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
+from sarstack.errors import SarstackWarning
 from sarstack.readers.sampling import sample_dates
+from sarstack.speckle.plausibility import describe_doubt, find_doubt
 from sarstack.speckle.statistics import combine_samples
 from sarstack.tiles import Shape, Window
 
@@ -134,6 +137,8 @@ def _statistics_array(array: da.Array, looks: float | None) -> da.Array:
 
 def _as_objects(samples: list[Any], looks: float | None) -> NDArray[np.object_]:
     statistics = combine_samples(samples, looks=looks)
+    if doubt := find_doubt(samples):
+        warnings.warn(SarstackWarning(describe_doubt("the stack", doubt)), stacklevel=2)
     objects = np.empty(len(statistics), object)
     objects[:] = statistics
     return objects

@@ -88,9 +88,14 @@ def _measure_cells(cells: NDArray[np.floating]) -> tuple[NDArray[np.float64], ND
 
     The least-squares plane of ln y is subtracted before.
     """
-    residual = _detrend(np.log(_normalise(cells)))
+    residual = log_residual(_normalise(cells))
     variance = _mean_product(residual, residual) * CELL_PX**2 / (CELL_PX**2 - 3)
     return variance, lag_one_correlation(np.exp(residual))
+
+
+def log_residual(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ln y of each cell without its least-squares plane: slopes of land are not speckle."""
+    return _detrend(np.log(cells))
 
 
 def _cut_cells(window: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -130,7 +135,7 @@ def _normalise(cells: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _detrend(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Subtract the least-squares plane of each cell: slopes of the land are not speckle."""
+    """Subtract the least-squares plane of each cell."""
     axis = np.linspace(-1, 1, CELL_PX, dtype=np.float32)
     norm = CELL_PX * np.sum(axis**2)
     slope_y = np.einsum("cyx,y->c", cells, axis)[:, None, None] / norm
@@ -140,9 +145,14 @@ def _detrend(cells: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def lag_one_correlation(cells: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the lag-1 correlation of each cell along y and x, shape (cell, 2)."""
+    return lag_correlation(cells, 1)
+
+
+def lag_correlation(cells: NDArray[np.floating], lag_px: int) -> NDArray[np.float64]:
+    """Return the correlation of pixels `lag_px` apart, along y and x, shape (cell, 2)."""
     centred = cells - _mean(cells)
-    y = _mean_product(centred[:, 1:], centred[:, :-1])
-    x = _mean_product(centred[:, :, 1:], centred[:, :, :-1])
+    y = _mean_product(centred[:, lag_px:], centred[:, :-lag_px])
+    x = _mean_product(centred[:, :, lag_px:], centred[:, :, :-lag_px])
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.stack([y, x], axis=1) / _mean_product(centred, centred)[:, None])
 
