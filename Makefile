@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test lint docs-check coverage clean
+.PHONY: install demo test test-newest test-oldest lint docs-check coverage clean
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,20 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+# The newest versions that the registry offers, and the oldest that pyproject.toml allows, each in an
+# empty environment. PYTHON chooses the interpreter. TORCH_BACKEND=cpu avoids gigabytes of CUDA, if
+# the index of PyTorch can be reached; TORCH_BACKEND= takes torch from the registry.
+TORCH_BACKEND ?= cpu
+test-newest: RESOLUTION := highest
+test-oldest: RESOLUTION := lowest-direct
+test-newest test-oldest:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet uv
+	.venv-uv/bin/uv venv --quiet --clear --python $(PYTHON) .venv-$@
+	.venv-uv/bin/uv pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) \
+		$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --editable '.[dev,stac]'
+	.venv-$@/bin/python -m pytest -n 2 -m "not gpu"
 
 lint: install
 	$(BIN)/ruff check .
@@ -34,4 +48,4 @@ coverage: install
 	$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) .venv-* demo build *.egg-info
