@@ -31,6 +31,8 @@ def small_network(variant: str = "despecknet", seed: int = 0) -> DeSpeckNet:
     for branch in (network.clean, network.noise):
         last = branch.layers[-1] if variant == "despecknet-paper" else branch.leave
         nn.init.normal_(last.weight, std=0.1)
+        if variant == "despecknet-paper":  # its output is an intensity: mostly positive
+            nn.init.constant_(last.bias, 1.0)
     return network.eval()
 
 
