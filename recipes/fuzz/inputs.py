@@ -116,7 +116,7 @@ def check_raster(path: Path, raster: Any, grid: Any) -> None:
         raster.read(Window(0, rows, 0, columns))
         require(condition=False, reason="sarstack reads what rasterio cannot")
     found = raster.read(Window(0, rows, 0, columns))
-    require_equal(found, truth, "pixels", rtol=2e-5)
+    require_equal(found, truth, "pixels", raster.offset)
 
 
 def damaged_tif(rng: Generator, folder: Path) -> None:
@@ -157,7 +157,7 @@ def odd_folder(rng: Generator, folder: Path) -> None:
                     truth = linear_intensity(file.read(1), file.nodatavals[0], gain, offset)
                     for tag in raster.nodata:
                         truth[np.isclose(file.read(1).astype(float), tag, rtol=1e-7)] = np.nan
-                require_equal(found, truth, "pixels", rtol=2e-5)
+                require_equal(found, truth, "pixels", raster.offset)
     require(len(paths) == len(set(paths)), "one file is read twice")
 
 
@@ -223,7 +223,7 @@ def damaged_store(rng: Generator, folder: Path) -> None:
             truth = linear_intensity(stored, None, raster.gain, raster.offset)
             for tag in raster.nodata:
                 truth[stored == stored.dtype.type(tag)] = np.nan
-            require_equal(pixels, truth, "pixels", rtol=2e-5)
+            require_equal(pixels, truth, "pixels", raster.offset)
 
 
 def damaged_model(rng: Generator, folder: Path) -> None:

@@ -71,11 +71,13 @@ def linear_intensity(
     return np.where(empty | ~np.isfinite(power), np.nan, power)
 
 
-def require_equal(found: NDArray, truth: NDArray, what: str, rtol: float = 1e-5) -> None:
+def require_equal(found: NDArray, truth: NDArray, what: str, offset: float = 0.0) -> None:
+    """Compare pixels; those of packed data have the rounding error of their offset."""
     require(found.shape == truth.shape, f"{what}: shape {found.shape}, truth {truth.shape}")
     differ = np.isnan(found) != np.isnan(truth)
     require(not differ.any(), f"{what}: {differ.sum()} pixels differ in being nodata")
     valid = ~np.isnan(truth)
     # Below the smallest normal float32, numbers have fewer digits.
-    close = np.isclose(found[valid], truth[valid], rtol=rtol, atol=1e-38)
+    atol = 1e-38 + 1e-6 * abs(offset)
+    close = np.isclose(found[valid], truth[valid], rtol=2e-5, atol=atol)
     require(close.all(), f"{what}: {(~close).sum()} of {close.size} pixels differ")
