@@ -20,10 +20,11 @@ from sarstack.errors import (
 from sarstack.readers import index_stack
 from sarstack.tiles import Window
 from sarstack.workflows.despeckle.run import despeckle
+from sarstack.workflows.fingerprint import fingerprint
 from sarstack.workflows.info import describe_stack
 from sarstack.workflows.settings import DespeckleConfig
 
-SHAPE = (130, 170)
+SHAPE = (64, 90)
 
 
 def simulate_numbers(seed=0, shape=SHAPE, mean=150.0):
@@ -65,9 +66,9 @@ def test_digital_numbers_are_squared_and_zeros_are_nodata(written, form):
     for pol, numbers in written.numbers.items():
         expected = np.where(numbers == 0, np.nan, numbers.astype(np.float32) ** 2)
         raster = pickle.loads(pickle.dumps(stack.rasters[pol][0]))
-        np.testing.assert_array_equal(raster.read(Window(0, 130, 0, 170)), expected)
-        part = raster.read(Window(40, 77, 3, 60))
-        np.testing.assert_array_equal(part, expected[40:77, 3:60])
+        np.testing.assert_array_equal(raster.read(Window(0, 64, 0, 90)), expected)
+        part = raster.read(Window(30, 61, 3, 60))
+        np.testing.assert_array_equal(part, expected[30:61, 3:60])
 
 
 def test_pixels_without_points_get_those_of_the_annotation(tmp_path):
@@ -119,7 +120,7 @@ def damage_annotation(root):
 
 def damage_size(root):
     file = next(root.glob("annotation/*-vv-*.xml"))
-    file.write_text(file.read_text().replace("<numberOfLines>130", "<numberOfLines>131"))
+    file.write_text(file.read_text().replace("<numberOfLines>64", "<numberOfLines>65"))
 
 
 def damage_pixels(root):
@@ -170,14 +171,14 @@ def test_calibration_equals_the_formula_pixel_by_pixel(written, calibration):
         for y, x in np.argwhere(numbers > 0):
             factor = interpolate_plainly(written.calibration[pol], y, x, ELEMENTS[calibration])
             expected[y, x] = float(numbers[y, x]) ** 2 / factor**2
-        pixels = stack.rasters[pol][0].read(Window(0, 130, 0, 170))
+        pixels = stack.rasters[pol][0].read(Window(0, 64, 0, 90))
         np.testing.assert_allclose(pixels, expected, rtol=1.2e-7)
 
 
 def test_calibrated_windows_are_parts_of_the_whole(written):
     raster = pickle.loads(pickle.dumps(index_stack(zip_safe(written.path)).rasters["vv"][0]))
-    whole = raster.read(Window(0, 130, 0, 170))
-    for window in (Window(0, 1, 0, 1), Window(64, 66, 1, 170), Window(40, 77, 3, 60)):
+    whole = raster.read(Window(0, 64, 0, 90))
+    for window in (Window(0, 1, 0, 1), Window(40, 42, 1, 90), Window(30, 61, 3, 60)):
         np.testing.assert_array_equal(raster.read(window), whole[window.slices])
 
 
@@ -197,7 +198,7 @@ def test_a_product_without_tables_can_be_opened_as_digital_numbers(written):
 
 
 DAMAGED_TABLES = {
-    "a line that is no number": ("<line>43<", "<line>x<"),
+    "a line that is no number": ("<line>21<", "<line>x<"),
     "no values": ("sigmaNought", "other"),
     "too many values": ("</sigmaNought>", " 1</sigmaNought>"),
     "a cut file": ("</calibration>", ""),
@@ -272,7 +273,7 @@ def test_results_keep_points_time_and_the_mean(written, tmp_path):
     assert tags["CALIBRATION"] == "sigma0"
     assert tags["ACQUISITION_DATETIME"] == "2021-12-23T05:11:22Z"
     assert (tags["PLATFORM"], tags["RELATIVE_ORBIT"]) == ("sentinel-1b", "22")
-    before = index_stack(written.path).rasters["vv"][0].read(Window(0, 130, 0, 170))
+    before = index_stack(written.path).rasters["vv"][0].read(Window(0, 64, 0, 90))
     np.testing.assert_array_equal(np.isnan(result["pixels"]), np.isnan(before))
     assert np.nanmean(result["pixels"]) == pytest.approx(np.nanmean(before), rel=0.01)
 
@@ -295,3 +296,48 @@ def test_noise_that_cannot_be_subtracted_is_told(tmp_path, cause, old, version, 
         index_stack(written.path, remove_noise=True)
     assert "--remove-noise" in caught.value.message()
     index_stack(written.path)
+
+
+def simulate_old_numbers(shape=(700, 1300)):
+    """VV with noise at three edges, and a dark VH; the truth: which pixels are border."""
+    vv, vh = simulate_numbers(3, shape, mean=90), simulate_numbers(4, shape, mean=14)
+    border = np.zeros(shape, bool)
+    border[:, :96] = border[:, -48:] = border[:32] = True
+    dark = np.random.default_rng(5).integers(0, 22, shape, dtype=np.uint16)
+    vv[border], vh[border] = dark[border], dark[border]
+    vv[300:340, 600:700] = 20  # a dark lake far from the edges
+    return {"vv": vv, "vh": vh}, border
+
+
+@pytest.mark.parametrize("version", ["002.36", "002.90"])
+def test_noise_at_the_edges_of_old_products_is_nodata(tmp_path, version):
+    numbers, border = simulate_old_numbers()
+    written = write_safe(tmp_path, numbers, version=version)
+    stack = index_stack(written.path, calibration="dn")
+    for pol, own in numbers.items():
+        masked = border if version < "002.90" else np.zeros_like(border)
+        expected = np.where(masked | (own == 0), np.nan, own.astype(np.float32) ** 2)
+        pixels = stack.rasters[pol][0].read(Window(0, 700, 0, 1300))
+        np.testing.assert_array_equal(pixels, expected)
+
+
+def test_a_window_does_not_change_which_edge_pixels_are_nodata(tmp_path):
+    written = write_safe(tmp_path, simulate_old_numbers()[0], version="002.36")
+    raster = index_stack(zip_safe(written.path)).rasters["vh"][0]
+    whole = raster.read(Window(0, 700, 0, 1300))
+    for window in (Window(0, 5, 0, 9), Window(20, 700, 90, 100), Window(511, 600, 1290, 1300)):
+        np.testing.assert_array_equal(raster.read(window), whole[window.slices])
+
+
+def test_a_moved_product_is_the_same_and_changed_tables_are_not(written, tmp_path):
+    def identity(path):
+        return fingerprint(index_stack(path).rasters["vv"][0].identity())
+
+    before = identity(written.path)
+    moved = tmp_path / "elsewhere" / written.path.name
+    moved.parent.mkdir()
+    written.path.rename(moved)
+    assert identity(moved) == before
+    table = next(moved.glob("annotation/calibration/calibration-*-vv-*"))
+    table.write_text(table.read_text().replace("<line>21<", "<line>22<"))
+    assert identity(moved) != before

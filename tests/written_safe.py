@@ -92,7 +92,7 @@ def _calibration_vectors(shape, seed):
     vectors = []
     for line in (-7, height // 3, height // 2, height + 9):
         pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
-        base = 660 - 0.7 * pixels + rng.normal(0, 3, pixels.size)
+        base = 660 - 120 * pixels / width + rng.normal(0, 3, pixels.size)
         vectors.append((line, pixels, {"sigmaNought": base, "betaNought": np.full(pixels.size, 474),
                                        "gamma": base * 0.93 - 5}))  # fmt: skip
     return vectors
@@ -103,7 +103,7 @@ def _noise_vectors(shape, seed):
     vectors = []
     for line in (0, height // 3, 2 * height // 3, height - 1):
         pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
-        vectors.append((line, pixels, {"noise": 2400 - 6.0 * pixels + rng.normal(0, 40)}))
+        vectors.append((line, pixels, {"noise": 2400 - 1000 * pixels / width + rng.normal(0, 40)}))
     return vectors
 
 

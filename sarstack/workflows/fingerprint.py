@@ -33,8 +33,6 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
         **despeckler.provenance(),
         "looks": config.looks,
         "bbox": config.bbox,
-        "calibration": config.calibration,
-        "remove_noise": config.remove_noise,
         "version": __version__,
     }
 

@@ -1,5 +1,6 @@
 """What manifest and annotation of a SAFE product say of one image."""
 
+import math
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -85,15 +86,12 @@ def read_relative_orbit(product: SafeProduct) -> str:
 def read_processor_version(product: SafeProduct) -> float:
     """Return the version of the processor (IPF) in the manifest, for example 3.4.
 
-    Raises
-    ------
-    ValueError
-        If it has none.
+    Infinite if it has none: then the rules of the newest version hold.
     """
     for element in parse_xml(product, MANIFEST).iter():
         if element.tag.endswith("}software") and "IPF" in element.get("name", ""):
             return float(element.get("version", ""))
-    raise ValueError(f"{MANIFEST} has no version of the processor")
+    return math.inf
 
 
 def parse_xml(product: SafeProduct, member: str) -> ET.Element:
