@@ -106,9 +106,27 @@ def finish_cog(
             )  # fmt: skip
         check_cog(unchecked)
         before_naming(unchecked)
+        _name_side_car(unchecked, path)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
+        _side_car(unchecked).unlink(missing_ok=True)
+
+
+def _name_side_car(unchecked: Path, path: Path) -> None:
+    """Give the side-car of a file the name beside the file's final name.
+
+    GDAL writes one for what a GeoTIFF cannot hold, for example the CRS of a rotated pole. Without
+    a new one, that of an older result goes: it describes other pixels.
+    """
+    if _side_car(unchecked).exists():
+        _side_car(unchecked).replace(_side_car(path))
+    else:
+        _side_car(path).unlink(missing_ok=True)
+
+
+def _side_car(path: Path) -> Path:
+    return path.with_name(f"{path.name}.aux.xml")
 
 
 def check_cog(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pictures of input, result and ratio at full resolution, with the same fixed stretch."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from sarstack.tiles import Shape, Window
 # In dB; fixed, so that pictures can be compared.
 STRETCH_DB = {"vv": (-22.0, 0.0), "hh": (-22.0, 0.0), "vh": (-28.0, -6.0), "hv": (-28.0, -6.0)}
 CROP_PX = 512
+# Longer side of a drawn panel, as a multiple of the shorter one.
+_MAX_RATIO = 3.0
 
 
 def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Path) -> Path:
@@ -77,7 +80,8 @@ def draw_panels(
 ) -> Path:
     """Draw images in rows of `n_columns`, in grey; nodata is blue.
 
-    Each pixel has at least one screen pixel.
+    Each pixel has at least one screen pixel. Images much longer than wide, or much wider than
+    long, are drawn with pixels that are not square: else the picture would need gigabytes.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -88,12 +92,16 @@ def draw_panels(
     side, n_columns = 6.0, min(n_columns, len(panels))
     n_rows = -(-len(panels) // n_columns)
     # The colour bar takes about a tenth of the width of a panel.
-    size = (side * n_columns, n_rows * (0.88 * side * height / width + 0.4) + 0.4)
+    ratio = min(max(height / width, 1 / _MAX_RATIO), _MAX_RATIO)
+    aspect: Literal["equal", "auto"] = "equal" if ratio == height / width else "auto"
+    size = (side * n_columns, n_rows * (0.88 * side * ratio + 0.4) + 0.4)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     for i, (name, image, low, high) in enumerate(panels):
         axes = figure.add_subplot(n_rows, n_columns, i + 1)
-        shown = axes.imshow(image, grey, vmin=low, vmax=high, interpolation="nearest")
+        shown = axes.imshow(
+            image, grey, vmin=low, vmax=high, interpolation="nearest", aspect=aspect
+        )
         axes.set_title(name, fontsize=11)
         axes.set_axis_off()
         figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01)

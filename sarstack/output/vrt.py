@@ -134,6 +134,14 @@ def _describe_raster(shape: Shape, content: str) -> str:
 
 
 def _georeference(grid: Grid) -> str:
+    rpcs = "".join(
+        f"    <MDI key={quoteattr(name)}>{escape(value)}</MDI>\n" for name, value in grid.rpcs
+    )
+    domain = f'  <Metadata domain="RPC">\n{rpcs}  </Metadata>\n' if rpcs else ""
+    return _place_grid(grid) + domain
+
+
+def _place_grid(grid: Grid) -> str:
     wkt = escape(grid.crs_wkt)
     if grid.gcps:
         points = "".join(

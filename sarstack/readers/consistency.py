@@ -60,6 +60,8 @@ def describe_difference(grid: Grid, reference: Grid) -> str:
         parts.append("ground control points in one, an affine in the other")
     elif grid.gcps != reference.gcps:
         parts.append("other ground control points")
+    if grid.rpcs != reference.rpcs:
+        parts.append("other rational polynomial coefficients (RPC)")
     return ", ".join(parts + _transform_differences(grid, reference))
 
 

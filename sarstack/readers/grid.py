@@ -1,6 +1,7 @@
 """The grid of a stack: the places of its pixels on the ground."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,16 @@ class Grid:
         b * row + c``, ``y = d * column + e * row + f``. Identity without a georeference.
     gcps : tuple of GroundControlPoint
         Instead of an affine transform in products in radar geometry.
+    rpcs : tuple of (str, str)
+        Rational polynomial coefficients, as GDAL names them. In the grid of a stack only if
+        nothing else tells the place of the pixels.
     """
 
     shape: Shape
     crs_wkt: str = ""
     transform: Transform = IDENTITY
     gcps: tuple[GroundControlPoint, ...] = ()
+    rpcs: tuple[tuple[str, str], ...] = ()
 
     @property
     def affine(self) -> Any:
@@ -74,8 +79,10 @@ class Grid:
 
     @property
     def is_georeferenced(self) -> bool:
-        """Whether an affine transform or ground control points give pixels a place."""
-        return bool(self.gcps) or bool(self.crs_wkt) or self.transform != IDENTITY
+        """Whether an affine transform, ground control points or RPCs give pixels a place."""
+        return (
+            bool(self.gcps) or bool(self.rpcs) or bool(self.crs_wkt) or self.transform != IDENTITY
+        )
 
     @property
     def pixel_size(self) -> tuple[float, float]:
@@ -156,4 +163,14 @@ class Grid:
             GroundControlPoint(p.row - y0, p.column - x0, p.x, p.y, p.z) for p in self.gcps
         )
         moved = (a, b, c + a * x0 + b * y0, d, e, f + d * x0 + e * y0)
-        return Grid(window.shape, self.crs_wkt, self.transform if self.gcps else moved, gcps)
+        rpcs = crop_rpcs(self.rpcs, y0, x0)
+        return Grid(window.shape, self.crs_wkt, self.transform if self.gcps else moved, gcps, rpcs)
+
+
+def crop_rpcs(rpcs: Iterable[tuple[str, str]], y0: int, x0: int) -> tuple[tuple[str, str], ...]:
+    """Return rational polynomial coefficients for an image that begins at another pixel."""
+    moved = {"LINE_OFF": y0, "SAMP_OFF": x0}
+    return tuple(
+        (name, repr(float(value) - moved[name]) if moved.get(name) else value)
+        for name, value in rpcs
+    )

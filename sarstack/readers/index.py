@@ -18,7 +18,7 @@ from sarstack.readers.consistency import (
 from sarstack.readers.files import find_files
 from sarstack.readers.fill_values import FillValues
 from sarstack.readers.image import Image, calibrate
-from sarstack.readers.paths import absolute_path, file_name
+from sarstack.readers.paths import absolute_path, file_name, shorten_name
 from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
@@ -234,5 +234,5 @@ def _unique_stems(images: Sequence[Image]) -> dict[Raster, str]:
             time = str(image.metadata.time.astype("datetime64[s]"))
             time = time.replace("-", "").replace(":", "")
             stem = f"{stem}_{time}_{image.metadata.polarisation}"
-        stems[image.raster] = stem
+        stems[image.raster] = shorten_name(stem)
     return stems

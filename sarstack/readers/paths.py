@@ -1,5 +1,7 @@
 """Paths of images: which are remote, and how a worker in another folder finds a local one."""
 
+import hashlib
+import re
 from pathlib import Path, PurePosixPath
 
 from sarstack.errors import HIDDEN, hide_secrets
@@ -33,3 +35,20 @@ def file_name(path: str) -> str:
 def file_stem(path: str) -> str:
     """Return the name of a file without its folder and suffix."""
     return PurePosixPath(file_name(path)).stem
+
+
+def legal_name(text: str) -> str:
+    """Return a text as part of a file name: white space and characters of paths become ``_``."""
+    return re.sub(r'[\s/\\:*?"<>|\x00-\x1f\x7f]+', "_", text.strip())
+
+
+def shorten_name(name: str, max_bytes: int = 160) -> str:
+    """Return a name of at most so many bytes; the end of a longer one becomes a hash.
+
+    File systems allow 255 bytes, and the names of results and unfinished files add some.
+    """
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= max_bytes:
+        return name
+    mark = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: max_bytes - 9].decode('utf-8', 'ignore')}_{mark}"

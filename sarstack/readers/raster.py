@@ -44,6 +44,22 @@ class IntensityReader(Protocol):
 
 
 @dataclass(frozen=True)
+class SourceMetadata:
+    """What the provider of an image wrote beside its pixels, for the result.
+
+    Attributes
+    ----------
+    tags : dict of str to str
+        Tags of the file and the band.
+    rpcs : tuple of (str, str)
+        Rational polynomial coefficients of the part that belongs to the stack, as GDAL names them.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    rpcs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Raster(ABC):
     """The pixels of one date and polarisation on disk; each format has a subclass.
 
@@ -238,6 +254,10 @@ class Raster(ABC):
         """Return all that decides the pixels of this image, as far as headers show it."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_DECISIVE}
         return {"file": file_name(self.path), **own, "stamp": self.stamp()}
+
+    def read_metadata(self) -> SourceMetadata:
+        """Read the tags of the file; empty for formats without tags, or if it cannot be read."""
+        return SourceMetadata()
 
     @property
     def declared_nodata(self) -> tuple[float, ...]:

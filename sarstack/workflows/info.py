@@ -187,6 +187,8 @@ def _describe_vrt_sources(stack: Stack) -> str:
 def _describe_bounds(stack: Stack) -> str:
     if not stack.grid.is_georeferenced:
         return "no georeference"
+    if stack.grid.rpcs:
+        return "rational polynomial coefficients (RPC)"
     xmin, ymin, xmax, ymax = stack.grid.bounds
     return f"x {xmin:.10g} to {xmax:.10g}, y {ymin:.10g} to {ymax:.10g}"
 

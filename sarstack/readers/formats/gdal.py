@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sarstack.readers.bands import describe_ignored, name_bands
 from sarstack.readers.block_cache import read_blocks
-from sarstack.readers.grid import Grid, GroundControlPoint
+from sarstack.readers.grid import IDENTITY, Grid, GroundControlPoint, crop_rpcs
 from sarstack.readers.image import (
     Image,
     complex_numbers_error,
@@ -24,8 +24,8 @@ from sarstack.readers.image import (
     unreadable_error,
 )
 from sarstack.readers.masks import check_mask_files, find_masks, read_masked
-from sarstack.readers.paths import file_name, file_stem, is_remote
-from sarstack.readers.raster import Raster
+from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name
+from sarstack.readers.raster import Raster, SourceMetadata
 from sarstack.readers.versions import Stamp, list_with_side_cars, stamp_sources
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.tiles import Shape, Window
@@ -100,6 +100,18 @@ class GdalRaster(Raster):
     def is_masked(self) -> bool:
         """Whether the file has a mask of valid pixels."""
         return bool(self.masks)
+
+    def read_metadata(self) -> SourceMetadata:
+        """Read the tags of file and band, and rational polynomial coefficients."""
+        from rasterio.errors import RasterioError
+
+        try:
+            with open_gdal(self.path) as dataset:
+                tags = {**dataset.tags(), **dataset.tags(self.band)}
+                rpcs = crop_rpcs(_read_rpcs(dataset), *self.origin)
+        except (RasterioError, ValueError, OSError):  # its pixels were read, so the result is whole
+            return SourceMetadata()
+        return SourceMetadata(tags, rpcs)
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored, from cached blocks where that saves decoding."""
@@ -176,7 +188,7 @@ def _make_image(
     stem, nodata = file_stem(path), dataset.nodatavals[index]
     raster = GdalRaster(
         path,
-        stem if dataset.count == 1 else f"{stem}_{'_'.join(name.split()) or band}",
+        stem if dataset.count == 1 else f"{stem}_{legal_name(name) or band}",
         band=band,
         shape=grid.shape,
         nodata=() if nodata is None or np.isnan(nodata) else (float(nodata),),
@@ -213,7 +225,13 @@ def _read_grid(dataset: Any) -> Grid:
         gcps = tuple(GroundControlPoint(p.row, p.col, p.x, p.y, p.z or 0.0) for p in points)
         return Grid(shape, gcp_crs.to_wkt() if gcp_crs else "", gcps=gcps)
     a, b, c, d, e, f = tuple(dataset.transform)[:6]
-    return Grid(shape, dataset.crs.to_wkt() if dataset.crs else "", (a, b, c, d, e, f))
+    crs = dataset.crs.to_wkt() if dataset.crs else ""
+    rpcs = _read_rpcs(dataset) if (a, b, c, d, e, f) == IDENTITY else ()
+    return Grid(shape, crs, (a, b, c, d, e, f), rpcs=rpcs)
+
+
+def _read_rpcs(dataset: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(dataset.tags(ns="RPC").items()))
 
 
 def _check_exists(path: str) -> None:

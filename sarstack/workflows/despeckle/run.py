@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from sarstack.workflows.despeckle.record import (
     write_record,
 )
 from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
-from sarstack.workflows.despeckle.state import Outcome, Run, make_tags
+from sarstack.workflows.despeckle.state import Outcome, Run
+from sarstack.workflows.despeckle.tags import make_tags
 from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
@@ -361,6 +362,8 @@ def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
 def _finish_task(run: Run, image: Image) -> Task:
     stack = run.plan.stack
     description = f"{stack.calibration} {image.polarisation}".strip()
-    arguments = (run.pieces(image), stack.grid, str(image.output), description,
-                 make_tags(run, image))  # fmt: skip
+    source = image.raster.read_metadata()
+    grid = replace(stack.grid, rpcs=source.rpcs or stack.grid.rpcs)
+    arguments = (run.pieces(image), grid, str(image.output), description,
+                 make_tags(run, image, source.tags))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sarstack import __version__
 from sarstack.errors import SarstackError, SomeDatesFailedError
 from sarstack.output.pieces import Pieces
 from sarstack.readers.paths import file_name, public_path
@@ -14,8 +13,7 @@ from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.despeckle.plan import Image, Plan
 from sarstack.workflows.despeckle.results import Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
-from sarstack.workflows.fingerprint import FINGERPRINT_TAG, stamp_file
-from sarstack.workflows.progress import now_utc
+from sarstack.workflows.fingerprint import stamp_file
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -104,33 +102,3 @@ class Outcome:
                 do="repair or remove these files, and run the same command again (add --overwrite "
                 "for a multi-temporal method: the results of all dates depend on each date)",
             )
-
-
-def make_tags(run: Run, image: Image) -> dict[str, str]:
-    """Return the tags of a result; see :data:`sarstack.conventions.TAGS`."""
-    plan = run.plan
-    date = plan.stack.dates[image.layer]
-    statistics = run.statistics[image.polarisation][image.layer]
-    tags = {
-        "ACQUISITION_DATETIME": date.timestamp,
-        "PLATFORM": date.platform,
-        "ORBIT_DIRECTION": date.orbit_direction,
-        "RELATIVE_ORBIT": "" if date.relative_orbit is None else str(date.relative_orbit),
-        "POLARIZATION": image.polarisation.upper(),
-        "CALIBRATION": plan.stack.calibration,
-        "BACKSCATTER_SCALE": "linear",
-        "THERMAL_NOISE": "subtracted" if plan.config.remove_noise else "",
-        "SPECKLE_FILTER": plan.despeckler.name,
-        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
-        "HALO_PX": str(plan.despeckler.halo),
-        "TILE_SIZE_PX": str(plan.config.tile_px),
-        "INPUT_FILE": file_name(image.raster.path),
-        "ENL_BEFORE": f"{statistics.looks:.2f}",
-        "ENL_SOURCE": statistics.looks_source,
-        "SPECKLE_CORRELATION": " ".join(f"{rho:.2f}" for rho in statistics.correlation),
-        "PROCESSING_DATETIME": now_utc(),
-        "SARSTACK_VERSION": __version__,
-        "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
-        FINGERPRINT_TAG: image.fingerprint,
-    }
-    return {name: value for name, value in tags.items() if value}
