@@ -64,7 +64,7 @@ def test_conversion_does_not_change_the_input_object():
 def test_any_dtype_becomes_float32_and_zero_becomes_nan(dtype, lazy):
     numbers = (speckle() * (1 if np.issubdtype(dtype, np.floating) else 1e4)).astype(dtype)
     numbers[:, :3] = 0
-    array = xr.DataArray(numbers, dims=("time", "y", "x"), name="vv")
+    array = xr.DataArray(numbers, dims=("time", "y", "x"), name="vv", attrs={"scale": "linear"})
     if lazy:
         array = array.chunk(time=1, y=16)
     cube, restore = as_cube(array)

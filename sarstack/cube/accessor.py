@@ -228,7 +228,11 @@ def _is_lazy(cube: xr.Dataset) -> bool:
 
 
 def _chunk(cube: xr.Dataset) -> xr.Dataset:
-    """Return a lazy cube as it is, and another one in chunks."""
-    if _is_lazy(cube):
-        return cube
-    return cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+    """Return a cube with all variables in chunks; those of a lazy variable are used for others."""
+    lazy = [array for array in cube.data_vars.values() if array.chunks is not None]
+    if not lazy:
+        return cube.chunk(y=IN_MEMORY_CHUNK_PX, x=IN_MEMORY_CHUNK_PX)
+    in_memory = {
+        n: a.chunk(lazy[0].chunksizes) for n, a in cube.data_vars.items() if a.chunks is None
+    }
+    return cube.assign(in_memory)

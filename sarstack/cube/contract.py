@@ -10,26 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from sarstack.conventions import (
-    CALIBRATION_WORDS,
-    NODATA_NUMBERS,
-    POLARISATIONS,
-    SCALE_WORDS,
-    TIME_NAMES,
-    X_NAMES,
-    Y_NAMES,
-    Scale,
-    intensity_attributes,
-)
-from sarstack.errors import ScaleError, StackError
-from sarstack.readers.radiometry import scale_conflict, to_intensity
+from sarstack.conventions import POLARISATIONS, TIME_NAMES, X_NAMES, Y_NAMES
+from sarstack.cube.intensities import linear_attributes, make_intensities
+from sarstack.errors import StackError
 
-DIMS = ("time", "y", "x")
-
-_SCALE_ATTRS = ("scale", "units", "unit", "backscatter_scale")
-_NODATA_ATTRS = ("_FillValue", "missing_value", "nodata", "_nodata")
-_ATTRS_OF_SCALE = (*_SCALE_ATTRS, *_NODATA_ATTRS, "long_name", "standard_name")
-_SAMPLE_PX = 256
 _AXES = (*TIME_NAMES, *Y_NAMES, *X_NAMES)
 
 Restore = Callable[[xr.Dataset], Any]
@@ -61,13 +45,14 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
     StackError
         If dims or variables are missing.
     ScaleError
-        If the numbers contradict attributes that declare amplitude or decibel, if numbers look
-        like decibel but no attribute declares it, or if they are complex.
+        If the numbers contradict attributes that declare a scale, if no attribute declares it and
+        the numbers are not clearly intensity (decibel, whole numbers), or if they are complex.
 
     Notes
     -----
-    Lazy: no Dask array is computed. So undeclared decibel is refused when a block is computed,
-    not before.
+    Packed numbers (``scale_factor``, ``_FillValue`` and so on in attributes, as
+    ``rioxarray.open_rasterio`` leaves them) are unpacked. Lazy: no Dask array is computed. So
+    numbers of a Dask array are refused when a block is computed, not before.
     """
     if isinstance(obj, xr.DataArray):
         return _from_array(obj)
@@ -100,7 +85,7 @@ def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
     extra = [n for n in cube.data_vars if n not in names.values()]
     cube = cube.set_coords(extra)
     had_time = "time" in cube.sizes
-    cube = _make_intensities(cube if had_time else _add_time(cube))
+    cube = make_intensities(cube if had_time else _add_time(cube))
 
     def restore(result: xr.Dataset) -> xr.Dataset:
         result = result if had_time else result.isel(time=0, drop="time" not in ds.coords)
@@ -130,7 +115,7 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
             # The labels that to_array makes can have another type than those of the user.
             whole = whole.assign_coords({stacked: array[stacked]})
             restored: xr.DataArray = whole.rename(array.name).assign_attrs(
-                _linear_attrs(array.attrs)
+                linear_attributes(array.attrs)
             )
             return restored
 
@@ -229,101 +214,3 @@ def _add_time(cube: xr.Dataset) -> xr.Dataset:
     if "time" in cube.coords:
         return cube.expand_dims("time")
     return cube.expand_dims(time=np.array(["NaT"], "datetime64[ns]"))
-
-
-def _make_intensities(cube: xr.Dataset) -> xr.Dataset:
-    for name in cube.data_vars:
-        array = cube[name].transpose(*DIMS)
-        scale, declared = _find_scale(array)
-        nodata = _nodata_of(array)
-        if array.chunks is None:
-            values = _convert(array.values, scale=scale, nodata=nodata)
-        else:
-            values = array.data.map_blocks(
-                _convert,
-                scale=scale,
-                nodata=nodata,
-                undeclared="" if declared else str(array.name),
-                dtype=np.float32,
-                meta=np.empty((0, 0, 0), np.float32),
-            )
-        cube[name] = (DIMS, values, _linear_attrs(array.attrs, str(name)))
-    return cube
-
-
-def _convert(values: Any, *, scale: Scale, nodata: tuple[float, ...], undeclared: str = "") -> Any:
-    values = np.where(np.isin(values, nodata), np.nan, values)
-    if undeclared:
-        # Here lazy numbers are seen for the first time.
-        thinned = values.ravel()[:: max(1, values.size // _SAMPLE_PX**2)]
-        if conflict := scale_conflict(thinned[thinned != 0], scale):
-            raise _refuse_scale(undeclared, scale, conflict)
-    return to_intensity(values, scale)
-
-
-def _refuse_scale(name: Any, scale: Scale, conflict: str, source: str = "") -> ScaleError:
-    source = source or "no attribute declares another scale"
-    return ScaleError(
-        f"{name} should hold {scale} numbers ({source}), but {conflict}",
-        expected="linear intensity, or attributes that declare the scale",
-        do="set array.attrs['units'] = 'dB' and it is converted, or convert it yourself",
-    )
-
-
-def _find_scale(array: xr.DataArray) -> tuple[Scale, bool]:
-    """Return the scale, and whether an attribute declares it.
-
-    Numbers in memory are checked against it.
-    """
-    if array.dtype.kind == "c":
-        raise ScaleError(
-            f"{array.name} holds complex numbers (single look complex)",
-            expected="linear intensity",
-            do="detect it first: abs(array) ** 2",
-        )
-    declared = {
-        f"{key} = {array.attrs[key]!r}": found
-        for key in _SCALE_ATTRS
-        if (found := SCALE_WORDS.get(str(array.attrs.get(key, "")).strip().lower()))
-    }
-    if len(set(declared.values())) > 1:
-        raise ScaleError(
-            f"the attributes of {array.name} contradict each other on the scale",
-            where=list(declared),
-            do="set one: array.attrs['units'] = '1' for linear intensity, 'dB' for decibel",
-        )
-    scale: Scale = next(iter(declared.values()), "linear")
-    conflict = "" if array.chunks is not None else scale_conflict(_sample(array), scale)
-    if conflict:
-        raise _refuse_scale(array.name, scale, conflict, next(iter(declared), ""))
-    return scale, bool(declared)
-
-
-def _sample(array: xr.DataArray) -> Any:
-    """Return a strided sample, float64, without zeros and nodata."""
-    steps = {d: slice(None, None, max(1, array.sizes[d] // _SAMPLE_PX)) for d in ("y", "x")}
-    steps["time"] = slice(None, None, max(1, array.sizes["time"] // 8))
-    values = np.asarray(array.isel(steps).values, np.float64)
-    return values[(values != 0) & ~np.isin(values, _nodata_of(array))]
-
-
-def _nodata_of(array: xr.DataArray) -> tuple[float, ...]:
-    found = list(NODATA_NUMBERS)
-    for key in _NODATA_ATTRS:
-        declared = array.attrs.get(key)
-        if isinstance(declared, int | float | np.number) and np.isfinite(declared):
-            found.append(float(declared))
-    return tuple(dict.fromkeys(found))
-
-
-def _linear_attrs(attrs: dict[Any, Any], polarisation: str = "") -> dict[Any, Any]:
-    """Return the attributes of the user without those that a change of scale makes wrong."""
-    was = {SCALE_WORDS.get(str(attrs.get(key, "")).strip().lower()) for key in _SCALE_ATTRS}
-    kept = {k: v for k, v in attrs.items() if k not in _NODATA_ATTRS}
-    if was & {"db", "amplitude"}:
-        kept = {k: v for k, v in kept.items() if k not in _ATTRS_OF_SCALE}
-        words = str(attrs.get("calibration", "")).lower()
-        kept |= intensity_attributes(polarisation, CALIBRATION_WORDS.get(words, ""))
-        if "grid_mapping" not in attrs:
-            kept.pop("grid_mapping")
-    return {**kept, "units": "1", "scale": "linear"}

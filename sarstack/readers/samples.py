@@ -82,6 +82,14 @@ def read_samples(images: Sequence[Image], problems: Problems) -> list[Sample]:
     return [Sample() if isinstance(r, StackReadError) else r for r in results]
 
 
+def list_places(shape: Shape) -> list[Window]:
+    """Return all windows that the sample of an image of this shape can need."""
+    size = Shape(min(_SAMPLE_PX, shape.y), min(_SAMPLE_PX, shape.x))
+    if size == shape:
+        return [Window(0, shape.y, 0, shape.x)]
+    return [_place(place, shape, size) for place in (*_INSIDE, *_AT_BORDER)]
+
+
 def _read_sample(image: Image, *, all_windows: bool) -> Sample:
     shape = image.grid.shape
     size = Shape(min(_SAMPLE_PX, shape.y), min(_SAMPLE_PX, shape.x))

@@ -65,8 +65,14 @@ def decide_scale(
     Reads some windows of 64 x 64 pixels of each image, see
     :func:`sarstack.readers.samples.read_samples`.
     """
+    return judge_samples(images, read_samples(images, problems), scale, problems)
+
+
+def judge_samples(
+    images: Sequence[Image], samples: Sequence[Sample], scale: Scale | None, problems: Problems
+) -> tuple[Scale, list[FillValues]]:
+    """Decide as :func:`decide_scale`, from samples that were read before."""
     declared = scale or _find_declared(images, problems)
-    samples = read_samples(images, problems)
     undecided: tuple[Scale, list[FillValues]] = ("linear", [FillValues() for _ in images])
     if problems.errors and declared is None and any(i.declared for i in images):
         return undecided  # a guess would only add a second error
