@@ -242,10 +242,12 @@ def interrupt_after(n_tiles: int, config: DespeckleConfig, monkeypatch: pytest.M
 
 
 def change_pixels(file: Path, *, same_time: bool, earlier: bool = False) -> None:
-    """Double all pixels; the file keeps its size, and its modification time if `same_time`."""
+    """Mirror some rows of three tiles: the size stays, the time only if `same_time`."""
     before = file.stat()
     with rasterio.open(file, "r+") as raster:
-        raster.write(raster.read(1) * 2, 1)
+        pixels = raster.read(1)
+        pixels[200:210] = pixels[200:210, ::-1].copy()
+        raster.write(pixels, 1)
     assert file.stat().st_size == before.st_size
     shift_ns = 3_600_000_000_000 if earlier else 0
     if same_time or earlier:
@@ -310,7 +312,8 @@ def test_an_image_that_changes_while_it_is_read_fails(
     with monkeypatch.context() as patch:
         patch.setattr(module.tasks, "despeckle_tile", changing)
         outcome = despeckle(config)
-    assert list(outcome.failures.values()) == ["it changed while it was read"]
+    (reason,) = outcome.failures.values()
+    assert "changed" in reason or "another version" in reason
     assert not list(output.glob("*.tif"))
     despeckle(config)
     despeckle(config_for(stack, tmp_path / "whole", tile_px=256))

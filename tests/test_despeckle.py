@@ -279,9 +279,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     stack = make_stack(n_dates=2)
     (tmp_path / "a-file").write_text("not a folder")
     output = tmp_path / place
-    with pytest.raises(UsageError, match=f"cannot be written into {output}"):
+    with pytest.raises(UsageError, match=r"cannot be written into|of another kind"):
         despeckle(config_for(stack, output))
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match=r"cannot be written|of another kind"):
         build_labels(LabelsConfig.make(stack=str(stack.folder), output=str(output / "l.zarr")))
 
 

@@ -1,5 +1,6 @@
 """Full disks, for real: a small disk that another program fills, and a limit of file sizes."""
 
+import logging
 import resource
 import shutil
 import subprocess
@@ -83,6 +84,8 @@ def test_a_despeckling_run_on_a_full_disk_says_so_once_and_continues_to_the_same
 
     despeckle(config(tmp_path / "whole"))
     output = small_disk / "out"
+    # A test of the command line in this process leaves a handler that prints.
+    monkeypatch.setattr(logging.getLogger("sarstack"), "handlers", [])
     capfd.readouterr()
     with monkeypatch.context() as patch:
         fill_after_the_check(patch, despeckle_module, small_disk, leave_kb)
@@ -141,6 +144,8 @@ def test_labels_on_a_full_disk_say_so_once_and_continue_to_the_same_values(
 
     whole = build_labels(config(tmp_path / "whole.zarr"))
     output = small_disk / "labels.zarr"
+    # A test of the command line in this process leaves a handler that prints.
+    monkeypatch.setattr(logging.getLogger("sarstack"), "handlers", [])
     capfd.readouterr()
     with monkeypatch.context() as patch:
         fill_after_the_check(patch, labels_module, small_disk, leave_kb)

@@ -80,14 +80,14 @@ def write_safetensors(
     path: str | Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
     """Write tensors and metadata to a temporary file in the same folder, then rename it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        save_file(dict(tensors), str(part), metadata=dict(metadata))
-        part.chmod(0o644)  # safetensors lets only the owner read it
+        # Not save_file: it has a temporary file of its own, which stays behind after a kill.
+        part.write_bytes(save(dict(tensors), metadata=dict(metadata)))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
