@@ -36,7 +36,7 @@ def test_tags_of_the_source_are_in_the_result_unless_they_would_be_wrong_there(t
     given = {
         "BURST_ID": "t064_135514_iw2",
         "LOOK_DIRECTION": "Right",
-        "odd": 'a<b>&"\x01ü',
+        "odd": 'a<b>&"ü',
         "AREA_OR_POINT": "Point",
     }
     untrue = {"UNITS": "dB", "STATISTICS_MEAN": "-10", "SPECKLE_FILTER": "lee", "Enl_After": "9"}

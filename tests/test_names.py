@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from sarstack.conventions import AUXILIARY_NAME
 from sarstack.readers.names import (
     find_polarisation,
-    find_times,
     parse_name,
-    parse_time,
     product_folder,
 )
+from sarstack.readers.times import find_times, parse_time
 
 
 def stamp(text):

@@ -18,9 +18,12 @@ from sarstack.readers.dataset_grid import read_grid
 from sarstack.readers.dataset_times import read_times
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import Image, complex_numbers_error, describe_image
-from sarstack.readers.names import NOT_A_TIME, parse_name
+from sarstack.readers.names import (
+    parse_name,
+)
 from sarstack.readers.paths import file_stem
 from sarstack.readers.raster import Raster
+from sarstack.readers.times import NOT_A_TIME
 from sarstack.tiles import Window
 
 if TYPE_CHECKING:

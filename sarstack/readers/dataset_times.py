@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError
-from sarstack.readers.names import NOT_A_TIME, parse_time
+from sarstack.readers.times import NOT_A_TIME, parse_time
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,16 +11,15 @@ from sarstack.conventions import Scale
 from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
-    NOT_A_TIME,
     Metadata,
     find_scale_word,
     parse_name,
-    parse_time,
     product_folder,
 )
 from sarstack.readers.paths import file_name, file_stem, public_path
 from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.raster import Raster
+from sarstack.readers.times import NOT_A_TIME, parse_time
 
 # Tags that hold the acquisition time. TIFFTAG_DATETIME is not one: it is the processing time.
 _TIME_TAGS = (

@@ -24,6 +24,7 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
 from sarstack.readers.scales import decide_scale, parse_scale
 from sarstack.readers.stack import Stack
+from sarstack.readers.unclear_times import find_missing_times
 
 _N_THREADS = 8
 
@@ -182,7 +183,7 @@ def _fit_together(
         problems.report()  # raises if there are errors; files left out by the user's wish are none
         raise _nothing_readable_error(path, skipped)
     images = complete_polarisations(images, problems)
-    images = complete_times(images, problems)
+    images = complete_times(find_missing_times(images, problems), problems)
     by_polarisation = choose_latest(images, problems)
     images = [image for by_time in by_polarisation.values() for image in by_time.values()]
     if not images:

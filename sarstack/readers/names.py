@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePath
 
 import numpy as np
@@ -19,14 +18,8 @@ from sarstack.conventions import (
     SCALE_WORDS_IN_NAMES,
     Scale,
 )
+from sarstack.readers.times import NOT_A_TIME, find_times
 
-NOT_A_TIME = np.datetime64("NaT", "ns")
-
-_COMPACT = re.compile(r"(?<!\d)((?:19|20)\d{6})(?:[Tt]?(\d{6})(?!\d)|[Tt]x{6}|(?!\d))")
-_DASHED = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)([-_:])(\d\d)\2(\d\d)(?:[Tt ](\d\d)[-_:]?(\d\d)[-_:]?(\d\d))?(?!\d)"
-)
-_SNAP = re.compile(r"(?<!\d)(\d\d[A-Z][a-z]{2}(?:19|20)\d\d)(?!\d)")
 _PLATFORM = re.compile(
     r"(?i)(?<![a-z0-9])(?:S1([A-Z])|SENTINEL-?1([A-Z])|(ALOS)-?(\d))(?![a-z0-9])"
 )
@@ -83,7 +76,8 @@ def parse_name(name: str) -> Metadata:
     name : str
         Name without folder, with or without extension. Known conventions: OPERA RTC-S1,
         ASF HyP3, Planetary Computer, S1Tiling, pyroSAR/SNAP, ESA SAFE. Of any other name,
-        ``YYYYMMDD[THHMMSS]`` or ``YYYY-MM-DD`` and a polarisation that is a whole word.
+        the times that :func:`~sarstack.readers.times.find_times` finds, and a polarisation that
+        is a whole word.
 
     Returns
     -------
@@ -112,38 +106,6 @@ def parse_name(name: str) -> Metadata:
         burst=burst.group(0) if burst else "",
         filtered=bool(hyp3 and hyp3["filtered"] == "f"),
     )
-
-
-def parse_time(text: str) -> np.datetime64:
-    """Return the first UTC time in a text, NaT if there is none."""
-    times = find_times(text)
-    return times[0] if times else NOT_A_TIME
-
-
-def find_times(text: str) -> list[np.datetime64]:
-    """Return every valid UTC time in a text, in order of appearance.
-
-    Forms: ``20210304T053412``, ``20210304``, ``2021-03-04T05:34:12``, the colons of S1Tiling
-    (``2021:03:04``) and SNAP's ``04Mar2021``.
-    """
-    found: list[tuple[int, np.datetime64]] = []
-    for match in _COMPACT.finditer(text):
-        found += _valid_time(match.start(), match[1] + (match[2] or ""))
-    for match in _DASHED.finditer(text):
-        digits = "".join(g for i, g in enumerate(match.groups()) if g and i != 1)
-        found += _valid_time(match.start(), digits)
-    for match in _SNAP.finditer(text):
-        found += _valid_time(match.start(), match[1], "%d%b%Y")
-    return [time for _, time in sorted(found, key=lambda item: item[0])]
-
-
-def _valid_time(position: int, text: str, layout: str = "") -> list[tuple[int, np.datetime64]]:
-    layout = layout or ("%Y%m%d%H%M%S" if len(text) == 14 else "%Y%m%d")
-    try:
-        time = datetime.strptime(text, layout)  # UTC, without a time zone
-    except ValueError:
-        return []
-    return [(position, np.datetime64(time, "ns"))]
 
 
 def find_polarisation(name: str) -> str:
