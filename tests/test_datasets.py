@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from pyproj import CRS
 from written_images import SHAPE, read_whole, speckle
 
@@ -227,3 +228,20 @@ def test_coordinates_too_coarse_for_their_grid_are_refused(tmp_path):
     y = (5e6 - 0.25 * np.arange(SHAPE[0])).astype(np.float32)
     with pytest.raises(StackError, match="not evenly spaced"):
         index_stack(write(make_cube(y=y), tmp_path, "nc"))
+
+
+def test_a_date_that_was_never_written_is_nodata_and_not_zero_decibel(tmp_path):
+    decibel = np.round(1000 * np.log10(make_cube().vv.values)).astype(np.int16)
+    group = zarr.open_group(tmp_path / "cube.zarr", mode="w", zarr_format=3)
+    array = group.create_array(
+        "vv", shape=decibel.shape, chunks=(1, 40, 40), dtype=np.int16, fill_value=0,
+        dimension_names=("time", "y", "x"),
+        attributes={"scale_factor": 0.01, "_FillValue": -32768, "units": "dB"},
+    )  # fmt: skip
+    decibel[:2, 5, 7] = 0
+    array[:2] = decibel[:2]
+    times = group.create_array("time", shape=(3,), dtype=np.int64, dimension_names=("time",))
+    times[:] = [20210304, 20210316, 20210328]
+    stack = index_stack(tmp_path / "cube.zarr")
+    assert np.isnan(read_whole(stack, date=2)).all()
+    assert read_whole(stack, date=0)[5, 7] == 1

@@ -1,11 +1,13 @@
 """Arrays of users become intensity by the rules of the file readers, in memory or lazy."""
 
+import warnings
+
 import numpy as np
 import pytest
 import rasterio
 import rioxarray
 import xarray as xr
-from written_images import read_whole, speckle, write_tif
+from written_images import SHAPE, read_whole, speckle, write_tif
 
 from sarstack.cube.contract import as_cube
 from sarstack.errors import ScaleError, StackError
@@ -138,6 +140,27 @@ def test_one_lazy_and_one_loaded_variable_give_the_same_results(lazy_one):
     for measure in ("looks", "labels"):
         first, second = (getattr(ds.despeck, measure)() for ds in (half, whole))
         xr.testing.assert_allclose(first.compute(), second)
+
+
+@pytest.mark.parametrize("corner_px", [0, 0.5])
+def test_the_crs_of_a_stackstac_array_is_kept_and_corner_coordinates_are_told(corner_px):
+    array = xr.DataArray(
+        np.stack([[speckle(0), speckle(1)]]),
+        {
+            "time": np.array(["2021-03-04"], "M8[ns]"),
+            "band": ["vv", "vh"],
+            "y": 5000000 - 10.0 * (np.arange(SHAPE[0]) + corner_px),
+            "x": 500000 + 10.0 * (np.arange(SHAPE[1]) + corner_px),
+            "epsg": 32632,
+        },
+        ("time", "band", "y", "x"),
+        attrs={"transform": (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)},
+    )
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        result = array.despeck.apply("boxcar")
+    assert result.rio.crs.to_epsg() == 32632
+    assert any("half a pixel off" in str(w.message) for w in seen) == (corner_px == 0)
 
 
 def test_the_array_of_the_user_stays_as_it_is():

@@ -1,14 +1,17 @@
 """Name axes, CRS and nodata of results so that ``result.rio.to_raster("x.tif")`` works."""
 
+import warnings
 from collections.abc import Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rioxarray  # noqa: F401 - registers the accessor `rio`
 import xarray as xr
 from pyproj.exceptions import CRSError
+from rasterio.crs import CRS
 
 from sarstack.conventions import X_NAMES, Y_NAMES
-from sarstack.errors import StackError
+from sarstack.errors import SarstackWarning, StackError
+from sarstack.readers.dataset_grid import has_corner_coordinates, read_crs
 
 Result = TypeVar("Result", xr.Dataset, xr.DataArray)
 
@@ -32,8 +35,10 @@ def georeference(result: Result, names: Collection[str]) -> Result:
     """
     result = result.assign_coords(_coordinates_with_axis(result))
     check_crs(result)
-    if result.rio.crs is not None:
-        result = result.rio.write_crs(result.rio.crs, grid_mapping_name=result.rio.grid_mapping)
+    crs = result.rio.crs or _find_crs(result)
+    if crs is not None:
+        result = result.rio.write_crs(crs, grid_mapping_name=result.rio.grid_mapping)
+    _warn_of_corners(result)
     arrays = [result] if isinstance(result, xr.DataArray) else result.data_vars.values()
     for array in arrays:
         if isinstance(result, xr.DataArray) or str(array.name).lower() in names:
@@ -44,7 +49,7 @@ def georeference(result: Result, names: Collection[str]) -> Result:
 def check_crs(obj: xr.Dataset | xr.DataArray) -> None:
     """Raise a StackError if an object declares a CRS that is none."""
     try:
-        obj.rio.crs  # noqa: B018 (reading it parses it)
+        obj.rio.crs or _find_crs(obj)
     except (CRSError, ValueError, TypeError) as error:
         raise StackError(
             f"the CRS cannot be read ({str(error).splitlines()[0][:200]})",
@@ -52,6 +57,35 @@ def check_crs(obj: xr.Dataset | xr.DataArray) -> None:
             where="the attribute 'crs', or those of 'spatial_ref' or another grid mapping",
             do="write another one: ds.rio.write_crs('EPSG:32632'), or drop it",
         ) from error
+
+
+def _find_crs(obj: xr.Dataset | xr.DataArray) -> Any:
+    """Return a CRS that rioxarray does not find: in the coordinate `epsg`, or as GeoZarr has it."""
+    dataset = _as_dataset(obj)
+    wkt = next((wkt for v in dataset.data_vars.values() if (wkt := read_crs(dataset, v))), "")
+    return CRS.from_wkt(wkt) if wkt else None
+
+
+def _as_dataset(obj: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    return obj if isinstance(obj, xr.Dataset) else obj.to_dataset(name="image of the user")
+
+
+def _warn_of_corners(result: xr.Dataset | xr.DataArray) -> None:
+    """Warn if x and y are pixel corners: rioxarray and CF take them as pixel centres."""
+    dataset = _as_dataset(result)
+    y, x = (next((d for d in result.dims if str(d).lower() in names), None)
+            for names in (Y_NAMES, X_NAMES))  # fmt: skip
+    if y is None or x is None:
+        return
+    if any(has_corner_coordinates(dataset, v, y, x) for v in dataset.data_vars.values()
+           if {y, x} <= set(v.dims)):  # fmt: skip
+        error = StackError(
+            f"{y} and {x} are the upper left corners of pixels, as the attribute with the "
+            "transform says: rio.to_raster places the result half a pixel off",
+            do="open the stack with xy_coords='center' (stackstac), or shift the coordinates by "
+            "half a pixel",
+        )
+        warnings.warn(error.message(), SarstackWarning, stacklevel=4)
 
 
 def _coordinates_with_axis(result: xr.Dataset | xr.DataArray) -> dict[str, xr.DataArray]:

@@ -70,10 +70,8 @@ def read_grid(
     stackstac writes those.
     """
     shape = Shape(variable.sizes[y], variable.sizes[x])
-    name = _grid_mapping_name(dataset, variable)
-    mapping = dataset[name].attrs if name else {}
-    told = {**dataset.attrs, **variable.attrs}
-    crs = _read_crs(dataset, mapping, told)
+    mapping, told = _read_attributes(dataset, variable)
+    crs = read_crs(dataset, variable)
     if "gcps" in mapping:
         return Grid(shape, crs, gcps=_read_gcps(json.loads(mapping["gcps"])))
     axes = _read_axis(path, dataset, y), _read_axis(path, dataset, x)
@@ -83,6 +81,30 @@ def read_grid(
     if None in axes:
         _check_shape(path, told, shape)
     return Grid(shape, crs, _place(transform, *axes))
+
+
+def has_corner_coordinates(
+    dataset: "xr.Dataset", variable: "xr.DataArray", y: Hashable, x: Hashable
+) -> bool:
+    """Return whether y and x are pixel corners, by an attribute with the transform."""
+    told = _read_told_transform(*_read_attributes(dataset, variable))
+    try:
+        axes = _read_axis("", dataset, y), _read_axis("", dataset, x)
+    except StackError:  # an uneven grid has no transform
+        return False
+    if told is None or told[1] or told[3] or axes[0] is None or axes[1] is None:
+        return False
+    shifts = _find_shift(axes[0], told[4], told[5]), _find_shift(axes[1], told[0], told[2])
+    return all(shift is not None and shift[1] for shift in shifts)
+
+
+def _read_attributes(
+    dataset: "xr.Dataset", variable: "xr.DataArray"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes of the grid mapping, and those of Dataset and variable."""
+    name = _grid_mapping_name(dataset, variable)
+    mapping = dataset[name].attrs if name else {}
+    return mapping, {**dataset.attrs, **variable.attrs}
 
 
 def _read_gcps(geojson: dict[str, Any]) -> tuple[GroundControlPoint, ...]:
@@ -100,10 +122,12 @@ def _grid_mapping_name(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
     return next((n for n in [*names, "spatial_ref", "crs"] if n in dataset.variables), "")
 
 
-def _read_crs(dataset: "xr.Dataset", mapping: dict[str, Any], told: dict[str, Any]) -> str:
+def read_crs(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
+    """Return the CRS of a variable as WKT, empty if there is none; see :func:`read_grid`."""
     from pyproj import CRS as AnyCRS  # noqa: N811 (rasterio cannot read CF attributes)
     from rasterio.crs import CRS
 
+    mapping, told = _read_attributes(dataset, variable)
     scalars = {n: dataset[n].values.item() for n in _CRS_COORDINATES
                if n in dataset.variables and dataset[n].ndim == 0}  # fmt: skip
     wkt = mapping.get("crs_wkt") or mapping.get("spatial_ref")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,27 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
         path, chunks=None, consolidated=consolidated, mask_and_scale=False, decode_coords="all"
     )
     with dataset:
-        return list_dataset_images(path, dataset, ZarrRaster, bands)
+        images = list_dataset_images(path, dataset, ZarrRaster, bands)
+    return images if is_remote(path) else _declare_unwritten(path, images)
+
+
+def _declare_unwritten(path: str, images: list[Image]) -> list[Image]:
+    """Declare what zarr returns for chunks that were never written as nodata of their images."""
+    import zarr
+
+    group, found = zarr.open_group(path, mode="r"), []
+    for image in images:
+        raster: Any = image.raster
+        array: Any = group[raster.variable]
+        fill = array.fill_value
+        # Zero in floating-point numbers is judged by the pixels, like any undeclared zero.
+        may_matter = array.dtype.kind in "iu" or (array.dtype.kind == "f" and fill != 0)
+        is_known = fill is None or fill != fill or float(fill) in raster.nodata
+        if may_matter and not is_known and raster.lacks_chunks(array):
+            nodata = (*raster.nodata, float(fill))
+            image = replace(image, raster=replace(raster, nodata=nodata))
+        found.append(image)
+    return found
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,11 @@ class ZarrRaster(DatasetRaster):
             return [(key, *found[key]) for key in keys if key in found]
         root = Path(self.path)
         return [(key, *stamp[1:]) for key in keys for stamp in stamp_sources([str(root / key)])]
+
+    def lacks_chunks(self, array: Any) -> bool:
+        """Return whether a local store lacks chunks of this image."""
+        root = Path(self.path, array.path)
+        return not all((root / key).exists() for key in self._list_chunks(array))
 
     def _list_chunks(self, array: Any) -> Iterator[str]:
         """Yield the names of the chunks (or shards) that have pixels of this image."""
