@@ -18,6 +18,7 @@ from sarstack.errors import (
     UsageError,
 )
 from sarstack.readers import index_stack
+from sarstack.readers.formats import safe
 from sarstack.tiles import Window
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.fingerprint import fingerprint
@@ -95,6 +96,17 @@ def test_several_products_are_refused_with_the_way_to_despeckle_them(tmp_path):
 
 def test_a_folder_with_one_product_is_that_product(written):
     assert index_stack(written.path.parent).polarisations == ("vv", "vh")
+    zip_safe(written.path)  # the download, left beside the unpacked folder
+    assert index_stack(written.path.parent).rasters["vv"][0].path.endswith(".tiff")
+
+
+def test_a_large_compressed_product_is_told_to_be_slow(written, monkeypatch):
+    monkeypatch.setattr(safe, "LARGE_BYTES", 10_000)
+    with pytest.warns(SarstackWarning, match="Unzip it"):
+        index_stack(zip_safe(written.path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index_stack(written.path)
 
 
 def test_a_missing_polarisation_is_told(written):

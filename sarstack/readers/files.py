@@ -55,7 +55,7 @@ def find_files(path: str) -> list[str]:
         if os.path.lexists(place):
             problem = "is neither a file nor a folder, or a link to nothing"
         raise StackReadError(f"{path} {problem}", expected=_ACCEPTED, do="check the path")
-    images = [p for p in candidates if _is_image(p, suffixes)]
+    images = [p for p in candidates if _is_image(p, suffixes) and not _is_unpacked(p)]
     if not images:
         folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
         raise StackReadError(
@@ -80,6 +80,11 @@ def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
         and not path.name.startswith(".")
         and not AUXILIARY_NAME.search(path.stem)
     )
+
+
+def _is_unpacked(path: Path) -> bool:
+    """Return whether a path is the zip file of a SAFE product that lies unpacked beside it."""
+    return path.suffix.lower() == ".zip" and is_product(path.with_suffix(".SAFE"))
 
 
 def _is_store(path: Path) -> bool:

@@ -6,7 +6,7 @@ the noise at the edges of old products.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -26,6 +26,7 @@ from sarstack.readers.sentinel1.product import SafeProduct, find_product, is_pro
 from sarstack.readers.sentinel1.raster import SafeRaster
 
 TITLE = "Sentinel-1 SAFE GRD"
+LARGE_BYTES = 64 * 2**20  # a compressed image of this size takes seconds for each tile
 SUFFIXES = ()  # a product is a folder, or a zip file that is named
 
 
@@ -55,9 +56,19 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     if missing := [a.polarisation for m, a in annotations.items() if m not in pixels]:
         what = f"{path} has no measurement of {', '.join(missing)}: it is used without"
         warnings.warn(what, SarstackWarning, stacklevel=2)
+    _warn_if_slow(product, pixels.values())
     orbit = read_relative_orbit(product)
     border = _find_border_image(product, annotations, pixels)
     return [_make_image(product, m, pixels[m], annotations[m], orbit, border) for m in pixels]
+
+
+def _warn_if_slow(product: SafeProduct, pixels: Iterable[str]) -> None:
+    if max(product.compressed_bytes(member) for member in pixels) > LARGE_BYTES:
+        what = (
+            f"{product.path} is compressed, so each tile is decompressed from the start of the "
+            "image: this takes long. Unzip it, and use the folder"
+        )
+        warnings.warn(what, SarstackWarning, stacklevel=3)
 
 
 def _find_border_image(

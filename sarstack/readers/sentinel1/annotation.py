@@ -73,7 +73,10 @@ def read_annotation(product: SafeProduct, member: str) -> Annotation:
 
 def _read_point(point: ET.Element, member: str) -> GroundControlPoint:
     names = ("line", "pixel", "longitude", "latitude", "height")
-    return GroundControlPoint(*(float(text_of(point, name, member)) for name in names))
+    numbers = [float(text_of(point, name, member)) for name in names]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{member} has a point of the geolocation grid that is not finite")
+    return GroundControlPoint(*numbers)
 
 
 def read_relative_orbit(product: SafeProduct) -> str:

@@ -95,5 +95,5 @@ def check_axis(positions: Array, values: Array, what: str) -> None:
     """Raise a ValueError if values have not the length of their increasing positions."""
     if positions.shape != values.shape or (np.diff(positions) <= 0).any():
         raise ValueError(f"{what} does not fit its positions")
-    if not np.isfinite(values).all():
+    if not (np.isfinite(positions).all() and np.isfinite(values).all()):
         raise ValueError(f"{what} is not finite")

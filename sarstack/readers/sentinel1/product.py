@@ -70,6 +70,14 @@ class SafeProduct:
         """Return the time when a member, or the zip file with it, was changed."""
         return Path(self.file_with(member)).stat().st_mtime_ns
 
+    def compressed_bytes(self, member: str) -> int:
+        """Return the size of a member that is compressed in a zip file; 0 if it is not."""
+        if not self.is_zip:
+            return 0
+        with zipfile.ZipFile(self.path) as archive:
+            info = archive.getinfo(self.folder + member)
+        return 0 if info.compress_type == zipfile.ZIP_STORED else info.file_size
+
     def gdal_path(self, member: str) -> str:
         """Return the path by which GDAL opens a member."""
         if self.is_zip:
@@ -101,7 +109,7 @@ def find_product(path: str) -> SafeProduct | None:
 
 def is_product(path: Path) -> bool:
     """Return whether a folder or zip file is a product, or is named as one."""
-    return has_product_name(str(path)) or find_product(str(path)) is not None
+    return path.exists() and (has_product_name(str(path)) or find_product(str(path)) is not None)
 
 
 def has_product_name(path: str) -> bool:
