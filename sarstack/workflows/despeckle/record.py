@@ -88,7 +88,7 @@ def write_stac(run: Run) -> None:
     plan = run.plan
     if not has_longitudes(plan.stack.grid):
         LOGGER.warning(
-            "no STAC items: the images have no CRS, or one that does not give longitudes"
+            "no STAC items: no CRS, ground control points only, or no longitudes from the CRS"
         )
         return
     products = []
