@@ -46,12 +46,12 @@ def flip_pixel_bit(path: Path) -> None:
 
 
 def damage_block(path: Path) -> None:
-    """Set half of the first block to zero, so that it cannot be decoded."""
+    """Overwrite the first block, so that no version of GDAL can decode it."""
     with rasterio.open(path) as raster:
         offset = int(raster.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
         size = int(raster.get_tag_item("BLOCK_SIZE_0_0", "TIFF", bidx=1))
     content = bytearray(path.read_bytes())
-    content[offset + size // 2 : offset + size] = bytes(size - size // 2)
+    content[offset : offset + size] = b"\xff" * size
     path.write_bytes(content)
 
 
