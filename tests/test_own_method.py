@@ -162,7 +162,7 @@ def test_a_wrong_shape_is_not_broadcast(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     text = EXAMPLE[2].replace("return np.where(valid, mean, np.nan)", "return mean[:1]")
     Path("wrong.py").write_text(text, encoding="utf-8")
-    array = xr.DataArray(np.ones((9, 9), np.float32), dims=("y", "x"), name="vv")
+    array = xr.DataArray(np.full((9, 9), 0.1, np.float32), dims=("y", "x"), name="vv")
     with pytest.raises(MethodError, match="shape"):
         array.despeck.apply("wrong.py:Gauss")
 

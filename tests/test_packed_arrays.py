@@ -102,6 +102,15 @@ def test_bands_with_different_gains_are_told_apart_or_refused():
         convert(both.isel(band=1, drop=True), lazy=False)
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [{"scale_factor": 0}, {"scale_factor": np.nan}, {"add_offset": "none"}, {"valid_range": [1]}],
+)
+def test_attributes_that_unpack_no_number_are_refused(attributes):
+    with pytest.raises(StackError, match=next(iter(attributes))):
+        convert(xr.DataArray(speckle(), dims=("y", "x"), attrs=attributes), lazy=False)
+
+
 def test_limits_of_packed_numbers_hold_for_numbers_that_xarray_unpacked(tmp_path):
     stored = np.round(speckle() / 1e-4).astype(np.int16)
     stored[:4] = 30000

@@ -91,6 +91,12 @@ def read_packing(
     stored = _integers_behind(told, dtype)
     gain = _read_number(told, ("scale_factor", "scales"), 1.0, band)
     offset = _read_number(told, ("add_offset", "offsets"), 0.0, band)
+    if gain == 0 or not np.isfinite((gain, offset)).all():
+        raise StackError(
+            f"the attributes scale_factor = {gain}, add_offset = {offset} unpack no number",
+            expected="finite numbers, scale_factor not zero",
+            do="correct or delete the attributes",
+        )
     numbers = [n for key in NODATA_ATTRIBUTES for n in _read_numbers(told, key, stored)]
     before = [n for key in NODATA_ATTRIBUTES for n in _read_numbers(encoding, key, stored)]
     valid = _read_valid(told, stored)
