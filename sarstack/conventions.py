@@ -83,7 +83,7 @@ NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter.
 AUXILIARY_NAME = re.compile(
-    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|incidence(_angle)?"
+    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?"
     r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview)$"
 )

@@ -126,6 +126,13 @@ def test_bands_that_are_no_backscatter_are_ignored_with_a_notice(tmp_path):
     assert stack.polarisations == ("vv", "vh")
 
 
+def test_files_that_are_left_out_by_their_names_are_told(tmp_path):
+    for name in ("20210304_vv", "20210304_vv_study_area", "20210304_angle"):
+        write_tif(tmp_path / f"{name}.tif", speckle())
+    with pytest.warns(SarstackWarning, match=r"2 files are left out[\s\S]*20210304_vv_study_area"):
+        assert index_stack(tmp_path).n_dates == 1
+
+
 @pytest.mark.parametrize(
     ("names", "given", "chosen"),
     [

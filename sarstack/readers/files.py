@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sarstack.conventions import AUXILIARY_NAME
+from sarstack.conventions import AUXILIARY_NAME, PRODUCTS
 from sarstack.errors import StackError, StackReadError
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
@@ -70,6 +70,26 @@ def find_files(path: str) -> list[str]:
     files = sorted(str(p) for p in images)
     _check_products(path, files)
     return files
+
+
+def list_auxiliary(path: str) -> list[str]:
+    """List the names of files in a folder that look like images, but are masks, angles and so on.
+
+    :func:`find_files` leaves them out by their names. Those of known products are not listed:
+    there the names are certain.
+    """
+    place, suffixes = Path(path), image_suffixes()
+    if is_remote(path) or not place.is_dir() or _is_store(place):
+        return []
+    return sorted(
+        p.name
+        for p in place.iterdir()
+        if p.suffix.lower() in suffixes
+        and not p.name.startswith(".")
+        and AUXILIARY_NAME.search(p.stem)
+        and not any(product.name.search(p.name) for product in PRODUCTS)
+        and not p.is_dir()
+    )
 
 
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:

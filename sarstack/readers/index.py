@@ -15,7 +15,7 @@ from sarstack.readers.consistency import (
     complete_times,
     list_dates,
 )
-from sarstack.readers.files import find_files
+from sarstack.readers.files import find_files, list_auxiliary
 from sarstack.readers.fill_values import FillValues
 from sarstack.readers.image import Image, calibrate
 from sarstack.readers.paths import absolute_path, file_name, shorten_name
@@ -88,6 +88,13 @@ def index_stack(
     given_scale = parse_scale(scale)
     problems = Problems(str(path))
     files = [absolute_path(file) for file in find_files(str(path))]
+    if auxiliary := list_auxiliary(str(path)):
+        problems.warn(
+            f"{len(auxiliary)} files are left out: by the ends of their names they are masks, "
+            "angles or other layers beside images",
+            where=auxiliary,
+            do="if they are images, rename them, for example with _vv at the end",
+        )
 
     def list_calibrated(file: str) -> list[Image]:
         return [
