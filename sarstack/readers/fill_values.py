@@ -148,7 +148,7 @@ def _lowest_possible(rest: NDArray[np.float64], scale: Scale) -> float:
 
 
 def _warn(used: list[str], kept: list[str], scale: Scale, problems: Problems) -> None:
-    do = "write the nodata value into the files, for example gdal_edit.py -a_nodata -9999"
+    do = "write the nodata value into the files, for example gdal_edit.py -a_nodata NUMBER"
     if used:
         problems.warn(
             f"{len(used)} fill values that no tag declares are used as nodata: they are repeated, "
