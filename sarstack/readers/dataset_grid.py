@@ -5,6 +5,7 @@ and does not know pixel-corner coordinates, GeoZarr attributes and the coordinat
 """
 
 import json
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -236,7 +237,7 @@ def _place(told: Transform, y: _Axis | None, x: _Axis | None) -> Transform:
     step_x, step_y = x.step or a, y.step or e
     left = c + a * (column if step_x * a > 0 else column + 1)
     top = f + e * (row if step_y * e > 0 else row + 1)
-    return (abs(a) * np.sign(step_x), 0.0, left, 0.0, abs(e) * np.sign(step_y), top)
+    return (math.copysign(a, step_x), 0.0, left, 0.0, math.copysign(e, step_y), top)
 
 
 def _find_shift(axis: _Axis, step: float, origin: float) -> tuple[int, bool] | None:
