@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 (registers the accessor ``rio``)
 import xarray as xr
 import zarr
 from pyproj import CRS
