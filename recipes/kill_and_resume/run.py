@@ -65,7 +65,7 @@ def list_jobs(folder: Path, side_px: int, network_px: int, method: str) -> dict[
     labels = folder / "labels.zarr"
     sarstack("build-labels", small, "-o", str(labels))
     tiles = ("--method", method, "--tile-px", "256")
-    patches = ("--batch-size", "2", "--patch-px", "16", "--pol", "vv")
+    patches = ("--batch-size", "2", "--patch-px", "16", "--pol", "vv", "--workers", "1")
     jobs = (
         Job("threads", ("despeckle", large, *tiles)),
         Job("cluster", ("despeckle", large, *tiles, "--cluster", "--workers", "2")),

@@ -36,6 +36,8 @@ class TrainingState:
         Rows of the learning curve, one per validation.
     stopped : str
         Why the training ended before its last step; empty: it did not.
+    smoothed_loss : float, optional
+        Training loss, smoothed over some 50 steps; None before the first step.
     """
 
     step: int = 0
@@ -43,6 +45,7 @@ class TrainingState:
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
+    smoothed_loss: float | None = None
 
 
 def copy_weights(network: "torch.nn.Module") -> dict[str, "Tensor"]:

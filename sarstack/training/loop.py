@@ -182,14 +182,15 @@ class TrainingLoop(ABC):
             If the loss is not finite.
         """
         settings, state = self.settings, self.state
-        started, first, smoothed = time.monotonic(), state.step, 0.0
+        started, first = time.monotonic(), state.step
         with closing(prefetch_batches(patches, range(first, settings.steps))) as batches:
             while state.step < settings.steps and not state.stopped:
                 losses = self.losses(next(batches))
                 rate = settings.learning_rate_at(state.step)
                 loss = take_step(self.optimiser, losses, rate, self.group)
                 state.step += 1
-                smoothed = loss if state.step == first + 1 else 0.98 * smoothed + 0.02 * loss
+                before = loss if state.smoothed_loss is None else state.smoothed_loss
+                smoothed = state.smoothed_loss = 0.98 * before + 0.02 * loss
                 scores = None
                 if self._is_due(settings.validate_every):
                     scores = self._validate_and_record(loss, smoothed)
