@@ -30,7 +30,7 @@ def make_stack(tmp_path: Path) -> Callable[..., SimulatedStack]:
                 speckle = rng.gamma(LOOKS, 1 / LOOKS, shape)
                 pixels = (truth[polarisation] * speckle).astype(np.float32)
                 pixels[: 10 + date, :20] = np.nan
-                day = np.datetime64("2021-01-01") + 12 * date
+                day = np.datetime64("2021-01-01") + np.timedelta64(12 * date, "D")
                 stamp = str(day).replace("-", "")
                 file = folder / f"S1A_IW_{stamp}T051234_{polarisation}.tif"
                 files.append(write_tif(file, pixels))

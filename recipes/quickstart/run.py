@@ -37,7 +37,7 @@ def write_stack(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for polarisation, median in POLARISATIONS.items():
         for date, scene in enumerate(simulate(median)):
-            day = np.datetime64("2024-04-03") + 12 * date
+            day = np.datetime64("2024-04-03") + np.timedelta64(12 * date, "D")
             stamp = str(day).replace("-", "")
             pixels = scene.astype(np.float32)
             pixels[:, : 20 + 3 * date] = np.nan

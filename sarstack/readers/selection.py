@@ -126,7 +126,8 @@ def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
             expected="for example 2021-03-04, 2021-03, 20210304 or 2021-03-04T05:34:12",
             do="write it in one of these forms, UTC",
         ) from err
-    end = (start + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")
+    unit: Any = np.datetime_data(start.dtype)[0]
+    end = (start + np.timedelta64(1, unit)).astype("datetime64[ns]") - np.timedelta64(1, "ns")
     return start.astype("datetime64[ns]"), end
 
 
