@@ -239,3 +239,14 @@ def test_a_zarr_store_is_read_and_labels_are_made_without_a_warning(tmp_path: Pa
         warnings.simplefilter("error")
         opened = sarstack.open_stack(store)
         np.testing.assert_array_equal(opened["vv"].values, ds["vv"].values)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_a_usual_nodata_number_is_found_at_the_precision_of_the_array(dtype: str) -> None:
+    """In float16, -9999 is stored as -10000."""
+    ds = cube()
+    holes = np.zeros(ds.vv.shape, bool)
+    holes[:, 12, 15] = True
+    filled = ds.assign(vv=ds.vv.where(~holes, -9999).astype(dtype))
+    found = filled.despeck.apply("boxcar", looks=4)["vv"]
+    np.testing.assert_array_equal(np.isnan(found), holes)
