@@ -454,8 +454,9 @@ def test_killing_a_worker_of_a_running_cluster_changes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("method", ["lee-sigma", "quegan-yu"])
+@pytest.mark.parametrize(
+    ("method", "how"), [("lee-sigma", signal.SIGINT), ("quegan-yu", signal.SIGKILL)]
+)
 def test_a_killed_run_continues_to_the_same_pixels_and_tags(
     make_stack: MakeStack, tmp_path: Path, method: str, how: signal.Signals
 ) -> None:

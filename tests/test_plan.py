@@ -45,8 +45,7 @@ def test_the_plan_gives_the_number_of_tasks(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "tile_px"),
-    [("lee-sigma", 512), ("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet-lite", 1024),
-     ("despecknet", 512), ("despecknet-mt", 1024)],
+    [("lee-sigma", 2048), ("quegan-yu", 2048), ("despecknet", 512), ("despecknet-mt", 1024)],
 )  # fmt: skip
 def test_peak_memory_of_a_worker_is_near_the_estimate_of_the_plan(
     tmp_path: Path, method: str, tile_px: int
