@@ -19,7 +19,13 @@ from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.learning.finetune import finetune_on_stack
 from sarstack.workflows.learning.train import train_on_stack
-from sarstack.workflows.settings import DespeckleConfig, FinetuneConfig, LabelsConfig, TrainConfig
+from sarstack.workflows.settings import (
+    DespeckleConfig,
+    FinetuneConfig,
+    LabelsConfig,
+    LearningConfig,
+    TrainConfig,
+)
 
 OBSTACLE = find_obstacle()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(OBSTACLE), reason=OBSTACLE)]
@@ -111,6 +117,15 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         network.close()
 
 
+def assert_curve_on_hosts(command: str, config: LearningConfig, folder: Path, hosts: Hosts) -> None:
+    """Train b on the hosts; its curve is that of a, which one process trained before."""
+    settings = folder / "settings.yaml"
+    settings.write_text(config.to_yaml())
+    done = hosts.run(command, "--config", settings)
+    assert done.returncode == 0, done.stderr
+    assert_same_curve(folder / "b.training", folder / "a.training")
+
+
 def test_training_on_three_hosts_has_the_loss_curve_of_one_process(
     make_stack: MakeStack, tmp_path: Path, hosts: Hosts
 ) -> None:
@@ -126,10 +141,7 @@ def test_training_on_three_hosts_has_the_loss_curve_of_one_process(
     alone = TrainConfig.make(**settings, output=str(tmp_path / "a.safetensors"), workers=1)
     train_on_stack(alone)
     config = TrainConfig.make(**settings, output=str(tmp_path / "b.safetensors"))
-    (tmp_path / "train.yaml").write_text(config.to_yaml())
-    done = hosts.run("train", "--config", tmp_path / "train.yaml")
-    assert done.returncode == 0, done.stderr
-    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")
+    assert_curve_on_hosts("train", config, tmp_path, hosts)
 
 
 def test_tuning_on_three_hosts_has_the_curve_of_one_process(
@@ -143,10 +155,7 @@ def test_tuning_on_three_hosts_has_the_curve_of_one_process(
     alone = FinetuneConfig.make(**settings, output=str(tmp_path / "a.safetensors"), workers=1)
     finetune_on_stack(alone)
     config = FinetuneConfig.make(**settings, output=str(tmp_path / "b.safetensors"))
-    (tmp_path / "finetune.yaml").write_text(config.to_yaml())
-    done = hosts.run("finetune", "--config", tmp_path / "finetune.yaml")
-    assert done.returncode == 0, done.stderr
-    assert_same_curve(tmp_path / "b.training", tmp_path / "a.training")
+    assert_curve_on_hosts("finetune", config, tmp_path, hosts)
 
 
 def test_three_hosts_give_the_bits_of_one_process(

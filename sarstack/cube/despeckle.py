@@ -18,7 +18,7 @@ from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import SarstackWarning
 from sarstack.readers.sampling import sample_dates
-from sarstack.speckle.plausibility import describe_doubt, find_doubt
+from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.statistics import combine_samples
 from sarstack.tiles import Shape, Window
 
@@ -137,8 +137,8 @@ def _statistics_array(array: da.Array, looks: float | None) -> da.Array:
 
 def _as_objects(samples: list[Any], looks: float | None) -> NDArray[np.object_]:
     statistics = combine_samples(samples, looks=looks)
-    if doubt := find_doubt(samples):
-        warnings.warn(SarstackWarning(describe_doubt("the stack", doubt)), stacklevel=2)
+    if warning := describe_doubt("the stack", samples):
+        warnings.warn(SarstackWarning(warning), stacklevel=2)
     objects = np.empty(len(statistics), object)
     objects[:] = statistics
     return objects

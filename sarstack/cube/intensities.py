@@ -5,7 +5,7 @@ unpacks it. Of Dask arrays, this happens when a result is computed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import dask
@@ -117,12 +117,7 @@ def _list_images(array: xr.DataArray) -> list[Image]:
         str(array.name),
         str(array.name),
         shape=shape,
-        nodata=packing.nodata,
-        nan_is_declared=packing.nan_is_declared,
-        gain=packing.gain,
-        offset=packing.offset,
-        valid=packing.valid,
-        stored_as=packing.stored_as,
+        **asdict(packing),
     )
     declared = _find_declared(array, band)
     grid, n_dates = Grid(shape), array.sizes["time"]

@@ -36,9 +36,9 @@ def keep_smooth_areas(
         Rows and columns of `despeckled` in `intensity`.
     """
     weight = _speckle_weight(intensity[::STEP_PX, ::STEP_PX])
-    steps = np.ix_(*(np.arange(part.start, part.stop) // STEP_PX for part in inside))
     if not (weight < 1).any():
         return
+    steps = np.ix_(*(np.arange(part.start, part.stop) // STEP_PX for part in inside))
     kept = 1 - weight[steps]
     changed = (kept > 0) & (intensity[inside] > 0)
     original = intensity[inside][changed]

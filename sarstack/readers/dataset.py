@@ -5,7 +5,7 @@ the numbers stay packed, and are decoded window by window.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -200,13 +200,8 @@ def _list_dates(
         path,
         f"{stem}_{layer.polarisation}",
         variable=str(name),
-        nodata=packing.nodata,
-        nan_is_declared=packing.nan_is_declared,
         shape=grid.shape,
-        gain=packing.gain,
-        offset=packing.offset,
-        valid=packing.valid,
-        stored_as=packing.stored_as,
+        **asdict(packing),
     )
     images = []
     for index, moment in enumerate(_read_times(path, variable, axes.time)):

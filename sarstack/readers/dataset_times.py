@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError
-from sarstack.readers.times import NOT_A_TIME, parse_time
+from sarstack.readers.times import FIRST_YEAR, LAST_YEAR, NOT_A_TIME, parse_time
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# The first civil radar satellite flew in 1978.
-FIRST_TIME, LAST_TIME = np.datetime64("1978-01-01", "ns"), np.datetime64("2100-01-01", "ns")
+FIRST_TIME, LAST_TIME = (np.datetime64(f"{year}-01-01", "ns") for year in (FIRST_YEAR, LAST_YEAR))
 _DAY = np.timedelta64(1, "D")
 # Whole numbers without units whose order of magnitude leaves one meaning only.
 _EPOCH_UNITS_NS = (10**9, 10**6, 10**3, 1)

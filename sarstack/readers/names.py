@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from sarstack.conventions import (
     SCALE_WORDS_IN_NAMES,
     Scale,
 )
+from sarstack.readers.paths import near_folders
 from sarstack.readers.times import NOT_A_TIME, find_times
 
 _PLATFORM = re.compile(
@@ -126,7 +126,7 @@ def product_folder(path: str) -> str:
     The Planetary Computer has a folder for each scene, and gives the same name
     ``iw-vv.rtc.tiff`` to the images of all scenes. Only the folder name has the time.
     """
-    for folder in list(PurePath(path).parts)[-2:-4:-1]:
+    for folder in near_folders(path):
         if any(p.name.search(folder) for p in PRODUCTS):
             return folder
     return ""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from sarstack.errors import HIDDEN, hide_secrets
 
@@ -30,6 +30,11 @@ def file_name(path: str) -> str:
     if not is_remote(path):
         return Path(path).name
     return PurePosixPath(hide_secrets(path).removesuffix(f"?{HIDDEN}").rstrip("/")).name
+
+
+def near_folders(path: str) -> list[str]:
+    """Return the names of the two folders that a file lies in, the inner one first."""
+    return list(PurePath(path).parts)[-2:-4:-1]
 
 
 def file_stem(path: str) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 import numpy as np
 
 from sarstack.errors import StackError
 from sarstack.readers.image import Image
-from sarstack.readers.paths import file_stem, public_path
+from sarstack.readers.paths import file_stem, near_folders, public_path
 from sarstack.readers.problems import Problems
 from sarstack.readers.times import NOT_A_TIME, find_times, find_unclear_times
 from sarstack.readers.virtual_raster import list_vrt_sources
@@ -107,7 +106,7 @@ def _distinguish(images: Sequence[Image], times: _Times) -> bool:
 
 
 def _time_of_folder(image: Image) -> np.datetime64:
-    for folder in list(PurePath(public_path(image.raster.path)).parts)[-2:-4:-1]:
+    for folder in near_folders(public_path(image.raster.path)):
         if times := find_times(folder):
             return times[0]
     return NOT_A_TIME

@@ -69,8 +69,19 @@ def _doubt_date(cells: NDArray[np.float32]) -> str:
     return ""
 
 
-def describe_doubt(images: str, doubt: str) -> str:
-    """Return the warning for a doubt of :func:`find_doubt`; `images` names what was measured."""
+def describe_doubt(images: str, samples: Sequence[SpeckleSample]) -> str:
+    """Return the warning for a doubt of :func:`find_doubt`, empty if there is none.
+
+    Parameters
+    ----------
+    images : str
+        Name of what was sampled, for the text.
+    samples : sequence of SpeckleSample
+        One per date, in order of time.
+    """
+    doubt = find_doubt(samples)
+    if not doubt:
+        return ""
     return (
         f"{images} does not look like an unfiltered radar image: {doubt}\n"
         "  expected: images as they were downloaded, calibrated, not filtered\n"

@@ -14,7 +14,7 @@ from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.readers.virtual_raster import list_vrt_sources
-from sarstack.speckle.plausibility import describe_doubt, find_doubt
+from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import sample_speckle
 from sarstack.speckle.statistics import (
     NOMINAL_LOOKS,
@@ -256,8 +256,8 @@ def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
             samples.append(sample_speckle(pixels))
     if not samples:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
-    if doubt := find_doubt(samples):
-        warnings.warn(SarstackWarning(describe_doubt(polarisation.upper(), doubt)), stacklevel=2)
+    if warning := describe_doubt(polarisation.upper(), samples):
+        warnings.warn(SarstackWarning(warning), stacklevel=2)
     return combine_samples(samples)[0]
 
 

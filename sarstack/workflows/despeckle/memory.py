@@ -6,9 +6,9 @@ from sarstack.despecklers import Despeckler
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.readers.block_cache import CACHE_BYTES
 from sarstack.tiles import Shape
+from sarstack.workflows.disk import BYTES_PER_PX
 from sarstack.workflows.settings import DespeckleConfig
 
-BYTES_PER_PX = 4
 # Python with the libraries of a worker process, and of a process that has planned a run; measured.
 WORKER_BYTES, PLANNER_BYTES = 136 * 2**20, 190 * 2**20
 # To measure the speckle of an image: its sample windows and the arrays computed from them. Each

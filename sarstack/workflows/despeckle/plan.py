@@ -30,12 +30,12 @@ from sarstack.workflows.despeckle.results import (
     inspect_result,
     read_records,
 )
+from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
 from sarstack.workflows.places import check_places
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
-BYTES_PER_PX = 4
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
@@ -103,7 +103,7 @@ class Plan:
     @property
     def bytes_to_write(self) -> int:
         """Upper limit of the bytes to write: uncompressed, with overviews."""
-        return round(self.total_px * BYTES_PER_PX * 4 / 3)
+        return image_bytes(self.total_px, 1)
 
     @property
     def memory_bytes(self) -> int:

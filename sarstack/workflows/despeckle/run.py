@@ -15,7 +15,7 @@ from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
-from sarstack.speckle.plausibility import describe_doubt, find_doubt
+from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
@@ -247,9 +247,10 @@ def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, 
     found = {}
     for polarisation, dates in samples.items():
         layers = sorted(dates)
-        if doubt := find_doubt([dates[i] for i in layers]):
-            LOGGER.warning("warning: %s", describe_doubt(polarisation.upper(), doubt))
-        statistics = combine_samples([dates[i] for i in layers], looks=plan.config.looks)
+        of_dates = [dates[i] for i in layers]
+        if warning := describe_doubt(polarisation.upper(), of_dates):
+            LOGGER.warning("warning: %s", warning)
+        statistics = combine_samples(of_dates, looks=plan.config.looks)
         found[polarisation] = {
             str(layer): asdict(date) for layer, date in zip(layers, statistics, strict=True)
         }
