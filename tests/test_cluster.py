@@ -123,3 +123,27 @@ def test_each_difference_of_a_worker_is_named(
         ({"inputs": {missing: other}}, f"does not see {missing}"),
     ):
         assert problem in find_difference(needs_of(tmp_path, **changes))
+
+
+def test_callbacks_that_meet_a_closed_connection_print_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from distributed import LocalCluster
+    from distributed.comm import CommClosedError
+    from tornado.ioloop import IOLoop
+
+    def fail(failure: Exception) -> None:
+        raise failure
+
+    with (
+        LocalCluster(1, processes=False, protocol="tcp://", dashboard_address=":0") as local,
+        open_workers(local.scheduler_address),
+    ):
+        loop = IOLoop(make_current=False)
+        loop.add_callback(fail, CommClosedError("closed"))
+        loop.add_callback(fail, KeyError("another failure"))
+        loop.call_later(0.1, loop.stop)
+        loop.start()
+        loop.close()
+    assert "another failure" in caplog.text
+    assert "CommClosedError" not in caplog.text

@@ -15,6 +15,18 @@ CLOSE_S = 2
 """A client that has lost its scheduler would wait for it much longer when it closes."""
 
 
+class _HideClosedConnections(logging.Filter):
+    """Drop log records of closed connections: the error of the run says that it was lost."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        from distributed.comm import CommClosedError
+
+        return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
+
+
+_HIDE_CLOSED_CONNECTIONS = _HideClosedConnections()
+
+
 @contextmanager
 def connect(cluster: str) -> Iterator[Any]:
     """Connect to a scheduler; the connection is closed at the end, the cluster is not.
@@ -36,6 +48,9 @@ def connect(cluster: str) -> Iterator[Any]:
     from distributed import Client
 
     address = _find_address(cluster)
+    # Tornado and asyncio print a traceback if a callback of Dask meets a closed connection.
+    for name in ("tornado.application", "asyncio"):
+        logging.getLogger(name).addFilter(_HIDE_CLOSED_CONNECTIONS)
     client = None
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
