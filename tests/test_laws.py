@@ -42,7 +42,9 @@ def make_exact(name: str, precision: str = "float32") -> Despeckler:
 def test_every_method_keeps_every_law(law: Law, name: str) -> None:
     despeckler = make_exact(name)
     if law.has_few_combinations:
-        for arguments in choose_arguments(law, 0):
+        # A third of the combinations for the network of the paper: it is the slowest.
+        step = 3 if name == "despecknet-paper" else 1
+        for arguments in list(choose_arguments(law, 0))[::step]:
             law.check(despeckler, **arguments)
         return
     n_examples = 3 if name in NETWORKS else 15

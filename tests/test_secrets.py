@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -116,37 +116,60 @@ def signed_url(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def sarstack(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+Finished = subprocess.CompletedProcess[bytes]
+
+
+def sarstack(*arguments: str) -> Finished:
     command = [sys.executable, "-m", "sarstack", "--verbose", *arguments]
     return subprocess.run(command, capture_output=True, check=False)
 
 
+@pytest.fixture
+def run_jobs(signed_url: str, tmp_path: Path) -> Callable[..., list[Finished]]:
+    """Despeckle, build labels and tune from a signed URL, each in a process."""
+
+    def run(*cluster: str) -> list[Finished]:
+        out = tmp_path / "out"
+        model = str(save_small_network(tmp_path, "despecknet"))
+        return [
+            sarstack("despeckle", signed_url, "-o", str(out), "--method", "boxcar", "--stac",
+                     *cluster),
+            sarstack("build-labels", signed_url, "-o", str(out / "labels.zarr"), *cluster),
+            sarstack("finetune", signed_url, "-o", str(out / "m.safetensors"), "--model", model,
+                     "--steps", "2", "--batch-size", "2", "--patch-px", "32", *cluster),
+        ]  # fmt: skip
+
+    return run
+
+
+def assert_no_secrets(runs: list[Finished], folder: Path) -> None:
+    for run in runs:
+        assert not find_secrets(run.stdout + run.stderr)
+    written = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(written) > 15
+    for path in written:
+        assert not find_secrets(path.read_bytes() + path.name.encode()), path
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cluster", [[], ["--cluster", "local", "--workers", "1"]])
 def test_no_secret_of_a_url_is_written_or_printed(
-    signed_url: str, tmp_path: Path, cluster: list[str]
+    signed_url: str, tmp_path: Path, run_jobs: Callable[..., list[Finished]]
 ) -> None:
     out = tmp_path / "out"
-    model = str(save_small_network(tmp_path, "despecknet"))
     runs = [
         sarstack("info", signed_url),
         sarstack("despeckle", signed_url, "-o", str(out), "--method", "boxcar", "--dry-run"),
-        sarstack("despeckle", signed_url, "-o", str(out), "--method", "boxcar", "--stac", *cluster),
-        sarstack("build-labels", signed_url, "-o", str(out / "labels.zarr"), *cluster),
-        sarstack("finetune", signed_url, "-o", str(out / "m.safetensors"), "--model", model,
-                 "--steps", "2", "--batch-size", "2", "--patch-px", "32", *cluster),
-    ]  # fmt: skip
-    for run in runs:
-        assert run.returncode == 0, run.stderr.decode()
-    assert b"farm.tif" in runs[0].stdout
-    assert len(list(out.glob("farm_*_boxcar.tif"))) == 5
+        *run_jobs(),
+    ]
     saved = out / "run.yaml"
     assert yaml.safe_load(saved.read_text())["stack"].endswith("/data/farm.tif?***")
     # Another signature of the same file: the results are finished already.
     renewed = signed_url.replace("X-Amz-Date=2030", "X-Amz-Date=2031")
     runs.append(sarstack("despeckle", renewed, "--config", str(saved)))
-    assert runs[-1].returncode == 0, runs[-1].stderr.decode()
+    assert [run.returncode for run in runs] == [0] * len(runs), runs[-1].stderr.decode()
+    assert b"farm.tif" in runs[0].stdout
     assert b"5 finished before" in runs[-1].stderr
+    assert len(list(out.glob("farm_*_boxcar.tif"))) == 5
     failing = [
         sarstack("despeckle", "--config", str(saved)),
         sarstack("info", signed_url.replace("%3D%3D", "")),
@@ -155,12 +178,16 @@ def test_no_secret_of_a_url_is_written_or_printed(
     ]
     assert [run.returncode for run in failing] == [5, 3, 3, 2]
     assert b"the whole URL, given again" in failing[0].stderr
-    for run in [*runs, *failing]:
-        assert not find_secrets(run.stdout + run.stderr)
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) > 15
-    for path in written:
-        assert not find_secrets(path.read_bytes() + path.name.encode()), path
+    assert_no_secrets([*runs, *failing], tmp_path)
+
+
+@pytest.mark.slow
+def test_no_secret_of_a_url_reaches_a_cluster_in_clear_text(
+    tmp_path: Path, run_jobs: Callable[..., list[Finished]]
+) -> None:
+    runs = run_jobs("--cluster", "local", "--workers", "1")
+    assert [run.returncode for run in runs] == [0, 0, 0], runs[-1].stderr.decode()
+    assert_no_secrets(runs, tmp_path)
 
 
 def find_secrets(content: bytes) -> list[str]:

@@ -7,8 +7,6 @@ from scipy import stats
 from sarstack.errors import UsageError
 from sarstack.speckle import laws as gamma
 
-RANDOM = np.random.default_rng(11)
-
 
 @pytest.mark.parametrize(
     ("looks", "mean", "spread"),
@@ -32,13 +30,13 @@ def test_trigamma_is_inverted_over_the_whole_range():
     "estimate", [gamma.moment_looks, gamma.log_moment_looks, gamma.likelihood_looks]
 )
 def test_estimators_find_the_looks(estimate, looks):
-    sample = 1e-3 * RANDOM.gamma(looks, 1 / looks, 200_000)
+    sample = 1e-3 * np.random.default_rng(114).gamma(looks, 1 / looks, 200_000)
     sample[::100] = np.nan
     assert estimate(sample) == pytest.approx(looks, rel=0.03)
 
 
 def test_maximum_likelihood_agrees_with_scipy():
-    sample = RANDOM.gamma(3.3, 2.0, 500)
+    sample = np.random.default_rng(115).gamma(3.3, 2.0, 500)
     shape, _, _ = stats.gamma.fit(sample, floc=0)
     assert gamma.likelihood_looks(sample) == pytest.approx(shape, rel=1e-4)
 
@@ -73,7 +71,7 @@ def test_the_stable_threshold_is_the_quantile_of_pure_speckle():
     assert threshold.shape == (n_dates + 1,)
     assert np.isnan(threshold[:2]).all()
     for n in (2, 5, 12):
-        speckle = RANDOM.gamma(looks, 1 / looks, (n, 100_000))
+        speckle = np.random.default_rng(116).gamma(looks, 1 / looks, (n, 100_000))
         variation = speckle.var(axis=0, ddof=1) / speckle.mean(axis=0) ** 2
         assert np.mean(variation <= threshold[n]) == pytest.approx(0.99, abs=0.002)
 

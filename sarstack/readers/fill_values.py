@@ -14,10 +14,8 @@ from sarstack.conventions import Scale
 from sarstack.readers.image import Image
 from sarstack.readers.packing import possible_range
 from sarstack.readers.problems import Problems
-from sarstack.readers.samples import Sample
+from sarstack.readers.samples import MIN_REPEATED_PX, Sample
 
-_MIN_SHARE = 0.01
-_MIN_PIXELS = 8
 # A number that may be backscatter is reported if it fills this part of the border.
 _SUSPICIOUS_SHARE = 0.05
 _MIN_REST = 16
@@ -59,7 +57,7 @@ def find_fill_values(
         lowest = _lowest_possible(rest, scale)
         is_declared = bool(image.raster.declared_nodata)
         undeclared = []
-        for number, share in _repeated(sample).items():
+        for number, share in sample.repeated.items():
             if number == 0 and scale != "db":
                 continue  # nodata in any case
             is_impossible = number <= max(lowest, possible_range(scale)[0])
@@ -79,24 +77,9 @@ def find_fill_values(
 
 def far_fill_values(sample: Sample) -> list[float]:
     """Return the repeated numbers of a border that are far below all others, on any scale."""
-    repeated = list(_repeated(sample))
+    repeated = list(sample.repeated)
     rest = sample.without(repeated).valid
     return [number for number in repeated if _is_far_below(number, rest)]
-
-
-def _repeated(sample: Sample) -> dict[float, float]:
-    """Return the numbers that fill at least 1 % of the border or windows, with their share.
-
-    Zero in linear and amplitude data is also among them.
-    """
-    shares: dict[float, float] = {}
-    for numbers in (sample.windows.ravel(), sample.border):
-        if numbers.size:
-            values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
-            for value, count in zip(values, counts, strict=True):
-                if count >= max(_MIN_SHARE * numbers.size, _MIN_PIXELS):
-                    shares[float(value)] = count / numbers.size
-    return shares
 
 
 def _is_fill(
@@ -113,12 +96,11 @@ def _stands_out(number: float, sample: Sample) -> bool:
 
     Among rounded numbers, every number is repeated.
     """
-    for numbers in (sample.windows.ravel(), sample.border):
-        values, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    for values, counts in sample.count_numbers():
         i = int(np.searchsorted(values, number))
         if i < values.size and values[i] == number:
             beside = [*counts[max(i - 1, 0) : i], *counts[i + 1 : i + 2]]
-            if counts[i] > 4 * max(beside, default=0) + _MIN_PIXELS:
+            if counts[i] > 4 * max(beside, default=0) + MIN_REPEATED_PX:
                 return True
     return False
 

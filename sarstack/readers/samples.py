@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from sarstack.tiles import Shape, Window
 
 _SAMPLE_PX = 64
 _ENOUGH_PIXELS = 512
+# A number is repeated if it fills this share of the windows or of the border, and so many pixels.
+_MIN_REPEATED_SHARE = 0.01
+MIN_REPEATED_PX = 8
 _N_THREADS = 8
 # Sample windows as fractions of height and width: the centre first.
 _INSIDE = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25))
@@ -49,6 +53,28 @@ class Sample:
     def valid(self) -> NDArray[np.float64]:
         """The numbers of the windows that are finite and not zero, shape (k,)."""
         return np.asarray(self.windows[np.isfinite(self.windows) & (self.windows != 0)])
+
+    def count_numbers(self) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        """Return the different numbers, in increasing order, and how often each occurs.
+
+        First those of the windows, then those of the border.
+        """
+        samples = (self.windows.ravel(), self.border)
+        return [np.unique(n[np.isfinite(n)], return_counts=True) for n in samples]
+
+    @cached_property
+    def repeated(self) -> dict[float, float]:
+        """The numbers that fill at least 1 % of the border or windows, with their share.
+
+        Zero in linear and amplitude data is also among them.
+        """
+        shares: dict[float, float] = {}
+        sizes = (self.windows.size, self.border.size)
+        for (values, counts), n in zip(self.count_numbers(), sizes, strict=True):
+            often = counts >= max(_MIN_REPEATED_SHARE * n, MIN_REPEATED_PX)
+            found = zip(values[often].tolist(), counts[often].tolist(), strict=True)
+            shares |= {value: count / n for value, count in found}
+        return shares
 
     def without(self, numbers: Sequence[float]) -> "Sample":
         """Return the sample with NaN in place of some numbers."""

@@ -5,7 +5,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
 from sarstack.checks import check_between
@@ -120,6 +119,7 @@ def sigma_range(looks: float, fraction: float) -> SigmaRange:
     -------
     SigmaRange
     """
+    from scipy.optimize import brentq  # takes a tenth of the start of every command
 
     def high_of(low: float) -> float:
         return float(gammaincinv(looks, gammainc(looks, looks * low) + fraction) / looks)
@@ -147,6 +147,8 @@ def prior_gain(
     decimals, so that it is the same on every machine, and cached. It is 1 where no factor from 0.9
     to 2 keeps the mean.
     """
+    from scipy.optimize import brentq
+
     from sarstack.speckle.landscapes import Reflectivity
     from sarstack.speckle.sensor import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
 
