@@ -1,10 +1,14 @@
 """What manifest and annotation of a SAFE product say of one image."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+import numpy as np
+
 from sarstack.readers.grid import GroundControlPoint
+from sarstack.readers.sentinel1.look_up_table import Array, Vector, check_axis
 from sarstack.readers.sentinel1.product import MANIFEST, SafeProduct
 from sarstack.tiles import Shape
 
@@ -123,3 +127,32 @@ def text_of(element: ET.Element, path: str, member: str) -> str:
     if not text:
         raise ValueError(f"{member} has no {path.split('/')[-1]}")
     return text
+
+
+def read_vectors(elements: Iterable[ET.Element], name: str, member: str) -> tuple[Vector, ...]:
+    """Read vectors from XML elements with the children ``line``, ``pixel`` and `name`.
+
+    Returns
+    -------
+    tuple of Vector
+        In order of their lines, one for each line.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or its numbers cannot be used.
+    """
+    found = {}
+    for element in elements:
+        line = int(text_of(element, "line", member))
+        pixels, values = (read_numbers(element, child, member) for child in ("pixel", name))
+        check_axis(pixels, values, f"{name} of line {line} in {member}")
+        found[line] = Vector(line, pixels, values)
+    if not found:
+        raise ValueError(f"{member} has no vector of {name}")
+    return tuple(found[line] for line in sorted(found))
+
+
+def read_numbers(element: ET.Element, name: str, member: str) -> Array:
+    """Return the numbers of a child element that has a list of them."""
+    return np.array(text_of(element, name, member).split(), np.float64)

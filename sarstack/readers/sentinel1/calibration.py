@@ -3,8 +3,8 @@
 from functools import lru_cache
 
 from sarstack.conventions import Calibration
-from sarstack.readers.sentinel1.annotation import parse_xml
-from sarstack.readers.sentinel1.look_up_table import LookUpTable, read_vectors
+from sarstack.readers.sentinel1.annotation import parse_xml, read_vectors
+from sarstack.readers.sentinel1.look_up_table import LookUpTable, make_calibration
 from sarstack.readers.sentinel1.product import SafeProduct
 
 _ELEMENTS = {"sigma0": "sigmaNought", "beta0": "betaNought", "gamma0": "gamma"}
@@ -43,6 +43,4 @@ def _read_calibration(
 ) -> LookUpTable:
     name = _ELEMENTS[calibration]
     vectors = read_vectors(parse_xml(product, member).iter("calibrationVector"), name, member)
-    if any((vector.values <= 0).any() for vector in vectors):
-        raise ValueError(f"{name} in {member} is not above zero")
-    return LookUpTable(vectors)
+    return make_calibration(vectors, f"{name} in {member}")

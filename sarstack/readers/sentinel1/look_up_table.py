@@ -1,13 +1,10 @@
-"""Look-up tables of the annotation: vectors of values along the range, at some lines."""
+"""Look-up tables of a product: vectors of values along the range, at some lines."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.sentinel1.annotation import text_of
 from sarstack.tiles import Window
 
 Array = NDArray[np.float64]
@@ -15,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vector:
-    """Values at some pixels of one line; `line`, `pixels` and `values` as in the XML file."""
+    """Values at some pixels of one line; `line`, `pixels` and `values` as in the product."""
 
     line: int
     pixels: Array
@@ -62,38 +59,16 @@ class LookUpTable:
         return values
 
 
-def read_vectors(elements: Iterable[ET.Element], name: str, member: str) -> tuple[Vector, ...]:
-    """Read vectors from XML elements with the children ``line``, ``pixel`` and `name`.
-
-    Returns
-    -------
-    tuple of Vector
-        In order of their lines, one for each line.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or its numbers cannot be used.
-    """
-    found = {}
-    for element in elements:
-        line = int(text_of(element, "line", member))
-        pixels, values = (read_numbers(element, child, member) for child in ("pixel", name))
-        check_axis(pixels, values, f"{name} of line {line} in {member}")
-        found[line] = Vector(line, pixels, values)
-    if not found:
-        raise ValueError(f"{member} has no vector of {name}")
-    return tuple(found[line] for line in sorted(found))
-
-
-def read_numbers(element: ET.Element, name: str, member: str) -> Array:
-    """Return the numbers of a child element that has a list of them."""
-    return np.array(text_of(element, name, member).split(), np.float64)
-
-
 def check_axis(positions: Array, values: Array, what: str) -> None:
     """Raise a ValueError if values have not the length of their increasing positions."""
     if positions.shape != values.shape or (np.diff(positions) <= 0).any():
         raise ValueError(f"{what} does not fit its positions")
     if not (np.isfinite(positions).all() and np.isfinite(values).all()):
         raise ValueError(f"{what} is not finite")
+
+
+def make_calibration(vectors: tuple[Vector, ...], what: str) -> LookUpTable:
+    """Make the table of a calibration; raise a ValueError if a factor is not above zero."""
+    if any((vector.values <= 0).any() for vector in vectors):
+        raise ValueError(f"{what} is not above zero")
+    return LookUpTable(vectors)
