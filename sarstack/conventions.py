@@ -31,7 +31,7 @@ SCALES: tuple[Scale, ...] = ("linear", "amplitude", "db")
 
 Calibration = Literal["sigma0", "beta0", "gamma0", "dn"]
 
-# What a user can make of the pixels of a SAFE product; dn: squared digital numbers.
+# What a user can make of the pixels of a SAFE or EOPF product; dn: squared digital numbers.
 CALIBRATIONS: tuple[Calibration, ...] = ("sigma0", "beta0", "gamma0", "dn")
 
 POLARISATIONS = ("vv", "vh", "hh", "hv")

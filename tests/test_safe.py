@@ -227,7 +227,7 @@ def test_damaged_tables_are_told(written, damage):
 
 def test_other_inputs_have_no_calibration_to_choose(tmp_path):
     write_tif(tmp_path / "a_20210304_vv.tif", speckle(0))
-    with pytest.raises(UsageError, match="no SAFE product"):
+    with pytest.raises(UsageError, match="no SAFE or EOPF product"):
         index_stack(tmp_path, calibration="sigma0")
 
 

@@ -34,16 +34,20 @@ def write_safe(
     old_noise=False,
     gcps=True,
     version="003.40",
+    one_axis=False,
     **header,
 ):
-    """Write a product with the digital numbers of each polarisation, uint16 of (y, x)."""
+    """Write a product with the digital numbers of each polarisation, uint16 of (y, x).
+
+    With `one_axis`, all calibration vectors have the same pixels, and values of float32.
+    """
     root = Path(folder) / (NAME.format(p=platform, mode=mode) + ".SAFE")
     (root / "annotation" / "calibration").mkdir(parents=True)
     (root / "measurement").mkdir()
     written = Written(root, numbers)
     for n, (pol, pixels) in enumerate(numbers.items(), 1):
         stem = STEM.format(p=platform, mode=mode, pol=pol, n=n).lower()
-        calibration = _calibration_vectors(pixels.shape, n)
+        calibration = _calibration_vectors(pixels.shape, n, one_axis=one_axis)
         noise = _noise_vectors(pixels.shape, n)
         written.calibration[pol], written.noise[pol] = calibration, noise
         _write_pixels(root / "measurement" / f"{stem}.tiff", pixels, gcps=gcps)
@@ -86,15 +90,19 @@ def grid_points(shape):
     ]
 
 
-def _calibration_vectors(shape, seed):
+def _calibration_vectors(shape, seed, *, one_axis=False):
     """Vectors of uneven pixels, from before the first line to after the last one."""
     rng, (height, width) = np.random.default_rng(seed), shape
     vectors = []
     for line in (-7, height // 3, height // 2, height + 9):
         pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
+        if one_axis:
+            pixels = np.unique([*range(0, width, 17), width - 1])
         base = 660 - 120 * pixels / width + rng.normal(0, 3, pixels.size)
+        if one_axis:
+            base = np.round(base * 8) / 8
         vectors.append((line, pixels, {"sigmaNought": base, "betaNought": np.full(pixels.size, 474),
-                                       "gamma": base * 0.93 - 5}))  # fmt: skip
+                                       "gamma": base * 0.9375 - 5}))  # fmt: skip
     return vectors
 
 
@@ -103,7 +111,8 @@ def _noise_vectors(shape, seed):
     vectors = []
     for line in (0, height // 3, 2 * height // 3, height - 1):
         pixels = np.unique([*range(0, width, rng.integers(9, 30)), width - 1])
-        vectors.append((line, pixels, {"noise": 2400 - 1000 * pixels / width + rng.normal(0, 40)}))
+        noise = 2400 - 1000 * pixels / width + rng.normal(0, 40)
+        vectors.append((line, pixels, {"noise": np.float32(noise).astype(float)}))
     return vectors
 
 
@@ -135,7 +144,7 @@ def _noise(noise, shape, written, pol):
     blocks = []
     for swath, (first, last) in (("IW1", (0, middle - 1)), ("IW2", (middle, width - 1))):
         lines = np.unique([*range(0, height, 10), height - 1])
-        factors = 1.1 + 0.2 * np.sin(lines / 7 + first)
+        factors = np.float32(1.1 + 0.2 * np.sin(lines / 7 + first)).astype(float)
         blocks.append((swath, 0, first, height - 1, last, lines, factors))
     written.noise[pol] = (noise, blocks)
     azimuth = "".join(

@@ -153,7 +153,7 @@ def build_labels_command(
               help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
 @click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--remove-noise", is_flag=True,
-              help="Subtract the thermal noise of a SAFE product from the results.")  # fmt: skip
+              help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--verify", is_flag=True,

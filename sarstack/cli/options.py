@@ -11,7 +11,7 @@ from sarstack.errors import UsageError
 
 calibration_option = click.option(
     "--calibration", type=click.Choice(CALIBRATIONS),
-    help="Of a SAFE product; default sigma0. dn: squared digital numbers, not calibrated.",
+    help="Of a SAFE or EOPF product; default sigma0. dn: squared digital numbers, not calibrated.",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ class BlockCache:
                 return
             self.n_bytes -= self._blocks.pop(key).result().nbytes
 
+    def reserve(self, n_bytes: int) -> None:
+        """Raise the limit to at least this size, for images of large blocks."""
+        with self._lock:
+            self.max_bytes = max(self.max_bytes, n_bytes)
+
     def clear(self) -> None:
         """Drop all blocks."""
         with self._lock:
@@ -90,6 +96,79 @@ class BlockCache:
 
 CACHE = BlockCache()
 """The cache of this process."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one image: how it is cut, and how a block is decoded.
+
+    Attributes
+    ----------
+    image : Shape
+        Rows and columns of the image.
+    size : Shape
+        Of a block; those at the lower and right edges may be smaller.
+    dtype : numpy.dtype
+    decode : callable
+        Returns the pixels of a block, given its window.
+    identify : callable
+        Returns a key that changes with the stored bytes of a block, given its window; empty if
+        the block must not be kept.
+    """
+
+    image: Shape
+    size: Shape
+    dtype: np.dtype[Any]
+    decode: Callable[[Window], Block]
+    identify: Callable[[Window], Key]
+
+    def read(self, place: Window) -> Block:
+        """Read a window by whole blocks, which are cached.
+
+        Parameters
+        ----------
+        place : Window
+            In pixels of the image.
+
+        Returns
+        -------
+        ndarray, shape of `place`
+        """
+        values = np.empty(place.shape, self.dtype)
+        for block in self._overlapping(place):
+            key = self.identify(block)
+
+            def decode(block: Window = block) -> Block:
+                return self.decode(block)
+
+            common = block.overlap(place)
+            if common is not None:
+                pixels = CACHE.get(key, decode) if key else decode()
+                values[common.slices_in(place)] = pixels[common.slices_in(block)]
+        return values
+
+    def _overlapping(self, place: Window) -> Iterator[Window]:
+        height, width = self.size
+        for y0 in range(place.y0 - place.y0 % height, place.y1, height):
+            for x0 in range(place.x0 - place.x0 % width, place.x1, width):
+                yield Window(y0, min(y0 + height, self.image.y), x0, min(x0 + width, self.image.x))
+
+
+def sweep_bytes(image: Shape, block: Shape, pixel_bytes: int, tile: Shape) -> int:
+    """Return the size of the blocks that are needed while tiles are read in pairs of rows.
+
+    Parameters
+    ----------
+    image, block : Shape
+        Rows and columns of the image and of a block.
+    pixel_bytes : int
+        Of a decoded pixel.
+    tile : Shape
+        A tile with its halo.
+    """
+    rows = min((-(-2 * tile.y // block.y) + 1) * block.y, image.y)
+    columns = min((-(-tile.x // block.x) + 1) * block.x, image.x)
+    return rows * columns * pixel_bytes
 
 
 def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
@@ -114,22 +193,21 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
     Some files are read without the cache: uncompressed files, files without tiles or with tiny
     blocks, and URLs, where a change of the file cannot be seen.
     """
-    identity = _identify(path)
+    identity = identify_file(path)
     within = place.y1 <= dataset.height and place.x1 <= dataset.width
     if not (identity and within and _is_worth_caching(dataset, band)):
         return np.asarray(dataset.read(band, window=_bounds(place)))
-    values = np.empty(place.shape, dataset.dtypes[band - 1])
-    for block in _list_blocks(dataset, band, place):
+    dtype = np.dtype(dataset.dtypes[band - 1])
 
-        def decode(block: Window = block) -> Block:
-            pixels = _empty_array(block.shape, values.dtype)
-            return np.asarray(dataset.read(band, out=pixels, window=_bounds(block)))
+    def decode(block: Window) -> Block:
+        pixels = empty_array(block.shape, dtype)
+        return np.asarray(dataset.read(band, out=pixels, window=_bounds(block)))
 
-        common = block.overlap(place)
-        if common is not None:
-            pixels = CACHE.get((*identity, band, block.y0, block.x0), decode)
-            values[common.slices_in(place)] = pixels[common.slices_in(block)]
-    return values
+    def identify(block: Window) -> Key:
+        return (*identity, band, block.y0, block.x0)
+
+    size = Shape(*dataset.block_shapes[band - 1])
+    return Blocks(Shape(dataset.height, dataset.width), size, dtype, decode, identify).read(place)
 
 
 def _is_worth_caching(dataset: Any, band: int) -> bool:
@@ -138,7 +216,7 @@ def _is_worth_caching(dataset: Any, band: int) -> bool:
     return bool(dataset.compression) and width < dataset.width and n_bytes >= MIN_BLOCK_BYTES
 
 
-def _empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:
+def empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:
     """Make an array in memory pages of its own.
 
     Cached blocks stay longer than tiles. On the heap they would be between freed tiles, and
@@ -148,18 +226,11 @@ def _empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def _list_blocks(dataset: Any, band: int, place: Window) -> Iterator[Window]:
-    height, width = dataset.block_shapes[band - 1]
-    for y0 in range(place.y0 - place.y0 % height, place.y1, height):
-        for x0 in range(place.x0 - place.x0 % width, place.x1, width):
-            yield Window(y0, min(y0 + height, dataset.height), x0, min(x0 + width, dataset.width))
-
-
 def _bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
     return (window.y0, window.y1), (window.x0, window.x1)
 
 
-def _identify(path: str) -> Key:
+def identify_file(path: str) -> Key:
     """Return a key that changes with the file; empty if there is no local file."""
     try:
         status = Path(path).stat()

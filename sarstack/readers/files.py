@@ -7,13 +7,14 @@ from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME, PRODUCTS
 from sarstack.errors import StackError, StackReadError
+from sarstack.readers.formats import eopf
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
-from sarstack.readers.sentinel1.product import is_product
+from sarstack.readers.sentinel1.product import is_product as is_safe
 
 _ACCEPTED = (
     "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, a Zarr store, or a "
-    "Sentinel-1 SAFE GRD"
+    "Sentinel-1 GRD as SAFE or EOPF product"
 )
 
 
@@ -32,7 +33,7 @@ def find_files(path: str) -> list[str]:
     StackReadError
         If the path does not exist, or holds no image.
     StackError
-        If it holds several SAFE products.
+        If it holds several SAFE or EOPF products.
     """
     place, suffixes = Path(path), image_suffixes()
     if not is_remote(path) and any(len(os.fsencode(part)) > 255 for part in place.parts):
@@ -46,7 +47,7 @@ def find_files(path: str) -> list[str]:
     if place.is_dir():
         # Also broken links, which are reported as unreadable: else their dates would be missing
         # without a word.
-        candidates = [p for p in place.iterdir() if not p.is_dir() or is_product(p)]
+        candidates = [p for p in place.iterdir() if not p.is_dir() or _is_product(p)]
     elif any(c in path for c in "*?["):
         suffixes += (".vrt",)  # skipped in a folder, but a pattern may ask for it
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
@@ -94,7 +95,7 @@ def list_auxiliary(path: str) -> list[str]:
 
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     """Return whether a path is a store, or has the name of an image that is not auxiliary."""
-    is_store = _is_store(path) or (path.suffix.lower() == ".zip" and is_product(path))
+    is_store = _is_store(path) or (path.suffix.lower() == ".zip" and is_safe(path))
     return is_store or (
         path.suffix.lower() in suffixes
         and not path.name.startswith(".")
@@ -102,9 +103,14 @@ def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     )
 
 
+def _is_product(path: Path) -> bool:
+    """Return whether a path is a Sentinel-1 product that holds one acquisition: SAFE or EOPF."""
+    return is_safe(path) or eopf.matches(str(path))
+
+
 def _is_unpacked(path: Path) -> bool:
     """Return whether a path is the zip file of a SAFE product that lies unpacked beside it."""
-    return path.suffix.lower() == ".zip" and is_product(path.with_suffix(".SAFE"))
+    return path.suffix.lower() == ".zip" and is_safe(path.with_suffix(".SAFE"))
 
 
 def _is_store(path: Path) -> bool:
@@ -121,13 +127,13 @@ def _pixel_file(path: Path) -> str:
 
 
 def _check_products(path: str, files: Sequence[str]) -> None:
-    """Refuse several SAFE products: each has a grid of its own in radar geometry."""
-    products = [file for file in files if is_product(Path(file))]
+    """Refuse several SAFE or EOPF products: each has a grid of its own in radar geometry."""
+    products = [file for file in files if _is_product(Path(file))]
     if len(products) < 2:
         return
     raise StackError(
-        f"{path} holds {len(products)} SAFE products, which are not co-registered",
-        expected="one SAFE product, or images on a common grid",
+        f"{path} holds {len(products)} SAFE or EOPF products, which are not co-registered",
+        expected="one product, or images on a common grid",
         where=[Path(product).name for product in products],
         do=f"despeckle each product alone: sarstack despeckle {products[0]} -o OUTPUT_OF_THIS_ONE; "
         "for a stack, make terrain-corrected images first (HyP3 RTC, OPERA RTC-S1, pyroSAR, SNAP)",

@@ -60,9 +60,9 @@ def index_stack(
         listed in ``Stack.skipped``.
     calibration : str, optional
         ``sigma0`` (default), ``beta0``, ``gamma0`` or ``dn`` (squared digital numbers). Only for
-        SAFE products: all other inputs are used as they are.
+        SAFE and EOPF products: all other inputs are used as they are.
     remove_noise : bool, optional
-        Subtract the thermal noise from despeckled pixels. Only for SAFE products.
+        Subtract the thermal noise from despeckled pixels. Only for SAFE and EOPF products.
 
     Returns
     -------

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import Scale
 from sarstack.errors import UsageError
+from sarstack.readers.block_cache import CACHE_BYTES
 from sarstack.readers.packing import HIGHEST_NUMBER, unpack
 from sarstack.readers.paths import file_name, is_remote
 from sarstack.readers.problems import UnreadableFileError, changed_error
@@ -151,8 +152,8 @@ class Raster(ABC):
         if calibration is not None or remove_noise:
             option = "remove_noise" if calibration is None else f"calibration = {calibration}"
             raise UsageError(
-                f"{option} cannot be used: {self.path} is no SAFE product, its pixels are used as "
-                "they are",
+                f"{option} cannot be used: {self.path} is no SAFE or EOPF product, its pixels are "
+                "used as they are",
                 do="leave it out, or calibrate and correct the images first",
             )
         return self
@@ -258,6 +259,16 @@ class Raster(ABC):
     def read_metadata(self) -> SourceMetadata:
         """Read the tags of the file; empty for formats without tags, or if it cannot be read."""
         return SourceMetadata()
+
+    def cache_bytes(self, tile: Shape) -> int:
+        """Return the limit of decoded blocks that a process keeps while it reads this image.
+
+        Parameters
+        ----------
+        tile : Shape
+            Rows and columns of a tile with its halo.
+        """
+        return CACHE_BYTES
 
     @property
     def declared_nodata(self) -> tuple[float, ...]:

@@ -47,7 +47,7 @@ class SelectionConfig(BaseModel):
         description="polarisations of the bands, if the files do not name them, e.g. [vv, vh, '-']",
     )
     calibration: Calibration | None = Field(
-        None, description="of a SAFE product: sigma0 (default), beta0, gamma0, or dn for none"
+        None, description="of a SAFE or EOPF product: sigma0 (default), beta0, gamma0, or dn"
     )
     dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"
@@ -176,7 +176,7 @@ class DespeckleConfig(StackConfig):
     )
     remove_noise: bool = Field(
         default=False,
-        description="subtract the thermal noise of a SAFE product from the despeckled pixels",
+        description="subtract the noise of a SAFE or EOPF product from the despeckled pixels",
     )
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")

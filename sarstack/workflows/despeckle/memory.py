@@ -1,10 +1,12 @@
 """The memory that a despeckling run needs, estimated before it starts."""
 
+from collections.abc import Sequence
+
 from sarstack.cluster.process import GDAL_CACHE_BYTES
 from sarstack.cluster.workers import LOCAL, n_cores, threads_per_worker
 from sarstack.despecklers import Despeckler
 from sarstack.errors import NotEnoughSpaceError
-from sarstack.readers.block_cache import CACHE_BYTES
+from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape
 from sarstack.workflows.disk import BYTES_PER_PX
 from sarstack.workflows.settings import DespeckleConfig
@@ -19,7 +21,7 @@ COG_BYTES = 96 * 2**20
 
 
 def worker_memory_bytes(
-    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, n_images: int
+    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, rasters: Sequence[Raster]
 ) -> int:
     """Estimate the peak memory of one worker process.
 
@@ -31,7 +33,7 @@ def worker_memory_bytes(
         Tile size, workers, cluster.
     scene : Shape
         Rows and columns of an image.
-    n_images : int
+    rasters : sequence of Raster
         Images of the run.
 
     Returns
@@ -48,7 +50,9 @@ def worker_memory_bytes(
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cell = despeckler.memory_bytes((cell_px(despeckler, config) + 2 * halo) ** 2)
     n_threads = threads_per_worker() if config.cluster else config.workers or n_cores()
-    caches = GDAL_CACHE_BYTES + min(CACHE_BYTES, image * n_images)
+    outer = Shape(config.tile_px + 2 * halo, config.tile_px + 2 * halo)
+    kept = max((raster.cache_bytes(outer) for raster in rasters), default=0)
+    caches = GDAL_CACHE_BYTES + min(kept, image * len(rasters))
     process = WORKER_BYTES if config.cluster else PLANNER_BYTES
     process += caches + despeckler.runtime_bytes + min(COG_BYTES, image)
     return process + n_threads * tile + min(n_threads, n_cores()) * cell
@@ -60,7 +64,7 @@ def cell_px(despeckler: Despeckler, config: DespeckleConfig) -> int:
 
 
 def check_memory(
-    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, n_images: int
+    despeckler: Despeckler, config: DespeckleConfig, scene: Shape, rasters: Sequence[Raster]
 ) -> None:
     """Raise if the workers of this machine together need more memory than it has.
 
@@ -80,7 +84,7 @@ def check_memory(
     def needed(n_workers: int, tile_px: int) -> int:
         tried = config.model_copy(update={"workers": n_workers, "tile_px": tile_px})
         processes = n_workers if config.cluster else 1
-        return processes * worker_memory_bytes(despeckler, tried, scene, n_images)
+        return processes * worker_memory_bytes(despeckler, tried, scene, rasters)
 
     wanted = config.workers or n_cores()
     if needed(wanted, config.tile_px) <= MEMORY_LIMIT:

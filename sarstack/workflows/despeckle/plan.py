@@ -108,8 +108,8 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Peak memory of one worker process."""
-        shape, n_images = self.stack.grid.shape, len(self.images)
-        return worker_memory_bytes(self.despeckler, self.config, shape, n_images)
+        shape, rasters = self.stack.grid.shape, [image.raster for image in self.images]
+        return worker_memory_bytes(self.despeckler, self.config, shape, rasters)
 
     def check_memory(self) -> None:
         """Raise if the workers of this machine together need more memory than it has.
@@ -119,7 +119,8 @@ class Plan:
         NotEnoughSpaceError
             With the tile size or the number of workers that fits.
         """
-        check_memory(self.despeckler, self.config, self.stack.grid.shape, len(self.images))
+        rasters = [image.raster for image in self.images]
+        check_memory(self.despeckler, self.config, self.stack.grid.shape, rasters)
 
     def estimate_seconds(self, n_workers: int) -> float:
         """Measure the time of one cell, and scale it to the plan; without reading and writing."""
