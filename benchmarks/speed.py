@@ -22,7 +22,7 @@ from benchmarks.stages import Sizes
 from benchmarks.timing import Row, Stage, measure
 from sarstack import __version__
 from sarstack.cli.commands import main
-from sarstack.cluster.workers import n_cores
+from sarstack.cluster.layout import n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.networks.inference import choose_device, choose_precision

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks import peaks
 from benchmarks.simulated_stacks import simulate_image, write_stack, write_uncompressed
 from benchmarks.timing import BYTES, FLOP, PX, Cost, Reference, Stage, run_command, time_in_threads
-from sarstack.cluster.workers import n_cores
+from sarstack.cluster.layout import n_cores
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import ModelCardError

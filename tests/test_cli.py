@@ -117,8 +117,8 @@ class _Plan:
     def check_memory(self) -> None:
         pass
 
-    def render(self, n_workers: int) -> str:
-        return f"{n_workers}"
+    def render(self) -> str:
+        return ""
 
 
 MISTAKES = [

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from sarstack import __version__
-from sarstack.cluster import workers as cluster
 from sarstack.cluster.check import TOKEN, Needs, find_difference
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER, Task, run_tasks
+from sarstack.cluster.layout import GPU_THREADS, Machine, n_cores, plan_layout, visible_gpus
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import ClusterError, UsageError
 from sarstack.readers.versions import FileVersion, hash_content, read_version
@@ -30,7 +30,7 @@ def tell_environment() -> tuple[int, str]:
 def test_one_process_per_gpu_sees_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     with open_workers("local") as workers:
-        assert workers.n_workers == 2 * cluster.threads_per_worker() >= 2 * cluster.GPU_THREADS
+        assert workers.n_workers == 2 * max(GPU_THREADS, n_cores() // 2)
         assert workers.dashboard.startswith("http")
         jobs = [Task(tell_environment, (), x) for x in range(20)]
         found = {outcome for _, outcome in run_tasks(workers, jobs)}
@@ -52,8 +52,53 @@ def test_the_scheduler_forgets_every_task() -> None:
     assert max(known) < 20 * QUEUE_PER_WORKER
 
 
+H100 = Machine(n_cores=16, gpus=("0",))
+
+
+def test_each_gpu_gets_one_process_whose_threads_share_the_cores() -> None:
+    two = Machine(16, ("0", "3"))
+    for machine, n_workers, n_processes, n_threads, n_computing in (
+        (H100, None, 1, 16, 1),
+        (two, None, 2, 8, 2),
+        (two, 1, 1, 16, 1),
+        (H100, 8, 8, GPU_THREADS, 1),  # eight processes share the card and the cores
+        (Machine(2, ("0", "1", "2")), None, 3, GPU_THREADS, 3),
+        (Machine(16), None, 16, 1, 16),
+        (Machine(2), 8, 8, 1, 2),
+    ):
+        layout = plan_layout(n_workers, machine, in_processes=True)
+        assert (layout.n_processes, layout.n_threads) == (n_processes, n_threads), machine
+        assert layout.n_computing == n_computing, machine
+        assert layout.n_tasks == n_processes * n_threads
+        assert layout.n_cells_in_memory == (0 if machine.gpus else 1)
+
+
+def test_threads_of_one_process_use_one_gpu() -> None:
+    on_gpu = plan_layout(None, Machine(16, ("0", "1")), in_processes=False)
+    assert (on_gpu.n_processes, on_gpu.n_threads, on_gpu.n_computing) == (1, 16, 1)
+    on_cores = plan_layout(6, Machine(4), in_processes=False)
+    assert (on_cores.n_tasks, on_cores.n_computing, on_cores.n_cells_in_memory) == (6, 4, 4)
+
+
+def test_layouts_are_described_in_words() -> None:
+    assert plan_layout(None, H100, in_processes=True).describe() == "1 worker of 16 threads, 1 GPU"
+    assert plan_layout(3, Machine(4), in_processes=True).describe() == "3 workers"
+    assert plan_layout(3, Machine(4), in_processes=False).describe() == "3 threads in one process"
+
+
+@pytest.mark.parametrize(
+    ("listed", "gpus"),
+    [("", []), ("-1", []), ("2, 5", ["2", "5"]), ("0,-1,1", ["0"]), ("GPU-8f3a", ["GPU-8f3a"])],
+)
+def test_gpus_are_listed_as_cuda_reads_them(
+    monkeypatch: pytest.MonkeyPatch, listed: str, gpus: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == gpus
+
+
 def test_cores_respect_the_affinity_of_the_process() -> None:
-    assert cluster.n_cores() == len(os.sched_getaffinity(0))
+    assert n_cores() == len(os.sched_getaffinity(0))
 
 
 def test_more_local_processes_than_a_machine_can_run_are_refused() -> None:

@@ -7,6 +7,11 @@ import pytest
 from simulated_stack import SimulatedStack
 
 from benchmarks.simulated_stacks import write_stack
+from sarstack.cluster.layout import Layout, Machine, n_cores
+from sarstack.despecklers import make_despeckler
+from sarstack.errors import NotEnoughSpaceError
+from sarstack.tiles import Shape
+from sarstack.workflows.despeckle.memory import check_memory, choose_layout, worker_memory_bytes
 from sarstack.workflows.despeckle.plan import LARGE_TILE_PX, plan_despeckle
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
@@ -33,13 +38,58 @@ def test_the_plan_gives_the_number_of_tasks(
 ) -> None:
     stack = make_stack(shape=(300, 600), n_dates=3)
     config = DespeckleConfig.make(
-        stack=str(stack.folder), output=str(tmp_path / "out"), method="quegan-yu", tile_px=256
-    )
+        stack=str(stack.folder), output=str(tmp_path / "out"), method="quegan-yu", tile_px=256,
+        workers=2,
+    )  # fmt: skip
     plan = plan_despeckle(config)
     # Six images: six tiles each, one task to sample it and one to finish it. Two summaries (one for
     # each polarisation) of six tiles.
     assert plan.n_tasks == 6 * 6 + 2 * 6 + 2 * 6
-    assert "60, at most 6 of them submitted" in plan.render(2)
+    assert "60, at most 6 of them submitted" in plan.render()
+
+
+SCENE = Shape(16705, 26102)
+
+
+def plan_on(machine: Machine, **settings: object) -> tuple[DespeckleConfig, Layout, int]:
+    """Settings, layout and memory of a worker of a run on another machine."""
+    config = DespeckleConfig.make(stack="s", method="despecknet-mt", tile_px=2048, **settings)
+    method = make_despeckler("despecknet-mt", device="cpu")
+    layout = choose_layout(method, config, machine)
+    memory = worker_memory_bytes(method, config, SCENE, [], layout)
+    check_memory(method, config, SCENE, [], machine, 128 * 2**30)
+    return config, layout, memory
+
+
+def test_one_process_on_one_gpu_fits_in_the_memory_of_16_cores() -> None:
+    machine = Machine(16, ("0",))
+    for settings in ({"cluster": "local"}, {}):
+        _, layout, memory = plan_on(machine, **settings)
+        assert (layout.n_processes, layout.n_threads) == (1, 16)
+        assert 3e9 < memory < 14e9
+    _, _, on_cores = plan_on(Machine(16))
+    _, _, on_gpu = plan_on(machine)
+    assert on_cores > on_gpu, "layers of a network are in the memory of the GPU"
+
+
+def test_the_memory_check_counts_the_processes_that_start() -> None:
+    with pytest.raises(NotEnoughSpaceError, match="for 100 workers"):
+        plan_on(Machine(64, ("0",)), cluster="local", workers=100)
+    _, _, one = plan_on(Machine(16), cluster="local")
+    with pytest.raises(NotEnoughSpaceError, match=f"{100 * one / 1e9:.1f} GB of memory for 100"):
+        plan_on(Machine(100), cluster="local")
+
+
+def test_time_is_divided_by_what_computes_at_the_same_time(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"stack": str(make_stack(n_dates=2).folder), "output": str(tmp_path / "out")}
+    plan = plan_despeckle(DespeckleConfig.make(**config, method="boxcar", workers=8))
+    clock = iter(range(10))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
+    seconds = plan.estimate_seconds() * plan.layout.n_computing
+    assert plan.layout.n_computing == min(8, n_cores())
+    assert seconds == pytest.approx(plan.total_px / 512**2)
 
 
 @pytest.mark.slow

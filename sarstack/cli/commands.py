@@ -178,7 +178,6 @@ def despeckle_command(
     Example:
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
-    from sarstack.cluster.workers import n_cores
     from sarstack.workflows.despeckle.plan import plan_despeckle
     from sarstack.workflows.despeckle.run import despeckle
     from sarstack.workflows.settings import DespeckleConfig
@@ -187,7 +186,7 @@ def despeckle_command(
     settings = read_config(DespeckleConfig, stack, config, entries)
     if dry_run:
         plan = plan_despeckle(settings, overwrite=overwrite, verify=verify)
-        click.echo(plan.render(settings.workers or n_cores()))
+        click.echo(plan.render())
         plan.check_memory()
         return
     outcome = despeckle(settings, overwrite=overwrite, verify=verify)

@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from sarstack.cluster.workers import n_cores
+from sarstack.cluster.layout import GPU_SLOTS, n_cores
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
 from sarstack.networks.memory_pages import keep_freed_memory
 
 # For writing. Blocks that are read again are kept by `sarstack.readers.block_cache`.
 GDAL_CACHE_BYTES = 16 * 2**20
-# One tile is copied to or from the GPU while it computes another.
-GPU_SLOTS = 2
 
 
 @contextmanager

@@ -4,22 +4,19 @@ All three have the same interface: an executor as in `concurrent.futures`.
 """
 
 import logging
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from sarstack.cluster.connection import connect
+from sarstack.cluster.layout import Layout, find_machine, n_cores, plan_layout
 from sarstack.errors import UsageError
 from sarstack.readers.block_cache import CACHE
 
 LOCAL = "local"
-# Smallest number of threads for each GPU: some read and write while others use it.
-GPU_THREADS = 4
 # Each process of a local cluster takes some hundred MB, and a second of a core to start.
 MAX_PROCESSES_PER_CORE = 4
 
@@ -57,18 +54,22 @@ class Workers:
 
 
 @contextmanager
-def open_workers(cluster: str | None = None, n_workers: int | None = None) -> Iterator[Workers]:
+def open_workers(
+    cluster: str | None = None, n_workers: int | None = None, *, on_gpu: bool = True
+) -> Iterator[Workers]:
     """Open workers for a run, and close what was opened.
 
     Parameters
     ----------
     cluster : str, optional
         None: threads of this process. ``"local"``: a Dask cluster of processes sized for
-        this machine (one worker per GPU, else per core). Otherwise the address of a
-        running scheduler (``tcp://host:port``) or the path of its scheduler file; that cluster
+        this machine (see :func:`sarstack.cluster.layout.plan_layout`). Otherwise the address of
+        a running scheduler (``tcp://host:port``) or the path of its scheduler file; that cluster
         is never closed.
     n_workers : int, optional
         Number of workers of a local cluster or threads of this process. Default: all cores.
+    on_gpu : bool
+        Whether the tasks use a GPU if there is one; False: one process a core.
 
     Yields
     ------
@@ -86,17 +87,10 @@ def open_workers(cluster: str | None = None, n_workers: int | None = None) -> It
         with _threads(n_workers or n_cores()) as workers:
             yield workers
     else:
-        with _dask_client(cluster, n_workers) as client:
+        with _dask_client(cluster, n_workers, on_gpu=on_gpu) as client:
             executor = client.get_executor(pure=False, retries=2)
             workers = Workers(executor, 0, client.dashboard_link or "", client)
             yield replace(workers, n_workers=sum(workers.processes().values()))
-
-
-def n_cores() -> int:
-    """Return the number of cores that this process may use (CPU affinity counts)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -110,7 +104,7 @@ def _threads(n_threads: int) -> Iterator[Workers]:
 
 
 @contextmanager
-def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
+def _dask_client(cluster: str, n_workers: int | None, *, on_gpu: bool) -> Iterator[Any]:
     import dask
     from distributed import Client
 
@@ -121,7 +115,8 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
         logging.getLogger(name).setLevel(logging.ERROR)
     with dask.config.set(settings):
         if cluster == LOCAL:
-            with _local_cluster(n_workers) as local, Client(local) as client:
+            layout = plan_layout(n_workers, find_machine(on_gpu=on_gpu), in_processes=True)
+            with _local_cluster(layout) as local, Client(local) as client:
                 yield client
         else:
             with connect(cluster) as client:
@@ -129,25 +124,24 @@ def _dask_client(cluster: str, n_workers: int | None) -> Iterator[Any]:
 
 
 @contextmanager
-def _local_cluster(n_workers: int | None) -> Iterator[Any]:
-    """Start one worker process per GPU, or per core."""
+def _local_cluster(layout: Layout) -> Iterator[Any]:
+    """Start the worker processes of a layout on this machine."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = visible_gpus()
-    # Each process sees its own card as the first one, set before it can import torch.
-    environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus] or [{}] * n_cores()
-    count = n_workers or len(environments)
-    most = max(MAX_PROCESSES_PER_CORE * n_cores(), len(environments))
+    count = layout.n_processes
+    most = max(MAX_PROCESSES_PER_CORE * layout.n_cores, len(layout.gpus))
     if count > most:
         raise UsageError(
-            f"workers = {count}, for a local cluster on a machine with {n_cores()} cores",
+            f"workers = {count}, for a local cluster on a machine with {layout.n_cores} cores",
             expected=f"at most {most} processes here; one for each core is fastest",
             do="leave out --workers, or name the scheduler of a larger cluster with --cluster",
         )
+    # Each process sees its own card as the first one, set before it can import torch.
+    environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in layout.gpus] or [{}]
     # Problems of a worker arrive with its task. Its log would only show that the scheduler is
     # closed at the end.
     quiet = {
-        "nthreads": threads_per_worker(), "silence_logs": logging.CRITICAL, "preload": __name__,
+        "nthreads": layout.n_threads, "silence_logs": logging.CRITICAL, "preload": __name__,
     }  # fmt: skip
     workers = {
         i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}
@@ -161,21 +155,3 @@ def _local_cluster(n_workers: int | None) -> Iterator[Any]:
 def dask_setup(_worker: Any) -> None:
     """Ignore Ctrl-C, which the process that started the cluster handles. Called by Dask."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def threads_per_worker() -> int:
-    """Return the number of threads of a local worker: one, or several that share a GPU."""
-    gpus = visible_gpus()
-    return max(GPU_THREADS, n_cores() // len(gpus)) if gpus else 1
-
-
-def visible_gpus() -> list[str]:
-    """List the CUDA devices that this process may use, without starting CUDA.
-
-    They are read from the device files of the driver, not from torch: the process that starts GPU
-    workers must not open a CUDA context.
-    """
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [device for device in listed.split(",") if device.strip()]
-    return sorted(p.name.removeprefix("nvidia") for p in Path("/dev").glob("nvidia[0-9]*"))

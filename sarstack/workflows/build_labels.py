@@ -160,7 +160,7 @@ def _compute(
 
 def _fill_store(unfinished: Path, config: LabelsConfig, stack: Stack) -> None:
     """Compute the labels that an open store lacks."""
-    with open_workers(config.cluster, config.workers) as workers:
+    with open_workers(config.cluster, config.workers, on_gpu=False) as workers:
         if workers.dashboard:
             LOGGER.info("dashboard: %s", workers.dashboard)
         check_workers(workers, stack, unfinished)

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from sarstack.cluster.workers import n_cores
+from sarstack.cluster.layout import n_cores
 from sarstack.errors import DamagedResultsError, SarstackError, UsageError
 from sarstack.labels.statistics import LABELS
 from sarstack.output.vrt import name_db_view

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER
-from sarstack.cluster.workers import threads_per_worker
+from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
     ResumeMismatchError,
@@ -23,7 +23,12 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import n_tiles
-from sarstack.workflows.despeckle.memory import cell_px, check_memory, worker_memory_bytes
+from sarstack.workflows.despeckle.memory import (
+    cell_px,
+    check_memory,
+    choose_layout,
+    worker_memory_bytes,
+)
 from sarstack.workflows.despeckle.results import (
     RUN_RECORD,
     UNFINISHED_FOLDER,
@@ -106,10 +111,15 @@ class Plan:
         return image_bytes(self.total_px, 1)
 
     @property
+    def layout(self) -> Layout:
+        """Processes and threads of the run on this machine."""
+        return choose_layout(self.despeckler, self.config)
+
+    @property
     def memory_bytes(self) -> int:
         """Peak memory of one worker process."""
         shape, rasters = self.stack.grid.shape, [image.raster for image in self.images]
-        return worker_memory_bytes(self.despeckler, self.config, shape, rasters)
+        return worker_memory_bytes(self.despeckler, self.config, shape, rasters, self.layout)
 
     def check_memory(self) -> None:
         """Raise if the workers of this machine together need more memory than it has.
@@ -122,7 +132,7 @@ class Plan:
         rasters = [image.raster for image in self.images]
         check_memory(self.despeckler, self.config, self.stack.grid.shape, rasters)
 
-    def estimate_seconds(self, n_workers: int) -> float:
+    def estimate_seconds(self) -> float:
         """Measure the time of one cell, and scale it to the plan; without reading and writing."""
         from sarstack.speckle.statistics import SceneStatistics
 
@@ -136,12 +146,12 @@ class Plan:
         start = time.perf_counter()
         self.despeckler.despeckle(cell, statistics, summary)
         seconds = time.perf_counter() - start
-        return seconds * self.total_px / cell.size / n_workers
+        return seconds * self.total_px / cell.size / self.layout.n_computing
 
-    def render(self, n_workers: int) -> str:
+    def render(self) -> str:
         """Return the plan as text for `--dry-run`."""
-        shape = self.stack.grid.shape
-        n_threads = n_workers * (threads_per_worker() if self.config.cluster else 1)
+        shape, layout = self.stack.grid.shape, self.layout
+        n_submitted = QUEUE_PER_WORKER * layout.n_tasks
         dates = sorted({image.layer for image in self.images})
         method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
         rows = {
@@ -151,12 +161,11 @@ class Plan:
             f"{len(self.images)} images; {len(self.finished)} finished before",
             "size": f"{shape.y} x {shape.x} px each",
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
-            "tasks": f"{self.n_tasks}, at most {QUEUE_PER_WORKER * n_threads} of them submitted",
+            "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
             "to read": f"{_size(self.bytes_to_read)}, halo included",
             "to write": f"at most {_size(self.bytes_to_write)} into {self.output}",
-            "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {n_workers} "
-            + ("workers" if self.config.cluster else "threads in one process"),
-            "time": f"about {_duration(self.estimate_seconds(n_workers))}, reading not counted",
+            "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {layout.describe()}",
+            "time": f"about {_duration(self.estimate_seconds())}, reading not counted",
         }
         return "\n".join(f"{name:>12}: {value}" for name, value in rows.items())
 

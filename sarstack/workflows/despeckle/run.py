@@ -88,7 +88,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
             plan.check_memory()
             check_space(plan.output, 2 * plan.bytes_to_write)
             _open_unfinished(run, overwrite=overwrite)
-            with open_workers(config.cluster, config.workers) as workers:
+            on_gpu = plan.despeckler.on_gpu
+            with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:
                 if workers.dashboard:
                     LOGGER.info("dashboard: %s", workers.dashboard)
                 check_workers(

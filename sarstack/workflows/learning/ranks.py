@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from sarstack.cluster.layout import n_cores
 from sarstack.cluster.process import worker_settings
-from sarstack.cluster.workers import n_cores
 from sarstack.errors import ClusterError, SarstackError
 from sarstack.networks.inference import choose_device
 from sarstack.training.distributed import ProcessGroup
