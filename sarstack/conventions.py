@@ -139,6 +139,52 @@ PRODUCTS = (
 # Sentinel-1C and 1D are left out: their offsets changed when the constellation was rearranged.
 RELATIVE_ORBIT_OFFSET = {"sentinel-1a": 73, "sentinel-1b": 27}
 
+
+@dataclass(frozen=True)
+class Sensor:
+    """What the name of a platform says about its radar; empty or None for what is not certain.
+
+    Attributes
+    ----------
+    platforms : tuple of str
+        First parts of the names of its platforms, in lower case.
+    constellation : str
+        As STAC catalogues name it.
+    band : str
+        Letter of the frequency band.
+    frequency_ghz : float or None
+        Centre frequency.
+    """
+
+    platforms: tuple[str, ...]
+    constellation: str = ""
+    band: str = ""
+    frequency_ghz: float | None = None
+
+
+# NISAR has two radars, of the bands L and S.
+SENSORS = (
+    Sensor(("sentinel-1",), "sentinel-1", "C", 5.405),
+    Sensor(("radarsat-2",), "", "C", 5.405),
+    Sensor(("rcm",), "rcm", "C", 5.405),
+    Sensor(("envisat",), "", "C", 5.331),
+    Sensor(("radarsat", "ers-", "gaofen-3"), "", "C"),
+    Sensor(("alos",), "", "L"),
+    Sensor(("saocom",), "saocom", "L"),
+    Sensor(("iceye",), "iceye", "X"),
+    Sensor(("capella",), "capella", "X"),
+    Sensor(("umbra",), "umbra", "X"),
+    Sensor(("cosmo-skymed", "csk", "csg"), "cosmo-skymed", "X"),
+    Sensor(("terrasar-x", "tandem-x", "paz", "kompsat-5"), "", "X"),
+)
+
+
+def find_sensor(platform: str) -> Sensor:
+    """Return the sensor of a platform; an empty one if the platform is not known."""
+    name = platform.strip().lower()
+    return next((s for s in SENSORS if name.startswith(s.platforms)), Sensor(()))
+
+
 TAGS: dict[str, str] = {
     "ACQUISITION_DATETIME": "time of the acquisition, ISO 8601, UTC",
     "PLATFORM": "satellite, for example sentinel-1a",

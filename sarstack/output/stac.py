@@ -1,32 +1,31 @@
 """STAC items and a collection that describe the results of a run.
 
-Core STAC 1.0 with the extensions SAR, satellite, projection, raster and processing. Needs the
-optional packages pystac and antimeridian.
+Core STAC with the extensions SAR, satellite, projection and processing. Needs the optional
+packages pystac and antimeridian.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from sarstack.conventions import find_sensor
 from sarstack.errors import MissingDependencyError
+from sarstack.output.footprint import footprint, pixel_size_m
 from sarstack.readers.grid import Grid
 from sarstack.readers.stack import Date
 
 if TYPE_CHECKING:
     import pystac
 
-EXTENSIONS = [
-    f"https://stac-extensions.github.io/{name}/schema.json"
-    for name in ("sar/v1.3.0", "sat/v1.0.0", "projection/v2.0.0", "raster/v2.0.0",
-                 "processing/v1.2.0")
-]  # fmt: skip
+# By the prefix of their fields. An item declares the extensions of which it has fields.
+_EXTENSIONS = {
+    "sar": "sar/v1.3.2",
+    "sat": "sat/v1.2.0",
+    "proj": "projection/v2.0.0",
+    "processing": "processing/v1.2.0",
+}
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-C_BAND_GHZ = 5.405
-EDGE_POINTS = 11
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,14 @@ class Product:
         COG of each polarisation.
     looks : float
         Equivalent number of looks of the input.
+    instrument_mode : str
+        Such as ``IW``; empty if it is unknown.
     """
 
     date: Date
     images: Mapping[str, Path]
     looks: float
+    instrument_mode: str = ""
 
 
 def write_catalogue(
@@ -64,7 +66,7 @@ def write_catalogue(
     name : str
         Identifier of the collection.
     grid : Grid
-        Grid of all images, one that :func:`has_longitudes`.
+        Grid of all images, one that :func:`~sarstack.output.footprint.has_longitudes`.
     products : list of Product
     settings : mapping
         Method, model hash and version, for the processing fields.
@@ -94,7 +96,7 @@ def write_catalogue(
     extent = pystac.Extent(
         pystac.SpatialExtent([items[0].bbox]), pystac.TemporalExtent([[min(times), max(times)]])
     )
-    text = f"Sentinel-1 backscatter, despeckled with {settings['method']} by sarstack"
+    text = f"Radar backscatter, despeckled with {settings['method']} by sarstack"
     collection = pystac.Collection(name, text, extent, title=name)
     path = folder / "collection.json"
     collection.set_self_href(str(path))
@@ -115,9 +117,16 @@ def _make_item(
     time = product.date.time.astype("datetime64[s]").item()
     bbox, outline = footprint(grid)
     stamp = time.strftime("%Y%m%dT%H%M%S")
+    properties = _properties(grid, product, settings)
+    prefixes = {key.split(":")[0] for key in properties}
+    extensions = [
+        f"https://stac-extensions.github.io/{version}/schema.json"
+        for prefix, version in _EXTENSIONS.items()
+        if prefix in prefixes
+    ]
     item = pystac.Item(
-        f"{name}_{stamp}", outline, bbox, time, _properties(grid, product, settings),
-        stac_extensions=EXTENSIONS, collection=name,
+        f"{name}_{stamp}", outline, bbox, time, properties,
+        stac_extensions=extensions, collection=name,
     )  # fmt: skip
     item.set_self_href(str(folder / f"{item.id}.json"))
     for polarisation, path in product.images.items():
@@ -130,79 +139,32 @@ def _make_item(
 def _properties(grid: Grid, product: Product, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of an item; unknown ones are left out."""
     date = product.date
+    sensor = find_sensor(date.platform)
     properties = {
         "platform": date.platform,
-        "constellation": "sentinel-1",
-        "gsd": abs(grid.transform[0]),
-        "sar:frequency_band": "C",
-        "sar:center_frequency": C_BAND_GHZ,
+        "constellation": sensor.constellation,
+        "gsd": pixel_size_m(grid),
+        "sar:instrument_mode": product.instrument_mode,
+        "sar:frequency_band": sensor.band,
+        "sar:center_frequency": sensor.frequency_ghz,
         "sar:polarizations": [p.upper() for p in product.images],
         "sar:looks_equivalent_number": round(product.looks, 2),
         "sat:orbit_state": date.orbit_direction,
         "sat:relative_orbit": date.relative_orbit,
-        "proj:code": _epsg(grid),
-        "proj:wkt2": grid.crs_wkt,
         "proj:shape": list(grid.shape),
-        "proj:transform": list(grid.transform),
         "processing:lineage": f"despeckled with {settings['method']}",
         "processing:software": {
             "sarstack": str(settings["version"]),
             **{k: str(v) for k, v in settings.items() if k == "model_sha256"},
         },
     }
-    return {key: value for key, value in properties.items() if value not in ("", None)}
-
-
-def _epsg(grid: Grid) -> str | None:
-    from rasterio.crs import CRS
-
-    code = CRS.from_wkt(grid.crs_wkt).to_epsg()
-    return f"EPSG:{code}" if code else None
-
-
-def has_longitudes(grid: Grid) -> bool:
-    """Return whether the pixels of a grid have longitudes and latitudes.
-
-    Not so without a CRS, with the local CRS of a site, or with ground control points only.
-    """
-    from rasterio.crs import CRS
-
-    if not grid.is_georeferenced or grid.gcps or not grid.crs_wkt:
-        return False
-    crs = CRS.from_wkt(grid.crs_wkt)
-    return bool(crs.is_projected or crs.is_geographic)
-
-
-def footprint(grid: Grid) -> tuple[list[float], dict[str, Any]]:
-    """Return bounding box and outline of a grid in longitude and latitude (GeoJSON).
-
-    Parameters
-    ----------
-    grid : Grid
-        One that :func:`has_longitudes`.
-
-    Returns
-    -------
-    bbox : list of float
-        West, south, east, north in degrees. West is larger than east if the scene crosses the
-        antimeridian.
-    outline : dict
-        Polygon, or MultiPolygon with one part on each side of the antimeridian. Each edge has
-        `EDGE_POINTS` points, since straight edges of a map are curves in longitude and latitude.
-    """
-    import antimeridian
-    import shapely
-    from rasterio.crs import CRS
-    from rasterio.warp import transform
-
-    rows, columns = grid.shape
-    a, b, c, d, e, f = grid.transform
-    corners = np.array([(0, 0), (0, rows), (columns, rows), (columns, 0), (0, 0)], float)
-    steps = np.arange(0, len(corners) - 1, 1 / (EDGE_POINTS - 1))
-    column, row = (np.interp(steps, range(len(corners)), axis) for axis in corners.T)
-    xs, ys = a * column + b * row + c, d * column + e * row + f
-    lon, lat = transform(CRS.from_wkt(grid.crs_wkt), CRS.from_epsg(4326), xs, ys)
-    ring = np.round(np.stack([lon, lat], axis=1), 7)
-    fixed = antimeridian.fix_polygon(shapely.Polygon(ring))
-    outline = json.loads(shapely.to_geojson(fixed))
-    return [float(edge) for edge in antimeridian.bbox(fixed)], outline
+    known = {key: value for key, value in properties.items() if value not in ("", None)}
+    if grid.gcps:
+        # Pixels in radar geometry have no CRS; the extension asks for a null then.
+        return known | {"proj:code": None}
+    code = grid.crs.to_epsg()
+    return known | {
+        "proj:code": f"EPSG:{code}" if code else None,
+        "proj:wkt2": grid.crs_wkt,
+        "proj:transform": list(grid.transform),
+    }

@@ -1,6 +1,7 @@
 """Parse a file name or band description: time, polarisation, platform, orbit, scale."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ _PYROSAR = re.compile(r"S1[A-Z]_+(?:IW|EW|SM|S\d)_+([AD])_")
 _S1TILING_ORBIT = re.compile(r"(?i)(?<![a-z0-9])(DES|ASC)_(\d{3})(?!\d)")
 _BURST = re.compile(r"(?<![A-Za-z0-9])T(\d{3})-(\d{6})-([A-Z]{2}\d)")
 _ABSOLUTE_ORBIT = re.compile(r"\d{8}T\d{6}_\d{8}T\d{6}_(\d{6})_[0-9A-F]{6}")
+
+_INSTRUMENT_MODE = re.compile(r"(?i)(?<![a-z0-9])(IW|EW|WV|SM)[1-5]?(?![a-z0-9])")
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ def find_polarisation(name: str) -> str:
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     found = [p for p in POLARISATIONS if p in words]
     return found[0] if len(found) == 1 else ""
+
+
+def find_instrument_mode(names: Iterable[str]) -> str:
+    """Return the mode of Sentinel-1 (IW, EW, WV, SM) in names of one acquisition, else empty."""
+    found = {mode[1].upper() for name in names for mode in _INSTRUMENT_MODE.finditer(name)}
+    return found.pop() if len(found) == 1 else ""
 
 
 def find_scale_word(text: str) -> Scale | None:

@@ -5,12 +5,15 @@ A killed run can lose any of these, so the next run makes what is missing.
 
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from sarstack import __version__
 from sarstack.errors import SarstackError, hide_secrets
 from sarstack.output.vrt import name_db_view, write_db_view
-from sarstack.readers.paths import file_stem, public_path
+from sarstack.readers.names import find_instrument_mode
+from sarstack.readers.paths import file_name, file_stem, near_folders, public_path
+from sarstack.readers.stack import Date
 from sarstack.training.checkpoint import CHECKPOINT
 from sarstack.workflows.despeckle.plan import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
@@ -83,25 +86,36 @@ def write_stac(run: Run) -> None:
     """Write STAC items for all finished images, also those of earlier runs."""
     import rasterio
 
-    from sarstack.output.stac import Product, has_longitudes, write_catalogue
+    from sarstack.output.footprint import has_longitudes
+    from sarstack.output.stac import Product, write_catalogue
 
     plan = run.plan
     if not has_longitudes(plan.stack.grid):
         LOGGER.warning(
-            "no STAC items: no CRS, ground control points only, or no longitudes from the CRS"
+            "no STAC items: without a CRS, or with one that has no longitudes, pixels have no place"
         )
         return
     products = []
     for layer, date in enumerate(plan.stack.dates):
-        done = {i.polarisation: i.output for i in _finished_images(run) if i.layer == layer}
+        images = [image for image in _finished_images(run) if image.layer == layer]
+        done = {image.polarisation: image.output for image in images}
         if done and date.timestamp:
             with rasterio.open(next(iter(done.values())), driver="GTiff") as image:
                 looks = float(image.tags()["ENL_BEFORE"])
-            products.append(Product(date, done, looks))
+            products.append(Product(date, done, looks, _find_mode(date, images)))
     if products:
         name = f"{file_stem(plan.stack.path)}-{plan.despeckler.name}"
         settings = settings_of(plan.config, plan.despeckler)
         write_catalogue(plan.output / "stac", name, plan.stack.grid, products, settings)
+
+
+def _find_mode(date: Date, images: Sequence[Image]) -> str:
+    """Return the instrument mode of Sentinel-1 in the names of the inputs, else empty."""
+    if not date.platform.startswith("sentinel-1"):
+        return ""
+    paths = [public_path(image.raster.path) for image in images]
+    names = [*map(file_name, paths), *(near for path in paths for near in near_folders(path))]
+    return find_instrument_mode([*names, *(image.raster.item for image in images)])
 
 
 def write_record(run: Run, started: str) -> Outcome:
