@@ -13,8 +13,8 @@ from sarstack.readers.registry import find_format, image_suffixes
 from sarstack.readers.sentinel1.product import is_product as is_safe
 
 _ACCEPTED = (
-    "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, a Zarr store, or a "
-    "Sentinel-1 GRD as SAFE or EOPF product"
+    "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, a Zarr store, a "
+    "Sentinel-1 GRD as SAFE or EOPF product, or a JSON file of STAC items"
 )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sarstack.conventions import Scale
-from sarstack.errors import StackError
+from sarstack.conventions import Scale, find_sensor
+from sarstack.errors import SarstackError, StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
     Metadata,
@@ -69,13 +69,22 @@ class Image:
 
     @property
     def name(self) -> str:
-        """File name, with band, variable or time index where the file holds several images."""
+        """File name, with band, variable or time index where the file holds several images.
+
+        Before it stands the STAC item that lists the file, if one does.
+        """
         name = file_name(self.raster.path)
+        if self.raster.item:
+            name = f"{self.raster.item}/{name}"
         if self.raster.variable:
             name += f":{self.raster.variable}"
         if self.raster.index is not None:
             name += f"[{self.raster.index}]"
         return name + (f" band {self.raster.band}" if self.raster.band > 1 else "")
+
+
+Found = Image | SarstackError
+"""An image, or in its place the error of one that cannot be used."""
 
 
 def describe_image(
@@ -144,8 +153,12 @@ def _parse_tags(tags: Mapping[str, str]) -> Metadata:
     direction = tags.get("ORBIT_DIRECTION", tags.get("ORBIT_PASS_DIRECTION", "")).upper()[:3]
     orbit = tags.get("RELATIVE_ORBIT", tags.get("RELATIVE_ORBIT_NUMBER", tags.get("TRACK_NUMBER")))
     words = parse_name(" ".join(tags.get(k, "") for k in ("CALIBRATION", "SHORT_NAME")))
+    platform = tags.get("PLATFORM", "").strip()
+    named = parse_name(f"{platform} {polarisation}")
+    other = platform.lower() if find_sensor(platform).band else ""
     return replace(
-        parse_name(f"{tags.get('PLATFORM', '')} {polarisation}"),
+        named,
+        platform=named.platform or other,
         time=_first_nonempty([*times, NOT_A_TIME]),
         orbit_direction={"ASC": "ascending", "DES": "descending"}.get(direction, ""),
         relative_orbit=int(match[1]) if (match := _WHOLE_NUMBER.match(orbit or "")) else None,

@@ -17,7 +17,7 @@ from sarstack.readers.consistency import (
 )
 from sarstack.readers.files import find_files, list_auxiliary
 from sarstack.readers.fill_values import FillValues
-from sarstack.readers.image import Image, calibrate
+from sarstack.readers.image import Found, Image, calibrate
 from sarstack.readers.paths import absolute_path, file_name, shorten_name
 from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.raster import Raster
@@ -47,7 +47,7 @@ def index_stack(
     ----------
     path : str or Path
         A folder (its sub-folders are not searched), a file, a pattern such as
-        ``'folder/site1_*.npy'``, or a Zarr store.
+        ``'folder/site1_*.npy'``, a Zarr store, or a JSON file or URL of STAC items.
     scale : str, optional
         ``linear``, ``amplitude`` or ``db`` (or ``power``, ``decibel``, ...). Needed if
         tags, names and pixel values do not show it.
@@ -96,10 +96,12 @@ def index_stack(
             do="if they are images, rename them, for example with _vv at the end",
         )
 
-    def list_calibrated(file: str) -> list[Image]:
+    def list_calibrated(file: str) -> list[Found]:
         return [
-            calibrate(image, calibration, remove_noise=remove_noise)
-            for image in list_images(file, bands)
+            found
+            if isinstance(found, SarstackError)
+            else calibrate(found, calibration, remove_noise=remove_noise)
+            for found in list_images(file, bands)
         ]
 
     images = _read_headers(files, list_calibrated, problems)
@@ -112,23 +114,24 @@ def index_stack(
 
 
 def _read_headers(
-    files: Sequence[str], list_file: Callable[[str], list[Image]], problems: Problems
+    files: Sequence[str], list_file: Callable[[str], list[Found]], problems: Problems
 ) -> list[Image]:
-    def read(file: str) -> list[Image] | SarstackError:
+    def read(file: str) -> list[Found]:
         try:
             return list_file(file)
         except SarstackError as err:
-            return err
+            return [err]
 
     # Threads, because on a network drive reading a header is waiting.
     with ThreadPoolExecutor(_N_THREADS) as pool:
         results = list(pool.map(read, files))
     images: list[Image] = []
     for file, result in zip(files, results, strict=True):
-        if isinstance(result, SarstackError):
-            problems.add(result, file)
-        else:
-            images += result
+        for found in result:
+            if isinstance(found, SarstackError):
+                problems.add(found, getattr(found, "path", file))
+            else:
+                images.append(found)
     _tell_ignored_bands(images, problems)
     return images
 

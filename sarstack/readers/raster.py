@@ -103,6 +103,9 @@ class Raster(ABC):
     version : FileVersion or None
         The version of the file that was indexed. Another version is not read: a result would be a
         mixture of both. None is not checked.
+    item, href : str
+        Identifier of the STAC item that lists the file, and the reference to the file in it,
+        without secrets; empty otherwise.
     """
 
     # Not in the text that a worker logs when its task fails: a URL can contain a password.
@@ -121,6 +124,8 @@ class Raster(ABC):
     gain: float = 1.0
     offset: float = 0.0
     version: FileVersion | None = None
+    item: str = ""
+    href: str = ""
 
     @abstractmethod
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 
 from sarstack.errors import SarstackError
 from sarstack.readers import formats
-from sarstack.readers.image import Image, unreadable_error
+from sarstack.readers.image import Found, Image, unreadable_error
 from sarstack.readers.versions import read_version
 
 _LAST = "gdal"
@@ -22,7 +22,10 @@ class Format(Protocol):
     """Its name in the table of inputs of the README."""
 
     SUFFIXES: tuple[str, ...]
-    """Suffixes of its files, in lower case with the dot; empty if a folder is one data set."""
+    """Suffixes of its files, in lower case with the dot.
+
+    Empty if a folder is one data set, or if its files are opened only when they are named.
+    """
 
     def matches(self, path: str) -> bool:
         """Return whether a path is of this format, by its name or its first bytes.
@@ -30,7 +33,7 @@ class Format(Protocol):
         The path may be a file, a folder or a URL, and need not exist.
         """
 
-    def list_images(self, path: str, bands: Sequence[str] | None) -> list[Image]:
+    def list_images(self, path: str, bands: Sequence[str] | None) -> Sequence[Found]:
         """List the images of a path from its headers, without reading all pixels.
 
         Parameters
@@ -45,7 +48,8 @@ class Format(Protocol):
             One for each date and polarisation, made with
             :func:`sarstack.readers.image.describe_image`. ``Image.raster`` reads the pixels. Its
             class is a subclass of :class:`sarstack.readers.raster.Raster`: one that the file
-            defines, or one of another format.
+            defines, or one of another format. If the path only lists other files, an error stands
+            in the place of an image that cannot be used.
 
         Raises
         ------
@@ -74,7 +78,7 @@ def find_format(path: str) -> Format | None:
     return next((module for module in find_formats() if module.matches(path)), None)
 
 
-def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
+def list_images(path: str, bands: Sequence[str] | None = None) -> list[Found]:
     """List the images in one file or store from its header.
 
     Parameters
@@ -86,8 +90,8 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
 
     Returns
     -------
-    list of Image
-        One for each date and polarisation.
+    list of Image, or SarstackError in place of an image
+        One for each date and polarisation. Errors only if the path lists other files.
 
     Raises
     ------
@@ -108,8 +112,11 @@ def list_images(path: str, bands: Sequence[str] | None = None) -> list[Image]:
     except Exception as err:  # each library has its own errors for a damaged file
         reason = (str(err) or type(err).__name__).splitlines()[0]
         raise unreadable_error(path, reason) from err
-    versions = {file: read_version(file) for file in {image.raster.path for image in images}}
+    new = [f.raster.path for f in images if isinstance(f, Image) and f.raster.version is None]
+    versions = {file: read_version(file) for file in dict.fromkeys(new)}
     return [
-        replace(image, raster=replace(image.raster, version=versions[image.raster.path]))
-        for image in images
+        replace(found, raster=replace(found.raster, version=versions[found.raster.path]))
+        if isinstance(found, Image) and found.raster.path in versions
+        else found
+        for found in images
     ]
