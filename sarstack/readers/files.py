@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME, PRODUCTS
 from sarstack.errors import StackError, StackReadError
-from sarstack.readers.formats import eopf
+from sarstack.readers.formats import eopf, nisar
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
 from sarstack.readers.sentinel1.product import is_product as is_safe
 
 _ACCEPTED = (
-    "a folder of GeoTIFF/COG, ENVI, npy or netCDF images, one such file, a Zarr store, a "
-    "Sentinel-1 GRD as SAFE or EOPF product, or a JSON file of STAC items"
+    "a folder of GeoTIFF/COG, ENVI, npy, netCDF or NISAR GCOV images, one such file, a Zarr store, "
+    "a Sentinel-1 GRD as SAFE or EOPF product, or a JSON file of STAC items"
 )
 
 
@@ -96,11 +96,13 @@ def list_auxiliary(path: str) -> list[str]:
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     """Return whether a path is a store, or has the name of an image that is not auxiliary."""
     is_store = _is_store(path) or (path.suffix.lower() == ".zip" and is_safe(path))
-    return is_store or (
-        path.suffix.lower() in suffixes
-        and not path.name.startswith(".")
-        and not AUXILIARY_NAME.search(path.stem)
-    )
+    if is_store:
+        return True
+    suffix = path.suffix.lower()
+    if suffix not in suffixes or path.name.startswith(".") or AUXILIARY_NAME.search(path.stem):
+        return False
+    # HDF5 files beside images are metadata of a product (OPERA) or reports on its quality.
+    return suffix not in nisar.SUFFIXES or nisar.is_product(path)
 
 
 def _is_product(path: Path) -> bool:

@@ -35,6 +35,23 @@ _WHOLE_NUMBER = re.compile(r"\s*(\d+)(\.0*)?\s*$")
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something surprising about a file that does not stop the work.
+
+    Attributes
+    ----------
+    what, do : str
+        What it is, and what the user can do. Files with the same notice share one warning.
+    detail : str
+        About this file.
+    """
+
+    what: str
+    do: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class Image:
     """One date and polarisation, as its header describes it.
 
@@ -54,8 +71,8 @@ class Image:
         Name without running number and polarisation: equal within one series.
     is_numbered : bool
         Whether the time in `metadata` was made from `order`.
-    ignored_bands : str
-        Names of the bands of its file that are no images, for a notice.
+    notices : tuple of Notice
+        About its file.
     """
 
     raster: Raster
@@ -65,7 +82,7 @@ class Image:
     order: int | None = None
     series: str = ""
     is_numbered: bool = False
-    ignored_bands: str = ""
+    notices: tuple[Notice, ...] = ()
 
     @property
     def name(self) -> str:
@@ -188,7 +205,7 @@ def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
 def unreadable_error(path: str, reason: str) -> UnreadableFileError:
     """Return the error of a file whose header cannot be read."""
     return UnreadableFileError.of(
-        path, reason, expected="a GeoTIFF, COG, ENVI, netCDF, Zarr or npy image"
+        path, reason, expected="a GeoTIFF, COG, ENVI, netCDF, Zarr, NISAR or npy image"
     )
 
 

@@ -132,18 +132,20 @@ def _read_headers(
                 problems.add(found, getattr(found, "path", file))
             else:
                 images.append(found)
-    _tell_ignored_bands(images, problems)
+    _tell_notices(images, problems)
     return images
 
 
-def _tell_ignored_bands(images: Sequence[Image], problems: Problems) -> None:
-    files = {i.raster.path: i.ignored_bands for i in images if i.ignored_bands}
-    if files:
-        problems.warn(
-            f"bands of {len(files)} files are no backscatter by their names, and are ignored",
-            where=[f"{file_name(path)}: {names}" for path, names in files.items()],
-            do="if one is an image, name all bands, for example --bands vv,vh,- (- leaves out one)",
-        )
+def _tell_notices(images: Sequence[Image], problems: Problems) -> None:
+    """Add one warning for each notice, with all files that have it."""
+    files: dict[tuple[str, str], dict[str, str]] = {}
+    for image in images:
+        for notice in image.notices:
+            files.setdefault((notice.what, notice.do), {})[image.raster.path] = notice.detail
+    for (what, do), details in files.items():
+        where = [file_name(p) + (f": {detail}" if detail else "") for p, detail in details.items()]
+        number = f"{len(where)} file{'s' if len(where) > 1 else ''}"
+        problems.warn(f"{number}: {what}", where=where, do=do)
 
 
 def _skip_unreadable(problems: Problems) -> Skipped:

@@ -22,7 +22,7 @@ from sarstack.readers.paths import near_folders
 from sarstack.readers.times import NOT_A_TIME, find_times
 
 _PLATFORM = re.compile(
-    r"(?i)(?<![a-z0-9])(?:S1([A-Z])|SENTINEL-?1([A-Z])|(ALOS)-?(\d))(?![a-z0-9])"
+    r"(?i)(?<![a-z0-9])(?:S1([A-Z])|SENTINEL-?1([A-Z])|(ALOS)-?(\d)|(NISAR))(?![a-z0-9])"
 )
 _PYROSAR = re.compile(r"S1[A-Z]_+(?:IW|EW|SM|S\d)_+([AD])_")
 _S1TILING_ORBIT = re.compile(r"(?i)(?<![a-z0-9])(DES|ASC)_(\d{3})(?!\d)")
@@ -146,6 +146,8 @@ def _find_platform(name: str) -> str:
     if not match:
         return ""
     letter = match[1] or match[2]
+    if match[5]:
+        return "nisar"
     return f"sentinel-1{letter.lower()}" if letter else f"alos-{match[4]}"
 
 

@@ -19,6 +19,7 @@ from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.grid import IDENTITY, Grid, GroundControlPoint, crop_rpcs
 from sarstack.readers.image import (
     Image,
+    Notice,
     complex_numbers_error,
     describe_image,
     unreadable_error,
@@ -81,7 +82,12 @@ def _list_bands(path: str, dataset: Any, grid: Grid, bands: Sequence[str] | None
         for i, name in enumerate(names)
         if name is not None
     ]
-    return [replace(image, ignored_bands=ignored) for image in images]
+    notice = Notice(
+        "bands are no backscatter by their names, and are ignored",
+        "if one is an image, name all bands, for example --bands vv,vh,- (- leaves out one)",
+        ignored,
+    )
+    return [replace(image, notices=(notice,) if ignored else ()) for image in images]
 
 
 @dataclass(frozen=True)
