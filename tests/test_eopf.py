@@ -260,11 +260,17 @@ def test_a_plain_store_is_no_product_and_opens_as_before(tmp_path):
     assert not eopf.matches("https://host/stack.zarr")
 
 
-def test_several_stores_are_refused_with_the_way_to_despeckle_them(copy, tmp_path):
+def test_several_stores_keep_their_own_grids(copy, tmp_path):
     first = copy(to="many")
-    shutil.copytree(first, first.with_name(first.name.replace("S1B", "S1A")))
-    with pytest.raises(StackError, match="not co-registered"):
-        index_stack(tmp_path / "many")
+    second = Path(shutil.copytree(first, first.with_name(first.name.replace("1223T", "1224T"))))
+    root = zarr.open_group(second, mode="r+")
+    for pol in ("VV", "VH"):
+        times = root[f"{GROUP}_{pol}/measurements/azimuth_time"]
+        times[:] = times[:] + 86_400_000_000  # a day later
+    stack = index_stack(tmp_path / "many")
+    assert [date.timestamp[:10] for date in stack.dates] == ["2021-12-23", "2021-12-24"]
+    assert stack.grids == 2 * index_stack(first).grids
+    assert not stack.is_coregistered
 
 
 def test_a_moved_store_is_the_same_and_changed_tables_are_not(copy, tmp_path):

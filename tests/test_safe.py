@@ -86,14 +86,6 @@ def test_all_platforms_and_modes_open(tmp_path, platform):
     assert stack.polarisations == ("hh",)
 
 
-def test_several_products_are_refused_with_the_way_to_despeckle_them(tmp_path):
-    for platform in "AB":
-        write_safe(tmp_path, {"vv": simulate_numbers()}, platform=platform)
-    with pytest.raises(StackError, match="not co-registered") as caught:
-        index_stack(tmp_path)
-    assert "sarstack despeckle" in caught.value.message()
-
-
 def test_a_folder_with_one_product_is_that_product(written):
     assert index_stack(written.path.parent).polarisations == ("vv", "vh")
     zip_safe(written.path)  # the download, left beside the unpacked folder

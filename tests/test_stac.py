@@ -157,10 +157,10 @@ def test_an_item_says_only_what_is_known_of_its_sensor(
     tmp_path: Path, platform: str, band: str | None, constellation: str | None
 ) -> None:
     date = Date(np.datetime64("2021-01-04T05:34:12", "ns"), platform)
-    product = Product(date, {"hh": tmp_path / "a_hh.tif"}, 4.4)
     scene = with_gcps(grid("EPSG:32633", 400_000, 5_000_000, 100))
+    product = Product(date, scene, {"hh": tmp_path / "a_hh.tif"}, 4.4)
     settings = {"method": "boxcar", "version": "1"}
-    path = write_catalogue(tmp_path / "stac", "farm", scene, [product], settings)
+    path = write_catalogue(tmp_path / "stac", "farm", [product], settings)
     [item] = pystac.Collection.from_file(str(path)).get_items()
     assert item.properties.get("sar:frequency_band") == band
     assert item.properties.get("constellation") == constellation

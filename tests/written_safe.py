@@ -1,15 +1,18 @@
 """A small SAFE product, written with the structure of a real one: manifest, XML files, pixels."""
 
+import re
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.control import GroundControlPoint
 
-NAME = "S1{p}_{mode}_GRDH_1SDV_20211223T051122_20211223T051147_030148_039993_5371"
-STEM = "s1{p}-{mode}-grd-{pol}-20211223t051122-20211223t051147-030148-039993-00{n}"
+NAME = "S1{p}_{mode}_GRDH_1SDV_{start}_{stop}_030148_039993_{crc}"
+STEM = "s1{p}-{mode}-grd-{pol}-{start}-{stop}-030148-039993-00{n}"
+INTERVAL_S = 1.5e-3  # between lines
 
 
 @dataclass
@@ -35,20 +38,26 @@ def write_safe(
     gcps=True,
     version="003.40",
     one_axis=False,
+    start="2021-12-23T05:11:22.594441",
+    crc="5371",
+    seed=0,
     **header,
 ):
     """Write a product with the digital numbers of each polarisation, uint16 of (y, x).
 
     With `one_axis`, all calibration vectors have the same pixels, and values of float32.
     """
-    root = Path(folder) / (NAME.format(p=platform, mode=mode) + ".SAFE")
+    lines = next(iter(numbers.values())).shape[0]
+    times = {"start": start, "stop": time_of_line(start, lines - 1)}
+    short = {k: re.sub("[-:]", "", t[:19]) for k, t in times.items()}
+    root = Path(folder) / (NAME.format(p=platform, mode=mode, crc=crc, **short) + ".SAFE")
     (root / "annotation" / "calibration").mkdir(parents=True)
     (root / "measurement").mkdir()
     written = Written(root, numbers)
     for n, (pol, pixels) in enumerate(numbers.items(), 1):
-        stem = STEM.format(p=platform, mode=mode, pol=pol, n=n).lower()
-        calibration = _calibration_vectors(pixels.shape, n, one_axis=one_axis)
-        noise = _noise_vectors(pixels.shape, n)
+        stem = STEM.format(p=platform, mode=mode, pol=pol, n=n, **short).lower()
+        calibration = _calibration_vectors(pixels.shape, seed + n, one_axis=one_axis)
+        noise = _noise_vectors(pixels.shape, seed + n)
         written.calibration[pol], written.noise[pol] = calibration, noise
         _write_pixels(root / "measurement" / f"{stem}.tiff", pixels, gcps=gcps)
         facts = {
@@ -57,6 +66,10 @@ def write_safe(
             "platform": platform,
             "mode": mode,
             "pol": pol.upper(),
+            "interval": INTERVAL_S,
+            "near_range": 5.35e-3,
+            "datatake": 235923,
+            **times,
         }
         annotation = root / "annotation"
         (annotation / f"{stem}.xml").write_text(_annotation(pixels.shape, facts | header))
@@ -69,6 +82,12 @@ def write_safe(
         )
     (root / "manifest.safe").write_text(_MANIFEST.format(ipf=version))
     return written
+
+
+def time_of_line(start, line):
+    """The time of a line after the first one, as in an annotation."""
+    moment = datetime.fromisoformat(start) + timedelta(seconds=line * INTERVAL_S)
+    return moment.isoformat(timespec="microseconds")
 
 
 def zip_safe(root: Path) -> Path:
@@ -184,15 +203,20 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
   <adsHeader>
     <missionId>S1{platform}</missionId><productType>{product_type}</productType>
     <polarisation>{pol}</polarisation><mode>{mode}</mode><swath>{mode}</swath>
-    <startTime>2021-12-23T05:11:22.594441</startTime>
-    <stopTime>2021-12-23T05:11:47.593146</stopTime>
+    <startTime>{start}</startTime><stopTime>{stop}</stopTime>
     <absoluteOrbitNumber>30148</absoluteOrbitNumber>
+    <missionDataTakeId>{datatake}</missionDataTakeId>
   </adsHeader>
   <generalAnnotation><productInformation><pass>Descending</pass></productInformation>
   </generalAnnotation>
   <imageAnnotation>
     <imageInformation>
-      <productFirstLineUtcTime>2021-12-23T05:11:22.594441</productFirstLineUtcTime>
+      <productFirstLineUtcTime>{start}</productFirstLineUtcTime>
+      <productLastLineUtcTime>{stop}</productLastLineUtcTime>
+      <slantRangeTime>{near_range!r}</slantRangeTime>
+      <rangePixelSpacing>1.0e+01</rangePixelSpacing>
+      <azimuthPixelSpacing>1.0e+01</azimuthPixelSpacing>
+      <azimuthTimeInterval>{interval!r}</azimuthTimeInterval>
       <numberOfSamples>{samples}</numberOfSamples><numberOfLines>{lines}</numberOfLines>
     </imageInformation>
     <processingInformation>

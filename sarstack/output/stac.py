@@ -4,7 +4,7 @@ Core STAC with the extensions SAR, satellite, projection and processing. Needs t
 packages pystac and antimeridian.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ class Product:
     ----------
     date : Date
         Date with a time.
+    grid : Grid
+        One that :func:`~sarstack.output.footprint.has_longitudes`.
     images : dict of str to Path
         COG of each polarisation.
     looks : float
@@ -45,6 +47,7 @@ class Product:
     """
 
     date: Date
+    grid: Grid
     images: Mapping[str, Path]
     looks: float
     instrument_mode: str = ""
@@ -53,7 +56,6 @@ class Product:
 def write_catalogue(
     folder: Path,
     name: str,
-    grid: Grid,
     products: list[Product],
     settings: Mapping[str, Any],
 ) -> Path:
@@ -65,8 +67,6 @@ def write_catalogue(
         Folder for ``collection.json`` and one JSON file for each date.
     name : str
         Identifier of the collection.
-    grid : Grid
-        Grid of all images, one that :func:`~sarstack.output.footprint.has_longitudes`.
     products : list of Product
     settings : mapping
         Method, model hash and version, for the processing fields.
@@ -91,10 +91,14 @@ def write_catalogue(
             do="pip install 'sarstack[stac]', or leave out --stac",
         ) from missing
     folder.mkdir(parents=True, exist_ok=True)
-    items = [_make_item(folder, name, grid, product, settings) for product in products]
+    items = [_make_item(folder, name, product, settings) for product in products]
     times = [item.datetime for item in items]
+    boxes = [*dict.fromkeys(tuple(item.bbox) for item in items)]
+    if len(boxes) > 1:
+        boxes.insert(0, _surround(boxes))  # as STAC wants it
     extent = pystac.Extent(
-        pystac.SpatialExtent([items[0].bbox]), pystac.TemporalExtent([[min(times), max(times)]])
+        pystac.SpatialExtent([list(box) for box in boxes]),
+        pystac.TemporalExtent([[min(times), max(times)]]),
     )
     text = f"Radar backscatter, despeckled with {settings['method']} by sarstack"
     collection = pystac.Collection(name, text, extent, title=name)
@@ -110,14 +114,14 @@ def write_catalogue(
 
 
 def _make_item(
-    folder: Path, name: str, grid: Grid, product: Product, settings: Mapping[str, Any]
+    folder: Path, name: str, product: Product, settings: Mapping[str, Any]
 ) -> "pystac.Item":
     import pystac
 
     time = product.date.time.astype("datetime64[s]").item()
-    bbox, outline = footprint(grid)
+    bbox, outline = footprint(product.grid)
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    properties = _properties(grid, product, settings)
+    properties = _properties(product, settings)
     prefixes = {key.split(":")[0] for key in properties}
     extensions = [
         f"https://stac-extensions.github.io/{version}/schema.json"
@@ -136,9 +140,17 @@ def _make_item(
     return item
 
 
-def _properties(grid: Grid, product: Product, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _surround(boxes: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the box around others."""
+    west, south, east, north = zip(*boxes, strict=True)
+    if any(left > right for left, right in zip(west, east, strict=True)):
+        return -180.0, min(south), 180.0, max(north)  # across the antimeridian
+    return min(west), min(south), max(east), max(north)
+
+
+def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties of an item; unknown ones are left out."""
-    date = product.date
+    date, grid = product.date, product.grid
     sensor = find_sensor(date.platform)
     properties = {
         "platform": date.platform,

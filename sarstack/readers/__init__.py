@@ -54,4 +54,5 @@ def open_stack(
     from sarstack.readers.cube import build_cube
 
     stack = index_stack(path, scale=scale, bands=bands, calibration=calibration)
+    stack.check_coregistered("a cube", do="open one product, for example open_stack('X.SAFE')")
     return build_cube(stack, chunk_px)

@@ -22,6 +22,26 @@ _DAY = np.timedelta64(1, "D")
 _SAME_PASS = np.timedelta64(60, "s")
 
 
+def list_grids(
+    images: dict[str, dict[np.datetime64, Image]], problems: Problems
+) -> tuple[Grid, ...]:
+    """Return the grid that all images share; or one for each date, of images in radar geometry.
+
+    Parameters
+    ----------
+    images : dict of str to dict of datetime64 to Image
+        By polarisation, then by time.
+    problems : Problems
+        Receives an error if grids differ that must not.
+    """
+    everything = [image for by_time in images.values() for image in by_time.values()]
+    times = sorted({time for by_time in images.values() for time in by_time})
+    if len(times) == 1 or not all(image.in_radar_geometry for image in everything):
+        return (check_grids(everything, problems),)
+    of_dates = [[own[time] for own in images.values() if time in own] for time in times]
+    return tuple(check_grids(same, problems) for same in of_dates)
+
+
 def check_grids(images: Sequence[Image], problems: Problems) -> Grid:
     """Compare all grids with the most frequent one, and return that one."""
     grids = Counter(image.grid for image in images)
@@ -222,23 +242,9 @@ def list_dates(
     of images that were already filtered.
     """
     times = sorted({time for by_time in images.values() for time in by_time})
-    for polarisation, by_time in images.items():
-        if missing := [_format_time(t) for t in times if t not in by_time]:
-            problems.warn(
-                f"{len(missing)} of {len(times)} dates lack {polarisation.upper()}: "
-                f"{polarisation.upper()} is nodata there",
-                where=missing,
-                do="add the missing images, or choose a polarisation that all dates have (--pol)",
-            )
     dates = tuple(_make_date(t, [same[t] for same in images.values() if t in same]) for t in times)
-    _warn_of_orbits(dates, problems)
-    close = [_format_time(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
-    if close:
-        problems.warn(
-            f"{len(close)} dates are less than a minute before the next: slices of one pass",
-            where=close,
-            do="mosaic the slices of one pass into one image",
-        )
+    if not all(image.in_radar_geometry for same in images.values() for image in same.values()):
+        _warn_of_dates(images, dates, problems)
     filtered = [i.name for same in images.values() for i in same.values() if i.metadata.filtered]
     if filtered:
         problems.warn(
@@ -247,6 +253,28 @@ def list_dates(
             do="order or process them without a speckle filter",
         )
     return dates
+
+
+def _warn_of_dates(
+    images: dict[str, dict[np.datetime64, Image]], dates: Sequence[Date], problems: Problems
+) -> None:
+    times = [date.time for date in dates]
+    for polarisation, by_time in images.items():
+        if missing := [_format_time(t) for t in times if t not in by_time]:
+            problems.warn(
+                f"{len(missing)} of {len(times)} dates lack {polarisation.upper()}: "
+                f"{polarisation.upper()} is nodata there",
+                where=missing,
+                do="add the missing images, or choose a polarisation that all dates have (--pol)",
+            )
+    _warn_of_orbits(dates, problems)
+    close = [_format_time(a) for a, b in pairwise(times) if b - a < _SAME_PASS]
+    if close:
+        problems.warn(
+            f"{len(close)} dates are less than a minute before the next: slices of one pass",
+            where=close,
+            do="mosaic the slices of one pass into one image",
+        )
 
 
 def _make_date(time: np.datetime64, images: Sequence[Image]) -> Date:

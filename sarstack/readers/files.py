@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME, PRODUCTS
-from sarstack.errors import StackError, StackReadError
+from sarstack.errors import StackReadError
 from sarstack.readers.formats import eopf, nisar
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
@@ -32,8 +32,6 @@ def find_files(path: str) -> list[str]:
     ------
     StackReadError
         If the path does not exist, or holds no image.
-    StackError
-        If it holds several SAFE or EOPF products.
     """
     place, suffixes = Path(path), image_suffixes()
     if not is_remote(path) and any(len(os.fsencode(part)) > 255 for part in place.parts):
@@ -68,9 +66,7 @@ def find_files(path: str) -> list[str]:
             if folders
             else "check the path, and extract archives first",
         )
-    files = sorted(str(p) for p in images)
-    _check_products(path, files)
-    return files
+    return sorted(str(p) for p in images)
 
 
 def list_auxiliary(path: str) -> list[str]:
@@ -126,17 +122,3 @@ def _pixel_file(path: Path) -> str:
         return str(path)
     beside = [path.with_suffix(s) for s in (".img", ".dat", ".bin", "")]
     return str(next((p for p in beside if p.is_file()), path))
-
-
-def _check_products(path: str, files: Sequence[str]) -> None:
-    """Refuse several SAFE or EOPF products: each has a grid of its own in radar geometry."""
-    products = [file for file in files if _is_product(Path(file))]
-    if len(products) < 2:
-        return
-    raise StackError(
-        f"{path} holds {len(products)} SAFE or EOPF products, which are not co-registered",
-        expected="one product, or images on a common grid",
-        where=[Path(product).name for product in products],
-        do=f"despeckle each product alone: sarstack despeckle {products[0]} -o OUTPUT_OF_THIS_ONE; "
-        "for a stack, make terrain-corrected images first (HyP3 RTC, OPERA RTC-S1, pyroSAR, SNAP)",
-    )

@@ -73,6 +73,8 @@ class Image:
         Whether the time in `metadata` was made from `order`.
     notices : tuple of Notice
         About its file.
+    in_radar_geometry : bool
+        Whether images of other dates are on other grids, because nothing co-registered them.
     """
 
     raster: Raster
@@ -83,6 +85,7 @@ class Image:
     series: str = ""
     is_numbered: bool = False
     notices: tuple[Notice, ...] = ()
+    in_radar_geometry: bool = False
 
     @property
     def name(self) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from sarstack.conventions import Scale
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.readers.consistency import (
-    check_grids,
     choose_latest,
     complete_polarisations,
     complete_times,
     list_dates,
+    list_grids,
 )
 from sarstack.readers.files import find_files, list_auxiliary
 from sarstack.readers.fill_values import FillValues
@@ -201,7 +201,7 @@ def _fit_together(
     if not images:
         # Each check that leaves out an image adds an error. So this raises.
         problems.report()
-    grid = check_grids(images, problems)
+    grids = list_grids(by_polarisation, problems)
     common_scale, fill_values = decide_scale(images, scale, problems)
     fills = {image.raster: fill for image, fill in zip(images, fill_values, strict=True)}
     dates = list_dates(by_polarisation, problems)
@@ -217,7 +217,7 @@ def _fit_together(
     }
     calibrations = {image.metadata.calibration for image in images}
     calibration = calibrations.pop() if len(calibrations) == 1 else ""
-    return Stack(path, grid, dates, rasters, calibration, skipped)
+    return Stack(path, grids, dates, rasters, calibration, skipped)
 
 
 def _nothing_readable_error(path: str, skipped: Skipped) -> StackReadError:

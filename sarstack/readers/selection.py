@@ -96,7 +96,9 @@ def _take_dates(stack: Stack, kept: Sequence[bool]) -> Stack:
     indices = [i for i, keep in enumerate(kept) if keep]
     rasters = {p: tuple(series[i] for i in indices) for p, series in stack.rasters.items()}
     present = {p: series for p, series in rasters.items() if any(series)}
-    return replace(stack, dates=tuple(stack.dates[i] for i in indices), rasters=present)
+    grids = stack.grids if stack.is_coregistered else tuple(stack.grids[i] for i in indices)
+    dates = tuple(stack.dates[i] for i in indices)
+    return replace(stack, grids=grids, dates=dates, rasters=present)
 
 
 def _date_test(dates: tuple[Any, Any] | Sequence[Any]) -> Callable[[Date], bool]:
@@ -132,6 +134,7 @@ def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
 
 
 def _crop(stack: Stack, bbox: tuple[float, float, float, float]) -> Stack:
+    stack.check_coregistered(f"bbox = {tuple(bbox)}", do="leave out the bbox")
     window = stack.grid.find_window(bbox)
 
     def crop(raster: Raster | None) -> Raster | None:
@@ -141,4 +144,4 @@ def _crop(stack: Stack, bbox: tuple[float, float, float, float]) -> Stack:
         return replace(raster, origin=origin, shape=window.shape)
 
     rasters = {p: tuple(crop(r) for r in series) for p, series in stack.rasters.items()}
-    return replace(stack, grid=stack.grid.crop(window), rasters=rasters)
+    return replace(stack, grids=(stack.grid.crop(window),), rasters=rasters)

@@ -11,7 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from sarstack.conventions import POLARISATIONS
+from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
+from sarstack.readers.paths import public_path
 from sarstack.readers.raster import IntensityReader, Raster
 
 
@@ -54,8 +56,9 @@ class Stack:
     ----------
     path : str
         As given by the user.
-    grid : Grid
-        Common to all images.
+    grids : tuple of Grid
+        One that is common to all images; or one for each date, if the dates are not co-registered
+        (products in radar geometry).
     dates : tuple of Date
         In order of time.
     rasters : dict of str to tuple of (Raster or None)
@@ -68,7 +71,7 @@ class Stack:
     """
 
     path: str
-    grid: Grid
+    grids: tuple[Grid, ...]
     dates: tuple[Date, ...]
     rasters: dict[str, tuple[Raster | None, ...]] = field(hash=False)
     calibration: str = ""
@@ -83,6 +86,53 @@ class Stack:
     def n_dates(self) -> int:
         """Number of dates."""
         return len(self.dates)
+
+    @property
+    def is_coregistered(self) -> bool:
+        """Whether a pixel is the same place at all dates."""
+        return len(self.grids) == 1
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of all dates.
+
+        Raises
+        ------
+        StackError
+            If the dates are not co-registered.
+        """
+        self.check_coregistered("this job")
+        return self.grids[0]
+
+    def grid_at(self, date: int) -> Grid:
+        """Return the grid of a date, by its index."""
+        return self.grids[0] if self.is_coregistered else self.grids[date]
+
+    def check_coregistered(self, job: str, do: str = "") -> None:
+        """Raise if the dates are not co-registered.
+
+        Parameters
+        ----------
+        job : str
+            What needs co-registered dates.
+        do : str, optional
+            A way to do without.
+
+        Raises
+        ------
+        StackError
+        """
+        if self.is_coregistered:
+            return
+        names = [str(date.time.astype("datetime64[s]")) for date in self.dates]
+        way = "make terrain-corrected images first (HyP3 RTC, OPERA RTC-S1, pyroSAR, SNAP)"
+        raise StackError(
+            f"{job} needs dates on a common grid, but the {len(names)} images of "
+            f"{public_path(self.path)} are in radar geometry, each on a grid of its own",
+            expected="one SAFE product, or images on a common grid",
+            where=names,
+            do=f"{do}; or {way}" if do else way,
+        )
 
 
 class ImageStack(Protocol):

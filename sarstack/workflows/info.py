@@ -10,6 +10,7 @@ import numpy as np
 
 from sarstack.conventions import NODATA_NUMBERS
 from sarstack.errors import SarstackWarning, StackReadError
+from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
@@ -22,7 +23,7 @@ from sarstack.speckle.statistics import (
     choose_dates,
     combine_samples,
 )
-from sarstack.tiles import Shape, sample_windows
+from sarstack.tiles import sample_windows
 
 _VALID_WINDOWS_PER_AXIS = 4
 _VALID_WINDOW_PX = 64
@@ -36,6 +37,8 @@ class DateRow:
     ----------
     time, platform, orbit, polarisations : str
         Text to print; empty if unknown.
+    size : str
+        Rows and columns, if they differ between dates; else empty.
     valid : dict of str to float
         Fraction of valid pixels of each polarisation in sample windows, 0 to 1; NaN if pixels
         cannot be read.
@@ -47,6 +50,7 @@ class DateRow:
     platform: str
     orbit: str
     polarisations: str
+    size: str
     valid: dict[str, float]
     file: str
 
@@ -88,14 +92,15 @@ class StackDescription:
         return "\n".join(lines)
 
     def _date_table(self) -> list[list[str]]:
-        rows = [["date (UTC)", "platform", "orbit", "polarisations", "valid", "file"]]
+        rows = [["date (UTC)", "platform", "orbit", "polarisations", "size", "valid", "file"]]
         for row in self.dates:
             fractions = [
                 f"{fraction:.0%}" if fraction >= 0 else "unreadable"
                 for fraction in row.valid.values()
             ]
             valid = fractions[0] if len(set(fractions)) == 1 else " ".join(fractions)
-            rows.append([row.time, row.platform, row.orbit, row.polarisations, valid, row.file])
+            texts = [row.time, row.platform, row.orbit, row.polarisations, row.size]
+            rows.append([*texts, valid, row.file])
         # Columns that are empty for all dates are left out.
         kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
         return [[row[i] for i in kept] for row in rows]
@@ -131,17 +136,16 @@ def describe_stack(stack: Stack) -> StackDescription:
 
 
 def _list_facts(stack: Stack) -> dict[str, str]:
-    grid, first = stack.grid, _rasters(stack)[0]
+    grid, first = stack.grids[0], _rasters(stack)[0]
     height, width = grid.pixel_size
-    images = len(_rasters(stack))
-    bytes_inside = 4 * images * grid.shape.y * grid.shape.x
-    place = f"{len(grid.gcps)} ground control points" if grid.gcps else _describe_bounds(stack)
+    place = f"{len(grid.gcps)} ground control points" if grid.gcps else _describe_bounds(grid)
+    if not stack.is_coregistered:
+        place = "radar geometry: the dates are not co-registered, each is despeckled alone"
     facts = {
         "stack": public_path(stack.path),
         "dates": _describe_dates(stack),
         "polarisations": ", ".join(p.upper() for p in stack.polarisations),
-        "size": f"{grid.shape.y} rows x {grid.shape.x} columns, {images} images, "
-        f"{bytes_inside / 2**20:.1f} MiB as float32",
+        "size": _describe_size(stack),
         "CRS": grid.crs_name,
         "pixel": f"{height:.6g} x {width:.6g}" if grid.crs_wkt and not grid.gcps else "",
         "place": place,
@@ -154,6 +158,14 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         names = ", ".join(file_name(path) for path, _ in stack.skipped)
         facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
     return facts
+
+
+def _describe_size(stack: Stack) -> str:
+    shapes = [raster.shape for raster in _rasters(stack)]
+    mebibytes = sum(4 * shape.y * shape.x for shape in shapes) / 2**20
+    first = stack.grids[0].shape
+    size = f"{first.y} rows x {first.x} columns, " if stack.is_coregistered else ""
+    return f"{size}{len(shapes)} images, {mebibytes:.1f} MiB as float32"
 
 
 def _describe_nodata(rasters: Sequence[Raster]) -> str:
@@ -184,12 +196,12 @@ def _describe_vrt_sources(stack: Stack) -> str:
     return ", ".join(dict.fromkeys(s for view in views for s in list_vrt_sources(view)))
 
 
-def _describe_bounds(stack: Stack) -> str:
-    if not stack.grid.is_georeferenced:
+def _describe_bounds(grid: Grid) -> str:
+    if not grid.is_georeferenced:
         return "no georeference"
-    if stack.grid.rpcs:
+    if grid.rpcs:
         return "rational polynomial coefficients (RPC)"
-    xmin, ymin, xmax, ymax = stack.grid.bounds
+    xmin, ymin, xmax, ymax = grid.bounds
     return f"x {xmin:.10g} to {xmax:.10g}, y {ymin:.10g} to {ymax:.10g}"
 
 
@@ -215,6 +227,7 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
                 date.platform,
                 f"{number} {date.orbit_direction}".strip(),
                 " ".join(p.upper() for p in rasters_of_date),
+                "" if stack.is_coregistered else "{} x {}".format(*stack.grid_at(i).shape),
                 {p: fractions[r] for p, r in rasters_of_date.items()},
                 file_name(next(iter(rasters_of_date.values())).path),
             )
@@ -246,19 +259,25 @@ def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
 
 
 def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
-    """Measure looks and correlation, the same for all dates, on readable dates."""
+    """Measure looks and correlation, the same for all dates, on readable dates.
+
+    Of dates that are not co-registered: those of the date with the median looks.
+    """
     rasters = [r for r in stack.rasters[polarisation] if r is not None]
-    windows = sample_windows(Shape(*stack.grid.shape))
     samples = []
     for date in choose_dates(len(rasters)):
         with suppress(StackReadError):
+            windows = sample_windows(rasters[date].shape)
             pixels = rasters[date].read_each(windows, cache_blocks=False)
             samples.append(sample_speckle(pixels))
     if not samples:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
     if warning := describe_doubt(polarisation.upper(), samples):
         warnings.warn(SarstackWarning(warning), stacklevel=2)
-    return combine_samples(samples)[0]
+    if stack.is_coregistered:
+        return combine_samples(samples)[0]
+    alone = sorted((combine_samples([s])[0] for s in samples), key=lambda found: found.looks)
+    return alone[len(alone) // 2]
 
 
 def _rasters(stack: Stack) -> list[Raster]:

@@ -119,7 +119,7 @@ def _make_image(path: str, store: Any, image: EopfImage, border: EopfImage | Non
         "BACKSCATTER_SCALE": "linear",
         "CALIBRATION": raster.calibration,
     })  # fmt: skip
-    return replace(found, order=None, series=path)
+    return replace(found, order=None, series=path, in_radar_geometry=True)
 
 
 def _check_chunks(path: str, image: EopfImage, chunks: Any, array: Any) -> None:

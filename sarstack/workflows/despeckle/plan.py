@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from sarstack.errors import (
 )
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
+from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_stem, is_remote, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
-from sarstack.tiles import n_tiles
+from sarstack.tiles import Shape, n_tiles
 from sarstack.workflows.despeckle.memory import (
     cell_px,
     check_memory,
@@ -41,6 +43,7 @@ from sarstack.workflows.places import check_places
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
+_ONE_AT_A_TIME = "use `sarstack despeckle`, which takes each image alone"
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
@@ -55,6 +58,7 @@ class Image:
     raster: Raster
     output: Path
     fingerprint: str
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Plan:
     @property
     def n_tiles(self) -> int:
         """Number of tiles of all images to compute."""
-        return n_tiles(self.stack.grid.shape, self.config.tile_px) * len(self.images)
+        return sum(n_tiles(image.grid.shape, self.config.tile_px) for image in self.images)
 
     @property
     def n_tasks(self) -> int:
@@ -93,8 +97,7 @@ class Plan:
     @property
     def total_px(self) -> int:
         """Number of pixels of all images to compute."""
-        shape = self.stack.grid.shape
-        return shape.y * shape.x * len(self.images)
+        return sum(image.grid.shape.y * image.grid.shape.x for image in self.images)
 
     @property
     def bytes_to_read(self) -> int:
@@ -118,8 +121,13 @@ class Plan:
     @property
     def memory_bytes(self) -> int:
         """Peak memory of one worker process."""
-        shape, rasters = self.stack.grid.shape, [image.raster for image in self.images]
+        shape, rasters = self.largest_shape, [image.raster for image in self.images]
         return worker_memory_bytes(self.despeckler, self.config, shape, rasters, self.layout)
+
+    @property
+    def largest_shape(self) -> Shape:
+        """Rows and columns of the largest image of the stack."""
+        return max((grid.shape for grid in self.stack.grids), key=lambda shape: shape.y * shape.x)
 
     def check_memory(self) -> None:
         """Raise if the workers of this machine together need more memory than it has.
@@ -130,7 +138,17 @@ class Plan:
             With the tile size or the number of workers that fits.
         """
         rasters = [image.raster for image in self.images]
-        check_memory(self.despeckler, self.config, self.stack.grid.shape, rasters)
+        check_memory(self.despeckler, self.config, self.largest_shape, rasters)
+
+    def describe_size(self) -> str:
+        """Return the size of the images as text, and whether each is despeckled alone."""
+        low, high = (pick(g.shape for g in self.stack.grids) for pick in (min, max))
+        if self.stack.is_coregistered:
+            return f"{high.y} x {high.x} px each"
+        return (
+            f"{low.y} x {low.x} to {high.y} x {high.x} px: the dates are in radar geometry, not "
+            "co-registered, so each is despeckled alone"
+        )
 
     def estimate_seconds(self) -> float:
         """Measure the time of one cell, and scale it to the plan; without reading and writing."""
@@ -150,7 +168,7 @@ class Plan:
 
     def render(self) -> str:
         """Return the plan as text for `--dry-run`."""
-        shape, layout = self.stack.grid.shape, self.layout
+        layout = self.layout
         n_submitted = QUEUE_PER_WORKER * layout.n_tasks
         dates = sorted({image.layer for image in self.images})
         method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
@@ -159,7 +177,7 @@ class Plan:
             "method": f"{self.despeckler.name} ({method})",
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
             f"{len(self.images)} images; {len(self.finished)} finished before",
-            "size": f"{shape.y} x {shape.x} px each",
+            "size": self.describe_size(),
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
             "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
             "to read": f"{_size(self.bytes_to_read)}, halo included",
@@ -183,7 +201,14 @@ def _duration(seconds: float) -> str:
 def select_stack(
     config: SelectionConfig, *, skip_unreadable: bool = False, remove_noise: bool = False
 ) -> Stack:
-    """Index a stack and select the part that the settings ask for."""
+    """Index a stack and select the part that the settings ask for.
+
+    Raises
+    ------
+    StackError
+        If the stack is empty or inconsistent; except for `despeckle`, also if its dates are not
+        co-registered.
+    """
     stack = index_stack(
         config.stack,
         scale=config.scale,
@@ -193,7 +218,10 @@ def select_stack(
         remove_noise=remove_noise,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
-    return select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
+    part = select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
+    if not isinstance(config, DespeckleConfig):
+        part.check_coregistered(config.command(), do=_ONE_AT_A_TIME)
+    return part
 
 
 def default_output(stack_path: str) -> Path:
@@ -219,15 +247,20 @@ def plan_despeckle(
     if config.method == AUTO:
         # The polarisation with the fewest dates decides.
         n_dates = min(sum(r is not None for r in own) for own in stack.rasters.values())
+        if not stack.is_coregistered:
+            n_dates = 1
         config = config.model_copy(update={"method": default_method(n_dates)})
     despeckler = make_despeckler(config.method, **config.parameters)
+    if despeckler.n_summary:
+        stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
+                                 "--method despecknet")  # fmt: skip
     output = Path(config.output) if config.output else default_output(config.stack)
     check_places([], [output])
     _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
     _check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:
-        config = _choose_tile(config, stack, len(images))
+        config = _choose_tile(config, images)
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
     begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
     finished: tuple[Image, ...] = ()
@@ -245,9 +278,9 @@ def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...
     check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
 
 
-def _choose_tile(config: DespeckleConfig, stack: Stack, n_images: int) -> DespeckleConfig:
+def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleConfig:
     """Choose large tiles if there are many; finished images count, so a resumed run agrees."""
-    many = n_images * n_tiles(stack.grid.shape, LARGE_TILE_PX) >= MANY_TILES
+    many = sum(n_tiles(image.grid.shape, LARGE_TILE_PX) for image in images) >= MANY_TILES
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
 
 
@@ -278,9 +311,10 @@ def _list_images(
                 continue
             others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
             path = (output / f"{raster.stem}_{despeckler.name}.tif").absolute()
-            parts = settings_of(config, despeckler), stack.grid
+            grid = stack.grid_at(layer)
+            parts = settings_of(config, despeckler), grid
             mark = fingerprint(*parts, *(identities[r] for r in others))
-            images.append(Image(polarisation, layer, raster, path, mark))
+            images.append(Image(polarisation, layer, raster, path, mark, grid))
     names = [image.output.name for image in images]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

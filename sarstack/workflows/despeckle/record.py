@@ -40,7 +40,7 @@ def complete_results(run: Run, *, continued: bool) -> None:
         view = name_db_view(image.output)
         if not view.exists():
             description = f"{plan.stack.calibration} {image.polarisation}".strip()
-            write_db_view(image.output, plan.stack.grid, description)
+            write_db_view(image.output, image.grid, description)
     picture = plan.output / "quicklook.png"
     if plan.images or continued or not picture.exists():
         _draw_middle(run, picture)
@@ -90,7 +90,7 @@ def write_stac(run: Run) -> None:
     from sarstack.output.stac import Product, write_catalogue
 
     plan = run.plan
-    if not has_longitudes(plan.stack.grid):
+    if not all(has_longitudes(grid) for grid in plan.stack.grids):
         LOGGER.warning(
             "no STAC items: without a CRS, or with one that has no longitudes, pixels have no place"
         )
@@ -102,11 +102,12 @@ def write_stac(run: Run) -> None:
         if done and date.timestamp:
             with rasterio.open(next(iter(done.values())), driver="GTiff") as image:
                 looks = float(image.tags()["ENL_BEFORE"])
-            products.append(Product(date, done, looks, _find_mode(date, images)))
+            grid, mode = plan.stack.grid_at(layer), _find_mode(date, images)
+            products.append(Product(date, grid, done, looks, mode))
     if products:
         name = f"{file_stem(plan.stack.path)}-{plan.despeckler.name}"
         settings = settings_of(plan.config, plan.despeckler)
-        write_catalogue(plan.output / "stac", name, plan.stack.grid, products, settings)
+        write_catalogue(plan.output / "stac", name, products, settings)
 
 
 def _find_mode(date: Date, images: Sequence[Image]) -> str:

@@ -154,6 +154,8 @@ def _announce(plan: Plan) -> None:
         "%d images to do, %d finished before; %d tiles; about %.0f MB per worker; into %s",
         len(plan.images), len(plan.finished), plan.n_tiles, plan.memory_bytes / 1e6, plan.output,
     )  # fmt: skip
+    if not plan.stack.is_coregistered:
+        LOGGER.info("%s", plan.describe_size())
 
 
 def _open_unfinished(run: Run, *, overwrite: bool) -> None:
@@ -236,25 +238,25 @@ def _measure(run: Run, workers: Workers) -> None:
 
 def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, Any]]]:
     plan = run.plan
-    scene = plan.stack.grid.shape
     images = sorted((*plan.images, *plan.finished), key=lambda image: image.layer)
-    jobs = (Task(tasks.sample_image, (image.raster, scene), image) for image in images)
+    jobs = (Task(tasks.sample_image, (image.raster, image.grid.shape), image) for image in images)
     samples: dict[str, dict[int, SpeckleSample]] = {i.polarisation: {} for i in images}
     for task, outcome in run_tasks(workers, jobs):
         if isinstance(outcome, Exception):
             run.fail(task.key, outcome)
         else:
             samples[task.key.polarisation][task.key.layer] = outcome
-    found = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     for polarisation, dates in samples.items():
-        layers = sorted(dates)
-        of_dates = [dates[i] for i in layers]
-        if warning := describe_doubt(polarisation.upper(), of_dates):
+        if warning := describe_doubt(polarisation.upper(), [dates[i] for i in sorted(dates)]):
             LOGGER.warning("warning: %s", warning)
-        statistics = combine_samples(of_dates, looks=plan.config.looks)
-        found[polarisation] = {
-            str(layer): asdict(date) for layer, date in zip(layers, statistics, strict=True)
-        }
+        found[polarisation] = {}
+        # Dates on grids of their own may differ in their looks, and cannot be compared.
+        together = [sorted(dates)] if plan.stack.is_coregistered else [[i] for i in sorted(dates)]
+        for layers in together:
+            statistics = combine_samples([dates[i] for i in layers], looks=plan.config.looks)
+            for layer, date in zip(layers, statistics, strict=True):
+                found[polarisation][str(layer)] = asdict(date)
     return found
 
 
@@ -362,10 +364,9 @@ def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
 
 
 def _finish_task(run: Run, image: Image) -> Task:
-    stack = run.plan.stack
-    description = f"{stack.calibration} {image.polarisation}".strip()
+    description = f"{run.plan.stack.calibration} {image.polarisation}".strip()
     source = image.raster.read_metadata()
-    grid = replace(stack.grid, rpcs=source.rpcs or stack.grid.rpcs)
+    grid = replace(image.grid, rpcs=source.rpcs or image.grid.rpcs)
     arguments = (run.pieces(image), grid, str(image.output), description,
                  make_tags(run, image, source.tags))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

@@ -50,7 +50,7 @@ class Run:
     def pieces(self, image: Image) -> Pieces:
         """Return the pieces of an image."""
         folder = self.folder / image.polarisation / str(image.layer)
-        return Pieces(folder, self.plan.stack.grid.shape, self.plan.config.tile_px)
+        return Pieces(folder, image.grid.shape, self.plan.config.tile_px)
 
     def summary(self, polarisation: str) -> str:
         """Return the path of the sums over dates of a polarisation."""
