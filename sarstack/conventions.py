@@ -200,7 +200,7 @@ TAGS: dict[str, str] = {
     "TILE_SIZE_PX": "width of the tiles; it does not change pixels",
     "INPUT_FILE": "name of the input file",
     "ENL_BEFORE": "equivalent number of looks of the input",
-    "ENL_SOURCE": "origin of ENL_BEFORE: given, compared, estimated or nominal",
+    "ENL_SOURCE": "origin of ENL_BEFORE: given, product, compared, estimated or nominal",
     "ENL_AFTER": "equivalent number of looks of the result, if it could be estimated",
     "SPECKLE_CORRELATION": "lag-1 correlation of the speckle, along y and x",
     "PROCESSING_DATETIME": "time of the processing, ISO 8601, UTC",

@@ -135,6 +135,16 @@ def test_given_looks_are_used_with_the_measured_correlation():
         measure_scene(block, looks=-1)
 
 
+def test_looks_of_the_product_replace_an_estimate_and_give_way_to_the_user():
+    block = speckle(4, (0.6, 0.6), (300, 300))
+    sample = sample_speckle([block[0][w.slices] for w in sample_windows(Shape(300, 300))])
+    (told,) = combine_samples([sample], product_looks=6.5)
+    assert (told.looks, told.looks_source) == (6.5, "product")
+    assert told.sensor == (6.5, *told.correlation)
+    (given,) = combine_samples([sample], looks=3, product_looks=6.5)
+    assert (given.looks, given.looks_source) == (3.0, "given")
+
+
 def read_dates(pattern):
     rasterio = pytest.importorskip("rasterio")
     images = []

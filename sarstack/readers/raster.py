@@ -106,6 +106,9 @@ class Raster(ABC):
     item, href : str
         Identifier of the STAC item that lists the file, and the reference to the file in it,
         without secrets; empty otherwise.
+    looks : float or None
+        Equivalent number of looks that the product tells; None if it tells none. A layer that
+        counts averaged pixels is not this number, because these pixels are correlated.
     """
 
     # Not in the text that a worker logs when its task fails: a URL can contain a password.
@@ -126,6 +129,7 @@ class Raster(ABC):
     version: FileVersion | None = None
     item: str = ""
     href: str = ""
+    looks: float | None = None
 
     @abstractmethod
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
@@ -329,6 +333,24 @@ class Raster(ABC):
             gain=self.gain,
             offset=self.offset,
         )
+
+
+def find_product_looks(images: Iterable[IntensityReader | None]) -> float | None:
+    """Return the equivalent number of looks that a product tells of its images.
+
+    Parameters
+    ----------
+    images : iterable of image or None
+        All dates of one polarisation; None where a date has no image.
+
+    Returns
+    -------
+    float or None
+        The median over the images; None if the product does not tell it of every image.
+    """
+    told = [image.looks if isinstance(image, Raster) else None for image in images if image]
+    known = [looks for looks in told if looks is not None]
+    return float(np.median(known)) if known and len(known) == len(told) else None
 
 
 def _needs_no_change(values: NDArray[np.float32]) -> bool:

@@ -46,9 +46,10 @@ class SceneStatistics:
     bright : float
         98th percentile of the valid intensities of this date (the value of a pixel); infinite if
         the date has no valid pixel.
-    looks_source : {"given", "compared", "estimated", "nominal"}
-        Origin of `looks`. given: the user; compared: measured from differences between dates;
-        estimated: from single dates; nominal: 4.4, because too few pixels are usable.
+    looks_source : {"given", "product", "compared", "estimated", "nominal"}
+        Origin of `looks`. given: the user; product: a layer of the product; compared: measured
+        from differences between dates; estimated: from single dates; nominal: 4.4, because too
+        few pixels are usable.
     """
 
     looks: float
@@ -63,7 +64,7 @@ class SceneStatistics:
         Texture makes an estimate from single dates too low, and a wrong input is worse than none
         (RMSE of RTC-like scenes: 0.52 and 0.50 dB).
         """
-        certain = self.looks_source in {"given", "compared"}
+        certain = self.looks_source in {"given", "product", "compared"}
         return (self.looks, *self.correlation) if certain else None
 
 
@@ -77,7 +78,9 @@ def choose_dates(n_dates: int) -> list[int]:
 
 
 def combine_samples(
-    samples: Sequence[SpeckleSample], looks: float | None = None
+    samples: Sequence[SpeckleSample],
+    looks: float | None = None,
+    product_looks: float | None = None,
 ) -> list[SceneStatistics]:
     """Estimate looks and correlation of a stack from the samples of its dates.
 
@@ -86,7 +89,9 @@ def combine_samples(
     samples : sequence of SpeckleSample
         One per date, in order of time, of one polarisation.
     looks : float, optional
-        Number of looks to use instead of an estimate.
+        Number of looks of the user, used instead of any other.
+    product_looks : float, optional
+        Number of looks that the product tells, used instead of an estimate.
 
     Returns
     -------
@@ -121,6 +126,8 @@ def combine_samples(
     source = "compared" if is_compared else "estimated" if estimate else "nominal"
     if looks is not None:
         found_looks, source = float(looks), "given"
+    elif product_looks is not None:
+        found_looks, source = float(product_looks), "product"
     return [SceneStatistics(found_looks, correlation, sample.bright, source) for sample in samples]
 
 

@@ -16,7 +16,7 @@ from sarstack.cluster.workers import Workers, open_workers
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.paths import public_path
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import Raster, find_product_looks
 from sarstack.readers.stack import Stack
 from sarstack.speckle.samples import SpeckleSample, join_windows
 from sarstack.speckle.statistics import choose_dates, combine_samples
@@ -284,18 +284,26 @@ def _compute_statistics(
     return samples
 
 
+def _known_looks(config: LabelsConfig, rasters: Sequence[Raster]) -> float | None:
+    """Return the looks of the user, or of the product unless a multilook changes them."""
+    if config.looks is not None or config.multilook_px > 1:
+        return config.looks
+    return find_product_looks(rasters)
+
+
 def _sampled_dates(config: LabelsConfig, rasters: Sequence[Raster]) -> tuple[int, ...]:
-    """Choose the dates from which looks are measured; none if the user gave the looks."""
-    return () if config.looks else tuple(choose_dates(len(rasters)))
+    """Choose the dates from which looks are measured; none if the looks are known."""
+    is_known = _known_looks(config, rasters) is not None
+    return () if is_known else tuple(choose_dates(len(rasters)))
 
 
 def _find_looks(
     config: LabelsConfig, stack: Stack, polarisation: str, found: Samples, workers: Workers
 ) -> float:
     """Return the looks of a polarisation, after the multilook."""
-    if config.looks is not None:
-        return config.looks
     rasters = _rasters(stack, polarisation)
+    if (known := _known_looks(config, rasters)) is not None:
+        return known
     dates = _sampled_dates(config, rasters)
     places = range(len(sample_windows(stack.grid.shape)))
     if len(found) == len(dates) * len(places):

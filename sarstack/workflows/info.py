@@ -12,7 +12,7 @@ from sarstack.conventions import NODATA_NUMBERS
 from sarstack.errors import SarstackWarning, StackReadError
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import Raster, find_product_looks
 from sarstack.readers.stack import Stack
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.speckle.plausibility import describe_doubt
@@ -274,9 +274,11 @@ def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
     if warning := describe_doubt(polarisation.upper(), samples):
         warnings.warn(SarstackWarning(warning), stacklevel=2)
+    told = find_product_looks(rasters)
     if stack.is_coregistered:
-        return combine_samples(samples)[0]
-    alone = sorted((combine_samples([s])[0] for s in samples), key=lambda found: found.looks)
+        return combine_samples(samples, product_looks=told)[0]
+    alone = [combine_samples([sample], product_looks=told)[0] for sample in samples]
+    alone.sort(key=lambda found: found.looks)
     return alone[len(alone) // 2]
 
 

@@ -15,6 +15,7 @@ from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
+from sarstack.readers.raster import find_product_looks
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
@@ -254,7 +255,9 @@ def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, 
         # Dates on grids of their own may differ in their looks, and cannot be compared.
         together = [sorted(dates)] if plan.stack.is_coregistered else [[i] for i in sorted(dates)]
         for layers in together:
-            statistics = combine_samples([dates[i] for i in layers], looks=plan.config.looks)
+            told = find_product_looks([plan.stack.rasters[polarisation][i] for i in layers])
+            of_dates = [dates[i] for i in layers]
+            statistics = combine_samples(of_dates, looks=plan.config.looks, product_looks=told)
             for layer, date in zip(layers, statistics, strict=True):
                 found[polarisation][str(layer)] = asdict(date)
     return found

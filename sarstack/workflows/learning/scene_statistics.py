@@ -4,6 +4,7 @@ import numpy as np
 
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
+from sarstack.readers.raster import find_product_looks
 from sarstack.readers.stack import ImageStack
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
@@ -14,7 +15,10 @@ Statistics = dict[str, dict[int, SceneStatistics]]
 
 
 def measure_statistics(stack: ImageStack, looks: float | None, workers: Workers) -> Statistics:
-    """Measure the scene statistics of every image; `looks`, if given, replaces the measured."""
+    """Measure the scene statistics of every image.
+
+    `looks`, if given, replaces the number that the product tells, and this one the measured number.
+    """
     images = [
         (polarisation, date, raster)
         for polarisation in stack.polarisations
@@ -30,7 +34,11 @@ def measure_statistics(stack: ImageStack, looks: float | None, workers: Workers)
     statistics = {}
     for polarisation in stack.polarisations:
         dates = [date for name, date, _ in images if name == polarisation]
-        of_dates = combine_samples([samples[polarisation, date] for date in dates], looks=looks)
+        of_dates = combine_samples(
+            [samples[polarisation, date] for date in dates],
+            looks=looks,
+            product_looks=find_product_looks(stack.rasters[polarisation]),
+        )
         statistics[polarisation] = dict(zip(dates, of_dates, strict=True))
     return statistics
 
