@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.rpc import RPC
 from written_images import SHAPE, speckle, write_tif
 
@@ -10,6 +11,7 @@ from sarstack.errors import GridMismatchError, SarstackWarning, StackError
 from sarstack.output.quicklook import draw_panels
 from sarstack.readers import index_stack
 from sarstack.readers.bands import name_bands
+from sarstack.readers.source_tags import MAX_TAGS, make_tags
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.despeckle.tags import keep_source_tags
 from sarstack.workflows.info import describe_stack
@@ -53,6 +55,37 @@ def test_tags_of_the_source_are_in_the_result_unless_they_would_be_wrong_there(t
     assert not {"UNITS", "STATISTICS_MEAN", "platform"} & set(kept)
     assert kept.get("ENL_AFTER", kept.get("Enl_After")) != "9"
     assert index_stack(result).rasters["vv"][0].scale == "linear"
+
+
+@pytest.mark.parametrize("form", ["zarr 2", "zarr 3", "netCDF-4", "netCDF-3"])
+def test_attributes_of_stores_and_netcdf_files_are_tags_of_the_result(tmp_path, form):
+    about = {"processor": "GAMMA 2026", "orbit:file": "POEORB", "dem_px": 30.5, "beams": [1, 2]}
+    untrue = {"crs": "EPSG:32632", "spec": "RasterSpec(...)", "history": "x", "text": "y" * 600}
+    attributes = {"units": "1", "rtc": "applied", "valid_max": 1e9}
+    vv = ("y", "x"), speckle(), attributes
+    dataset = xr.Dataset({"vv": vv}, {"y": np.arange(96.0), "x": np.arange(80.0)}, about | untrue)
+    if form.startswith("zarr"):
+        path = tmp_path / "a_20210304.zarr"
+        dataset.to_zarr(path, zarr_format=int(form[-1]))
+    else:
+        path = tmp_path / "a_20210304.nc"
+        engine, layout = ("scipy", None) if form[-1] == "3" else ("h5netcdf", "NETCDF4")
+        dataset.to_netcdf(path, engine=engine, format=layout)
+    [result] = run_boxcar(path, tmp_path / "out")
+    with rasterio.open(result) as file:
+        kept = file.tags()
+    expected = {"processor": "GAMMA 2026", "orbit_file": "POEORB", "dem_px": "30.5",
+                "beams": "1, 2", "rtc": "applied"}  # fmt: skip
+    assert expected.items() <= kept.items()
+    assert not {*untrue, "units", "valid_max", "_ARRAY_DIMENSIONS", "DIMENSION_LIST"} & set(kept)
+
+
+def test_the_number_and_length_of_tags_are_bounded():
+    many = {f"name{i}": "x" * 500 for i in range(500)} | {"n" * 70: 1, "nested": {"a": 1}}
+    tags = make_tags({"first": b"1"}, many, {"first": np.float32(2.5), "list": np.arange(99)})
+    assert len(tags) == MAX_TAGS
+    assert tags["first"] == "2.5"
+    assert not {"n" * 70, "nested", "list"} & set(tags)
 
 
 def test_rational_polynomial_coefficients_move_with_a_crop(tmp_path):

@@ -277,6 +277,8 @@ def test_results_keep_points_time_and_the_mean(written, tmp_path):
     assert tags["CALIBRATION"] == "sigma0"
     assert tags["ACQUISITION_DATETIME"] == "2021-12-23T05:11:22Z"
     assert (tags["PLATFORM"], tags["RELATIVE_ORBIT"]) == ("sentinel-1b", "22")
+    assert tags["PRODUCT_NAME"] == written.path.stem
+    assert (tags["PROCESSOR_VERSION"], tags["FREQUENCY_BAND"]) == ("3.40", "C")
     before = index_stack(written.path).rasters["vv"][0].read(Window(0, 64, 0, 90))
     np.testing.assert_array_equal(np.isnan(result["pixels"]), np.isnan(before))
     assert np.nanmean(result["pixels"]) == pytest.approx(np.nanmean(before), rel=0.01)

@@ -4,7 +4,7 @@ Formats that xarray opens (Zarr, netCDF) share this. xarray decodes names, times
 the numbers stay packed, and are decoded window by window.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,8 @@ from sarstack.readers.names import (
     parse_name,
 )
 from sarstack.readers.paths import file_stem
-from sarstack.readers.raster import Raster
+from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.source_tags import make_tags
 from sarstack.readers.times import NOT_A_TIME
 from sarstack.tiles import Window
 
@@ -66,6 +67,17 @@ class DatasetRaster(Raster):
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         for stored, is_masked in super()._read_stored(windows, cache_blocks=cache_blocks):
             yield view_as(stored, self.stored_as), is_masked
+
+    def read_metadata(self) -> SourceMetadata:
+        """Return the attributes of the Dataset and the variable as tags."""
+        try:
+            return SourceMetadata(make_tags(*self.read_attributes()))
+        except Exception:  # each library has its own errors; its pixels were read, so go on
+            return SourceMetadata()
+
+    def read_attributes(self) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """Return the attributes of the Dataset and of the variable; of an array, none."""
+        return {}, {}
 
     @property
     def _holds_intensity(self) -> bool:

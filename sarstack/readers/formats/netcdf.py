@@ -1,6 +1,6 @@
 """netCDF files, classic and netCDF-4: variables ``vv vh hh hv`` over ``(time, y, x)``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,18 @@ class NetcdfRaster(DatasetRaster):
         with h5netcdf.File(self.path, "r") as file:
             for window in windows:
                 yield np.asarray(file[self.variable][self.index_of(window)])
+
+    def read_attributes(self) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """Return the attributes of the file and of the variable."""
+        if _is_classic(self.path):
+            from scipy.io import netcdf_file
+
+            with netcdf_file(self.path, mmap=False) as classic:
+                return dict(classic._attributes), dict(classic.variables[self.variable]._attributes)
+        import h5netcdf
+
+        with h5netcdf.File(self.path, "r") as file:
+            return dict(file.attrs), dict(file[self.variable].attrs)
 
 
 def _check_hdf5(path: str) -> None:

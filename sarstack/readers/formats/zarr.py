@@ -1,7 +1,7 @@
 """Zarr stores (v2 and v3) as written by xarray: variables ``vv vh hh hv`` over ``(time, y, x)``."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -74,6 +74,13 @@ class ZarrRaster(DatasetRaster):
         array: Any = zarr.open_group(self.path, mode="r")[self.variable]
         for window in windows:
             yield np.asarray(array[self.index_of(window)])
+
+    def read_attributes(self) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+        """Return the attributes of the store and of the variable."""
+        import zarr
+
+        group = zarr.open_group(self.path, mode="r")
+        return group.attrs.asdict(), group[self.variable].attrs.asdict()
 
     def stamp(self) -> list[Stamp]:
         """Return names, sizes and times of the chunks of this date.

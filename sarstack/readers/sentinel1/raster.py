@@ -1,16 +1,19 @@
 """One image of a SAFE product: digital numbers and the tables of its annotation."""
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+from zipfile import BadZipFile
 
 from numpy.typing import NDArray
 
 from sarstack.conventions import Calibration
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.formats.gdal import open_gdal
-from sarstack.readers.sentinel1.annotation import read_annotation
+from sarstack.readers.raster import SourceMetadata
+from sarstack.readers.sentinel1.annotation import read_annotation, read_processor_version
 from sarstack.readers.sentinel1.border import ReadNumbers
 from sarstack.readers.sentinel1.calibrated import CalibratedRaster
 from sarstack.readers.sentinel1.calibration import read_calibration
@@ -85,3 +88,14 @@ class SafeRaster(CalibratedRaster):
         members = [self.place_of_table("calibration"), self.place_of_table("noise"), self.border]
         files = {self.product.file_with(member) for member in members if member}
         return stamp_sources(sorted(files | {self.path}))
+
+    def read_metadata(self) -> SourceMetadata:
+        """Return name and processor version of the product."""
+        tags = {"PRODUCT_NAME": Path(self.product.path).stem, "FREQUENCY_BAND": "C"}
+        try:
+            version = read_processor_version(self.product)
+        except (OSError, KeyError, ValueError, BadZipFile):  # its pixels were read, so go on
+            return SourceMetadata(tags)
+        if version < math.inf:
+            tags["PROCESSOR_VERSION"] = f"{version:.2f}"
+        return SourceMetadata(tags)
