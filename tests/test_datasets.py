@@ -1,5 +1,6 @@
 """Zarr stores and netCDF files as people write them open to the numbers and places they mean."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,43 @@ def test_the_coordinates_of_stackstac_give_place_polarisation_and_crs(tmp_path, 
     assert stack.grid.transform[5] == 5000000 - 10 * (rows.start or 0)
     assert stack.dates[0].relative_orbit == 44
     np.testing.assert_array_equal(read_whole(stack, "vh", 1), pixels[1, 1, rows])
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"transform": "Affine(10.0, 0.0, 500000.0,\n       0.0, -10.0, 5000000.0)"},
+        {"transform": "| 10.00, 0.00, 500000.00|\n| 0.00,-10.00, 5000000.00|\n| 0.00, 0.00, 1.00|"},
+        {"spec": "RasterSpec(epsg=32632, bounds=(500000, 4999040, np.float64(500800.0), 5000000), "
+                 "resolutions_xy=(10, 10))"},
+        {},
+    ],
+)  # fmt: skip
+def test_attributes_that_became_text_still_tell_corner_coordinates(tmp_path, attributes):
+    """Users make text of the attributes of stackstac, or drop them: Zarr cannot store them."""
+    cube = xr.DataArray(
+        np.stack([speckle()]),
+        {
+            "time": DAYS[:1],
+            "y": 5000000 - 10.0 * np.arange(SHAPE[0]),
+            "x": 500000 + 10.0 * np.arange(SHAPE[1]),
+            "epsg": 32632,
+        },
+        ("time", "y", "x"),
+        "vv",
+        attributes,
+    )
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        grid = index_stack(write(cube.to_dataset(), tmp_path)).grid
+        cube.despeck.apply("boxcar")
+    texts = [str(w.message) for w in seen]
+    if attributes:
+        assert grid.transform == PLACE
+        assert not any("may be" in text for text in texts)
+    else:
+        assert grid.transform[2] == 499995
+        assert sum("may be the upper left corners" in text for text in texts) == 2
 
 
 @pytest.mark.parametrize("registration", ["pixel", "node"])

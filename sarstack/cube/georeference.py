@@ -11,7 +11,12 @@ from rasterio.crs import CRS
 
 from sarstack.conventions import X_NAMES, Y_NAMES
 from sarstack.errors import SarstackWarning, StackError
-from sarstack.readers.dataset_grid import has_corner_coordinates, read_crs
+from sarstack.readers.dataset_grid import (
+    has_corner_coordinates,
+    has_doubtful_coordinates,
+    parse_numbers,
+    read_crs,
+)
 
 Result = TypeVar("Result", xr.Dataset, xr.DataArray)
 
@@ -34,6 +39,7 @@ def georeference(result: Result, names: Collection[str]) -> Result:
         grid mapping that rioxarray finds. The encoding declares NaN as nodata.
     """
     result = result.assign_coords(_coordinates_with_axis(result))
+    _write_transforms_as_numbers(result)
     check_crs(result)
     crs = result.rio.crs or _find_crs(result)
     if crs is not None:
@@ -44,6 +50,17 @@ def georeference(result: Result, names: Collection[str]) -> Result:
         if isinstance(result, xr.DataArray) or str(array.name).lower() in names:
             array.encoding["_FillValue"] = float("nan")
     return result
+
+
+def _write_transforms_as_numbers(result: xr.Dataset | xr.DataArray) -> None:
+    """Replace attributes `transform` that are text: rioxarray expects numbers."""
+    variables = [] if isinstance(result, xr.DataArray) else [*result.data_vars.values()]
+    for holder in (result, *variables):
+        if isinstance(holder.attrs.get("transform"), str):
+            numbers = parse_numbers(holder.attrs["transform"])
+            others = {key: value for key, value in holder.attrs.items() if key != "transform"}
+            told = {"transform": tuple(numbers)} if len(numbers) in (6, 9) else {}
+            holder.attrs = others | told
 
 
 def check_crs(obj: xr.Dataset | xr.DataArray) -> None:
@@ -77,11 +94,15 @@ def _warn_of_corners(result: xr.Dataset | xr.DataArray) -> None:
             for names in (Y_NAMES, X_NAMES))  # fmt: skip
     if y is None or x is None:
         return
-    if any(has_corner_coordinates(dataset, v, y, x) for v in dataset.data_vars.values()
-           if {y, x} <= set(v.dims)):  # fmt: skip
+    images = [v for v in dataset.data_vars.values() if {y, x} <= set(v.dims)]
+    what = ""
+    if any(has_corner_coordinates(dataset, v, y, x) for v in images):
+        what = "are the upper left corners of pixels, as the attribute with the transform says"
+    elif any(has_doubtful_coordinates(dataset, v, y, x) for v in images):
+        what = "may be the upper left corners of pixels, as stackstac has them"
+    if what:
         error = StackError(
-            f"{y} and {x} are the upper left corners of pixels, as the attribute with the "
-            "transform says: rio.to_raster places the result half a pixel off",
+            f"{y} and {x} {what}: rio.to_raster places the result half a pixel off",
             do="open the stack with xy_coords='center' (stackstac), or shift the coordinates by "
             "half a pixel",
         )

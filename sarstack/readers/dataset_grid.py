@@ -6,13 +6,15 @@ and does not know pixel-corner coordinates, GeoZarr attributes and the coordinat
 
 import json
 import math
+import re
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sarstack.errors import StackError
+from sarstack.errors import SarstackWarning, StackError
 from sarstack.readers.grid import Grid, GroundControlPoint, Transform
 from sarstack.tiles import Shape
 
@@ -25,6 +27,8 @@ _CRS_NAMES = ("crs_wkt", "crs", "proj:wkt2", "proj:projjson", "proj:code", "epsg
 _CRS_COORDINATES = ("epsg", "proj:epsg", "proj:code")
 # Affine transforms in the order of rasterio, with 6 or 9 numbers.
 _TRANSFORM_NAMES = ("spatial:transform", "transform", "proj:transform")
+# The attribute of stackstac, as object or text: RasterSpec(epsg=..., bounds=(...), ...).
+_STACKSTAC_SPEC = re.compile(r"bounds=\(([^)]*)\).*resolutions_xy=\(([^)]*)\)", re.DOTALL)
 _TOLERANCE_PX = 1e-3
 _MAX_UNEVEN_PX = 0.01
 
@@ -58,7 +62,8 @@ def read_grid(
     Grid
         CRS from the grid mapping (``crs_wkt``, ``spatial_ref``, CF attributes), attributes
         (``crs``, ``proj:code``) or the scalar coordinate ``epsg``. Transform from coordinates,
-        made exact by the attribute ``GeoTransform``, ``transform`` or ``spatial:transform``.
+        made exact by the attribute ``GeoTransform``, ``transform``, ``spatial:transform`` or
+        ``spec`` (stackstac), as numbers or text.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def read_grid(
     Notes
     -----
     Coordinates are pixel centres, as CF has it. They are pixel corners if the attribute says so:
-    stackstac writes those.
+    stackstac writes those. A warning tells if they may be, and no attribute says it.
     """
     shape = Shape(variable.sizes[y], variable.sizes[x])
     mapping, told = _read_attributes(dataset, variable)
@@ -78,6 +83,13 @@ def read_grid(
     axes = _read_axis(path, dataset, y), _read_axis(path, dataset, x)
     transform = _read_told_transform(mapping, told)
     if transform is None:
+        if has_doubtful_coordinates(dataset, variable, y, x):
+            error = StackError(
+                f"{path}: {y} and {x} may be the upper left corners of pixels, as stackstac has "
+                "them; they are used as centres, because no attribute says it",
+                do="keep the attribute transform, or open the stack with xy_coords='center'",
+            )
+            warnings.warn(error.message(), SarstackWarning, stacklevel=2)
         return Grid(shape, crs, _from_axes(*axes))
     if None in axes:
         _check_shape(path, told, shape)
@@ -97,6 +109,25 @@ def has_corner_coordinates(
         return False
     shifts = _find_shift(axes[0], told[4], told[5]), _find_shift(axes[1], told[0], told[2])
     return all(shift is not None and shift[1] for shift in shifts)
+
+
+def has_doubtful_coordinates(
+    dataset: "xr.Dataset", variable: "xr.DataArray", y: Hashable, x: Hashable
+) -> bool:
+    """Return whether y and x can be the pixel corners of stackstac, without its attributes.
+
+    Its arrays have the scalar coordinate `epsg`, and corners at multiples of the pixel size.
+    """
+    epsg = dataset.coords.get("epsg")
+    try:
+        axes = [_read_axis("", dataset, dim) for dim in (y, x)]
+    except StackError:  # an uneven grid
+        return False
+    is_told = _read_told_transform(*_read_attributes(dataset, variable)) is not None
+    if is_told or epsg is None or epsg.ndim:
+        return False
+    steps = [axis.first / axis.step for axis in axes if axis and axis.step]
+    return bool(steps) and all(abs(step - round(step)) < _TOLERANCE_PX for step in steps)
 
 
 def _read_attributes(
@@ -151,10 +182,15 @@ def read_crs(dataset: "xr.Dataset", variable: "xr.DataArray") -> str:
 
 def _read_told_transform(mapping: dict[str, Any], told: dict[str, Any]) -> Transform | None:
     if "GeoTransform" in mapping:
-        c, a, b, f, d, e = _as_numbers(mapping["GeoTransform"])[:6]
+        c, a, b, f, d, e = parse_numbers(mapping["GeoTransform"])[:6]
         return (a, b, c, d, e, f)
+    # Before the transform, whose text is rounded to two decimals.
+    if spec := _STACKSTAC_SPEC.search(re.sub(r"np\.\w+\(([^)]*)\)", r"\1", str(told.get("spec")))):
+        bounds, sizes = parse_numbers(spec[1]), parse_numbers(spec[2])
+        if (len(bounds), len(sizes)) == (4, 2) and all(sizes):
+            return (sizes[0], 0.0, bounds[0], 0.0, -sizes[1], bounds[3])
     for name in _TRANSFORM_NAMES:
-        numbers = _as_numbers(mapping.get(name, told.get(name)))
+        numbers = parse_numbers(mapping.get(name, told.get(name)))
         if len(numbers) in (6, 9) and numbers[0] * numbers[4] - numbers[1] * numbers[3]:
             a, b, c, d, e, f = numbers[:6]
             if name == "spatial:transform" and told.get("spatial:registration") == "node":
@@ -164,10 +200,13 @@ def _read_told_transform(mapping: dict[str, Any], told: dict[str, Any]) -> Trans
     return None
 
 
-def _as_numbers(value: Any) -> list[float]:
+def parse_numbers(value: Any) -> list[float]:
+    """Return the numbers of an attribute that is a list or a text; empty if it is neither."""
     if value is None:
         return []
-    words = value.strip("[]()").replace(",", " ").split() if isinstance(value, str) else value
+    # Also the texts of a transform: "Affine(10.0, ...)" and "| 10.00, 0.00, ...|".
+    is_text = isinstance(value, str)
+    words = re.sub(r"Affine|[\[\]()|,]", " ", value).split() if is_text else value
     try:
         return [float(v) for v in words]
     except (TypeError, ValueError):
@@ -176,7 +215,7 @@ def _as_numbers(value: Any) -> list[float]:
 
 def _check_shape(path: str, told: dict[str, Any], shape: Shape) -> None:
     """Raise if a variable without coordinates is a part of the grid that its attribute has."""
-    declared = _as_numbers(told.get("spatial:shape"))
+    declared = parse_numbers(told.get("spatial:shape"))
     if declared and declared != list(shape):
         raise StackError(
             f"{path} has {shape.y} x {shape.x} pixels, but the attribute spatial:shape {declared}",
