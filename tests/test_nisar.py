@@ -139,7 +139,9 @@ def test_frequency_b_is_chosen_with_bands_and_its_existence_is_told_once(tmp_pat
 
 
 def test_the_s_band_opens(tmp_path, images):
-    stack = index_stack(write_gcov(tmp_path, images, instrument="SSAR"))
+    name = NAME.format(cycle="029", time=TIME).replace("_L2_", "_S2_").replace("_D_", "_A_")
+    stack = index_stack(write_gcov(tmp_path, images, instrument="SSAR", name=name))
+    assert stack.dates[0].orbit_direction == "ascending"
     assert stack.rasters["hh"][0].read_metadata().tags["FREQUENCY_BAND"] == "S"
 
 
@@ -163,6 +165,16 @@ def test_masked_pixels_are_nodata_unless_the_mask_contradicts_the_data(tmp_path)
     assert "1 of 1 images have a mask" in describe_stack(stack).facts["nodata"]
     stack = index_stack(write_gcov(tmp_path / "b", {"HHHH": image}, mask=np.zeros_like(mask)))
     np.testing.assert_array_equal(read_whole(stack, "hh"), image)
+
+
+def test_looks_are_the_samples_of_a_pixel_that_are_independent(tmp_path, images):
+    path = write_gcov(tmp_path, images, looks=7.2)
+    for raster in (index_stack(path).rasters[pol][0] for pol in ("hh", "hv")):
+        assert raster.looks == pytest.approx(7.2 / 1.2**2, rel=1e-3)
+    assert "product" in describe_stack(index_stack(path)).render()
+    with h5py.File(path, "r+") as file:
+        del file["science/LSAR/GCOV/metadata/sourceData/swaths/frequencyA/rangeBandwidth"]
+    assert index_stack(path).rasters["hh"][0].looks is None
 
 
 @pytest.mark.parametrize("product", ["GSLC", "RSLC", "GUNW", "SME2"])
@@ -201,7 +213,15 @@ def damage_size(group):
     group["yCoordinates"] = np.arange(17.0)
 
 
-@pytest.mark.parametrize("damage", [damage_projection, damage_axis, damage_size])
+def damage_link(group):
+    shape = group["HHHH"].shape
+    del group["HHHH"]
+    layout = h5py.VirtualLayout(shape, np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "x", shape)
+    group.create_virtual_dataset("HHHH", layout)
+
+
+@pytest.mark.parametrize("damage", [damage_projection, damage_axis, damage_size, damage_link])
 def test_damaged_granules_are_refused(tmp_path, images, damage):
     path = write_gcov(tmp_path, images)
     with h5py.File(path, "r+") as file:

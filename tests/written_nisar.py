@@ -8,6 +8,9 @@ import numpy as np
 NAME = "NISAR_L2_PR_GCOV_{cycle}_143_D_070_4005_DHDH_A_{time}_20260823T030521_P05023_N_F_J_001.h5"
 TIME = "20260823T030458"
 PIXEL_M, LEFT, TOP, EPSG = 20.0, 500_000.0, 4_400_000.0, 32611
+# Samples of the single-look image are 1.2 times as many as are independent, in each direction.
+SWATH = {"rangeBandwidth": 20e6, "azimuthBandwidth": 1267.0, "slantRangeSpacing": 6.245676}
+LINE_S = 1 / 1520.4
 
 
 def write_gcov(
@@ -50,6 +53,10 @@ def write_gcov(
             if own:
                 place = f"science/{instrument}/{product}/grids/frequency{letter}"
                 _write_grid(file.create_group(place), own, mask, looks, chunk)
+                source = f"science/{instrument}/{product}/metadata/sourceData/swaths"
+                for name, value in SWATH.items():
+                    file[f"{source}/frequency{letter}/{name}"] = value
+        file[f"{source}/zeroDopplerTimeSpacing"] = LINE_S
     return path
 
 
@@ -70,6 +77,7 @@ def _write_grid(group, terms, mask, looks, chunk):
     group["centerFrequency"] = 1.239e9
     layers = dict(terms)
     layers["numberOfLooks"] = np.full(shape, looks, np.float32)
+    layers["numberOfLooks"][:, : shape[1] // 3] *= 2
     layers["rtcGammaToSigmaFactor"] = np.ones(shape, np.float32)
     layers["mask"] = np.ones(shape, np.uint8) if mask is None else mask
     for name, values in layers.items():

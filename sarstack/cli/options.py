@@ -23,7 +23,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
                      help="Scale of the stored numbers; detected by default."),
         click.option("--bands", metavar="POL,POL", callback=parse_bands,
-                     help="Polarisations of bands that files do not name; - leaves one out."),
+                     help="Polarisations of bands that files do not name; - leaves one out. "
+                     "Of NISAR: frequencyA (default) or frequencyB."),
         calibration_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),

@@ -30,13 +30,15 @@ _INSTRUMENTS = ("LSAR", "SSAR")
 _TERMS = {"HHHH": "hh", "HVHV": "hv", "VHVH": "vh", "VVVV": "vv"}
 _COMPACT = ("RHRH", "RVRV")
 _NAME = re.compile(
-    r"(?i)^NISAR_L[0-3]_[A-Z]{2}_(?P<product>[A-Z0-9]{4,5})_(?P<cycle>\d{3})_(?P<track>\d{3})"
+    r"(?i)^NISAR_[LS][0-3]_[A-Z]{2}_(?P<product>[A-Z0-9]{4,5})_(?P<cycle>\d{3})_(?P<track>\d{3})"
     r"_(?P<direction>[AD])_(?P<frame>\d{3})_"
 )
 # By the product guide. Not-a-number in the data is the certain sign.
 _MASKED = (0, 255)
 _MAX_UNEVEN_PX = 0.01
 _SAMPLED_BLOCKS = 9
+SPEED_OF_LIGHT_M_S = 299_792_458.0
+_MAX_RATIO = 1.01  # a larger one is not that of bandwidth and sampling rate
 
 
 def matches(path: str) -> bool:
@@ -65,7 +67,9 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
 
     with h5py.File(path, "r") as file:
         instrument = next((i for i in _INSTRUMENTS if f"science/{i}" in file), "")
-        science = file[f"science/{instrument}"] if instrument else {}
+        science: Any = file[f"science/{instrument}"] if instrument else {}
+        if instrument and science.file.filename != file.filename:
+            raise unreadable_error(path, "it is a link to another file")
         if "GCOV/grids" not in science:
             raise _not_gcov_error(path, sorted(science))
         grids = science["GCOV/grids"]
@@ -113,9 +117,13 @@ def _list_terms(path: str, group: Any, identification: Any) -> list[Image]:
     grid = _read_grid(path, group)
     tags = _read_tags(path, identification)
     has_mask = "mask" in group and _is_mask_sound(group["mask"], group[terms[0]])
+    looks = _read_looks(group, group[terms[0]])
     images = []
     for term in terms:
         layer = group[term]
+        # HDF5 can take pixels from any other file.
+        if layer.external or layer.is_virtual or layer.file.filename != group.file.filename:
+            raise unreadable_error(path, f"{term} is stored in another file")
         if layer.shape != tuple(grid.shape) or layer.dtype.kind != "f":
             raise unreadable_error(path, f"{term} has not the pixels of its coordinates")
         raster = NisarRaster(
@@ -123,6 +131,7 @@ def _list_terms(path: str, group: Any, identification: Any) -> list[Image]:
             f"{file_stem(path)}_{_TERMS[term]}",
             variable=layer.name.strip("/"),
             shape=grid.shape,
+            looks=looks,
             has_mask=has_mask,
         )
         own = {**tags, "POLARIZATION": _TERMS[term].upper()}
@@ -211,6 +220,32 @@ def _is_mask_sound(mask: Any, layer: Any) -> bool:
         valid += int(is_valid.sum())
         masked += int((is_valid & np.isin(mask[block.slices], _MASKED)).sum())
     return masked <= valid / 2
+
+
+def _read_looks(group: Any, layer: Any) -> float | None:
+    """Return the equivalent number of looks; None if the granule does not tell enough.
+
+    ``numberOfLooks`` counts the samples of the single-look image in a pixel. They overlap: the
+    samples that are independent are fewer by the ratio of bandwidth and sampling rate, in range
+    and in azimuth. Windows of the spectrum are not known; they would reduce the number further.
+    """
+    counts = group.get("numberOfLooks")
+    swaths = group.parent.parent.get("metadata/sourceData/swaths", {})
+    own = swaths.get(group.name.rpartition("/")[2], {})
+    names = ("rangeBandwidth", "azimuthBandwidth", "slantRangeSpacing")
+    if counts is None or counts.shape != layer.shape or "zeroDopplerTimeSpacing" not in swaths:
+        return None
+    if not all(name in own for name in names):
+        return None
+    range_hz, azimuth_hz, spacing_m = (float(own[name][()]) for name in names)
+    line_s = float(swaths["zeroDopplerTimeSpacing"][()])
+    ratios = range_hz * 2 * spacing_m / SPEED_OF_LIGHT_M_S, azimuth_hz * line_s
+    if not all(0 < ratio <= _MAX_RATIO for ratio in ratios):
+        return None
+    found = [counts[b.slices][np.isfinite(layer[b.slices])] for b in _sample_blocks(layer)]
+    values = np.concatenate(found) if found else np.empty(0)
+    values = values[values > 0]
+    return float(np.median(values)) * ratios[0] * ratios[1] if len(values) else None
 
 
 def _sample_blocks(layer: Any) -> list[Window]:
