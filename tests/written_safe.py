@@ -12,7 +12,6 @@ from rasterio.control import GroundControlPoint
 
 NAME = "S1{p}_{mode}_GRDH_1SDV_{start}_{stop}_030148_039993_{crc}"
 STEM = "s1{p}-{mode}-grd-{pol}-{start}-{stop}-030148-039993-00{n}"
-INTERVAL_S = 1.5e-3  # between lines
 
 
 @dataclass
@@ -41,6 +40,7 @@ def write_safe(
     start="2021-12-23T05:11:22.594441",
     crc="5371",
     seed=0,
+    interval_s=1.5e-3,
     **header,
 ):
     """Write a product with the digital numbers of each polarisation, uint16 of (y, x).
@@ -48,7 +48,7 @@ def write_safe(
     With `one_axis`, all calibration vectors have the same pixels, and values of float32.
     """
     lines = next(iter(numbers.values())).shape[0]
-    times = {"start": start, "stop": time_of_line(start, lines - 1)}
+    times = {"start": start, "stop": time_of_line(start, lines - 1, interval_s)}
     short = {k: re.sub("[-:]", "", t[:19]) for k, t in times.items()}
     root = Path(folder) / (NAME.format(p=platform, mode=mode, crc=crc, **short) + ".SAFE")
     (root / "annotation" / "calibration").mkdir(parents=True)
@@ -66,7 +66,7 @@ def write_safe(
             "platform": platform,
             "mode": mode,
             "pol": pol.upper(),
-            "interval": INTERVAL_S,
+            "interval": interval_s,
             "near_range": 5.35e-3,
             "datatake": 235923,
             **times,
@@ -84,9 +84,9 @@ def write_safe(
     return written
 
 
-def time_of_line(start, line):
+def time_of_line(start, line, interval_s):
     """The time of a line after the first one, as in an annotation."""
-    moment = datetime.fromisoformat(start) + timedelta(seconds=line * INTERVAL_S)
+    moment = datetime.fromisoformat(start) + timedelta(seconds=line * interval_s)
     return moment.isoformat(timespec="microseconds")
 
 

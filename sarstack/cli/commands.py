@@ -22,6 +22,7 @@ from sarstack.cli.options import (
     parse_bands,
     parse_parameters,
     read_config,
+    slices_option,
     stack_options,
 )
 from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning, hide_secrets
@@ -89,8 +90,14 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 @click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
 @calibration_option
+@slices_option
 def info(
-    stack: str, scale: str | None, bands: tuple[str, ...] | None, calibration: str | None
+    stack: str,
+    *,
+    scale: str | None,
+    bands: tuple[str, ...] | None,
+    calibration: str | None,
+    separate_slices: bool,
 ) -> None:
     """Show dates, orbits, grid, scale, nodata and looks of a stack.
 
@@ -102,7 +109,12 @@ def info(
     from sarstack.workflows.info import describe_stack
 
     found = index_stack(
-        stack, scale=scale, bands=bands, skip_unreadable=True, calibration=calibration
+        stack,
+        scale=scale,
+        bands=bands,
+        skip_unreadable=True,
+        calibration=calibration,
+        separate_slices=separate_slices,
     )
     click.echo(describe_stack(found).render())
 

@@ -14,6 +14,11 @@ calibration_option = click.option(
     help="Of a SAFE or EOPF product; default sigma0. dn: squared digital numbers, not calibrated.",
 )  # fmt: skip
 
+slices_option = click.option(
+    "--separate-slices", is_flag=True,
+    help="Keep SAFE products apart whose lines follow each other; else they become one image.",
+)  # fmt: skip
+
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that select images of a stack."""
@@ -26,6 +31,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Polarisations of bands that files do not name; - leaves one out. "
                      "Of NISAR: frequencyA (default) or frequencyB."),
         calibration_option,
+        slices_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,

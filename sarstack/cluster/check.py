@@ -117,7 +117,8 @@ def check_workers(
 
 def _list_versions(stack: ImageStack) -> dict[str, FileVersion | None]:
     rasters = (raster for own in stack.rasters.values() for raster in own)
-    return {raster.path: raster.version for raster in rasters if isinstance(raster, Raster)}
+    own = [raster.versions for raster in rasters if isinstance(raster, Raster)]
+    return {path: version for versions in own for path, version in versions.items()}
 
 
 def _first_line(problem: Any) -> str:

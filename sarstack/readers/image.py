@@ -52,6 +52,31 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """The place of an image in its pass over the ground.
+
+    Attributes
+    ----------
+    of_pass : tuple of str
+        Platform, orbit and all else that the slices of one pass share.
+    first_line : numpy.datetime64
+        Time of the first line.
+    interval_s : float
+        Time between two lines.
+    near_range_m : float
+        Distance of the first sample from the radar.
+    spacing_m : float
+        Distance of two samples on the ground.
+    """
+
+    of_pass: tuple[str, ...]
+    first_line: np.datetime64
+    interval_s: float
+    near_range_m: float
+    spacing_m: float
+
+
+@dataclass(frozen=True)
 class Image:
     """One date and polarisation, as its header describes it.
 
@@ -75,6 +100,8 @@ class Image:
         About its file.
     in_radar_geometry : bool
         Whether images of other dates are on other grids, because nothing co-registered them.
+    slice : Slice or None
+        If the image may be joined with others of its pass.
     """
 
     raster: Raster
@@ -86,6 +113,7 @@ class Image:
     is_numbered: bool = False
     notices: tuple[Notice, ...] = ()
     in_radar_geometry: bool = False
+    slice: Slice | None = None
 
     @property
     def name(self) -> str:

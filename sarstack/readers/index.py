@@ -23,6 +23,7 @@ from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
 from sarstack.readers.scales import decide_scale, parse_scale
+from sarstack.readers.slices import join_slices
 from sarstack.readers.stack import Stack
 from sarstack.readers.unclear_times import find_missing_times
 
@@ -40,6 +41,7 @@ def index_stack(
     skip_unreadable: bool = False,
     calibration: str | None = None,
     remove_noise: bool = False,
+    separate_slices: bool = False,
 ) -> Stack:
     """Index a stack: dates, polarisations, grid and scale, without reading all pixels.
 
@@ -63,6 +65,8 @@ def index_stack(
         SAFE and EOPF products: all other inputs are used as they are.
     remove_noise : bool, optional
         Subtract the thermal noise from despeckled pixels. Only for SAFE and EOPF products.
+    separate_slices : bool, optional
+        Do not join SAFE products whose lines follow each other.
 
     Returns
     -------
@@ -105,6 +109,8 @@ def index_stack(
         ]
 
     images = _read_headers(files, list_calibrated, problems)
+    if separate_slices:
+        images = [replace(image, slice=None) for image in images]
     skipped = _skip_unreadable(problems) if skip_unreadable else ()
     stack = _assemble(
         str(path), images, given_scale, problems, skipped, skip_unreadable=skip_unreadable
@@ -196,6 +202,7 @@ def _fit_together(
         raise _nothing_readable_error(path, skipped)
     images = complete_polarisations(images, problems)
     images = complete_times(find_missing_times(images, problems), problems)
+    images = join_slices(images, problems)
     by_polarisation = choose_latest(images, problems)
     images = [image for by_time in by_polarisation.values() for image in by_time.values()]
     if not images:

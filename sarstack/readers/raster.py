@@ -6,7 +6,7 @@ files are shared by the threads of a process, see :mod:`sarstack.readers.block_c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 
@@ -248,6 +248,15 @@ class Raster(ABC):
                 numbers[is_masked] = np.nan
             yield numbers
 
+    def as_slice(self, *, is_first: bool, is_last: bool) -> Self:
+        """Return the raster as a slice of a joined image; see :mod:`sarstack.readers.slices`."""
+        return self
+
+    @property
+    def versions(self) -> Mapping[str, FileVersion | None]:
+        """The versions of all files with pixels of this image, by path."""
+        return {self.path: self.version}
+
     def index_of(self, window: Window) -> tuple[Any, ...]:
         """Return the index of a window of the file in an array with or without a time axis."""
         return window.slices if self.index is None else (self.index, *window.slices)
@@ -308,6 +317,8 @@ class Raster(ABC):
         for place in places:
             try:
                 stored = next(decoded)
+            except UnreadableFileError:
+                raise
             except Exception as err:  # each library has its own errors for a damaged file
                 where = f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}"
                 raise UnreadableFileError.of(self.path, _root_cause(err), where=where) from err

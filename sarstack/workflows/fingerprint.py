@@ -56,7 +56,8 @@ def stamp_files(stack: Stack) -> dict[str, list[int]]:
     also with the owner or the permissions, so it is not part of fingerprints. Of a Zarr store it
     is the newest of its files and folders.
     """
-    paths = {r.path for own in stack.rasters.values() for r in own if r is not None}
+    rasters = [r for own in stack.rasters.values() for r in own if r is not None]
+    paths = {path for raster in rasters for path in raster.versions}
     files = {path for path in paths if Path(path).exists()}
     files |= {
         beside for path in files if Path(path).is_file() for beside in list_with_side_cars(path)

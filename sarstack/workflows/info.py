@@ -13,6 +13,7 @@ from sarstack.errors import SarstackWarning, StackReadError
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster, find_product_looks
+from sarstack.readers.slices import describe_slices
 from sarstack.readers.stack import Stack
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.speckle.plausibility import describe_doubt
@@ -153,6 +154,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         "nodata": _describe_nodata(_rasters(stack)),
     }
     facts["sources of VRT"] = _describe_vrt_sources(stack)
+    facts["joined"] = describe_slices(_rasters(stack))
     facts = {key: value for key, value in facts.items() if value}
     if stack.skipped:
         names = ", ".join(file_name(path) for path, _ in stack.skipped)

@@ -49,6 +49,9 @@ class SelectionConfig(BaseModel):
     calibration: Calibration | None = Field(
         None, description="of a SAFE or EOPF product: sigma0 (default), beta0, gamma0, or dn"
     )
+    separate_slices: bool = Field(
+        default=False, description="keep SAFE products whose lines follow each other apart"
+    )
     dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"
     )

@@ -133,7 +133,9 @@ def _make_image(
         "CALIBRATION": raster.calibration,
     }
     image = describe_image(raster, _complete_grid(found.grid, annotation), [], tags)
-    return replace(image, order=None, series=product.path, in_radar_geometry=True)
+    return replace(
+        image, order=None, series=product.path, in_radar_geometry=True, slice=annotation.slice
+    )
 
 
 def _complete_grid(grid: Grid, annotation: Annotation) -> Grid:

@@ -8,9 +8,12 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from sarstack.readers.grid import GroundControlPoint
+from sarstack.readers.image import Slice
 from sarstack.readers.sentinel1.look_up_table import Array, Vector, check_axis
 from sarstack.readers.sentinel1.product import MANIFEST, SafeProduct
 from sarstack.tiles import Shape
+
+_LIGHT_M_S = 299_792_458.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Annotation:
         The geolocation grid, in degrees of WGS 84 (EPSG:4326).
     noise_removed : bool
         Whether thermal noise was already subtracted.
+    slice : Slice
+        Its place in the pass.
     """
 
     product_type: str
@@ -45,6 +50,7 @@ class Annotation:
     shape: Shape
     gcps: tuple[GroundControlPoint, ...]
     noise_removed: bool
+    slice: Slice
 
 
 def read_annotation(product: SafeProduct, member: str) -> Annotation:
@@ -63,6 +69,7 @@ def read_annotation(product: SafeProduct, member: str) -> Annotation:
         for name in ("numberOfLines", "numberOfSamples")
     )
     flag = "imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed"
+    noise_removed = (root.findtext(flag) or "").strip() == "true"
     return Annotation(
         product_type=text_of(root, "adsHeader/productType", member),
         polarisation=text_of(root, "adsHeader/polarisation", member),
@@ -71,8 +78,29 @@ def read_annotation(product: SafeProduct, member: str) -> Annotation:
         orbit_direction=text_of(root, "generalAnnotation/productInformation/pass", member),
         shape=Shape(lines, samples),
         gcps=tuple(_read_point(p, member) for p in root.iter("geolocationGridPoint")),
-        noise_removed=(root.findtext(flag) or "").strip() == "true",
+        noise_removed=noise_removed,
+        slice=_read_slice(root, member, noise_removed=noise_removed),
     )
+
+
+def _read_slice(root: ET.Element, member: str, *, noise_removed: bool) -> Slice:
+    header = ("missionId", "mode", "productType", "absoluteOrbitNumber", "missionDataTakeId")
+    information = "imageAnnotation/imageInformation/"
+    interval_s, two_way_s, spacing_m = (
+        float(text_of(root, information + name, member))
+        for name in ("azimuthTimeInterval", "slantRangeTime", "rangePixelSpacing")
+    )
+    first_line = text_of(root, information + "productFirstLineUtcTime", member)
+    if not (interval_s > 0 and spacing_m > 0):
+        raise ValueError(f"{member} has no distance of lines or samples")
+    return Slice(
+        of_pass=(*(text_of(root, f"adsHeader/{name}", member) for name in header),
+                 f"noise removed: {noise_removed}"),
+        first_line=np.datetime64(first_line.removesuffix("Z"), "ns"),
+        interval_s=interval_s,
+        near_range_m=two_way_s / 2 * _LIGHT_M_S,
+        spacing_m=spacing_m,
+    )  # fmt: skip
 
 
 def _read_point(point: ET.Element, member: str) -> GroundControlPoint:

@@ -24,7 +24,9 @@ _MIN_NUMBER = 30.0
 ReadNumbers = Callable[[Window], NDArray[Any]]
 
 
-def find_border(read: ReadNumbers, scene: Shape, window: Window) -> NDArray[np.bool_]:
+def find_border(
+    read: ReadNumbers, scene: Shape, window: Window, *, top: bool = True, bottom: bool = True
+) -> NDArray[np.bool_]:
     """Find the pixels of a window that are noise at an edge of the image.
 
     Parameters
@@ -35,6 +37,8 @@ def find_border(read: ReadNumbers, scene: Shape, window: Window) -> NDArray[np.b
         Size of the image.
     window : Window
         In pixels of the image.
+    top, bottom : bool, optional
+        Whether the first and the last row are edges. Not so where another slice follows.
 
     Returns
     -------
@@ -51,10 +55,10 @@ def find_border(read: ReadNumbers, scene: Shape, window: Window) -> NDArray[np.b
         numbers = read(Window(window.y0, window.y1, scene.x - x, scene.x))
         last = scene.x - 1 - columns
         border |= last[np.newaxis] < _measure_runs(numbers[:, ::-1])[:, np.newaxis]
-    if window.y0 < y:
+    if top and window.y0 < y:
         numbers = read(Window(0, y, window.x0, window.x1)).T
         border |= rows[:, np.newaxis] < _measure_runs(numbers)[np.newaxis]
-    if window.y1 > scene.y - y:
+    if bottom and window.y1 > scene.y - y:
         numbers = read(Window(scene.y - y, scene.y, window.x0, window.x1)).T
         last = scene.y - 1 - rows
         border |= last[:, np.newaxis] < _measure_runs(numbers[:, ::-1])[np.newaxis]

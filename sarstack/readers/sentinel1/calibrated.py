@@ -37,12 +37,16 @@ class CalibratedRaster(Raster):
         Digital numbers that the file declares as nodata, besides zero.
     image_shape : Shape
         Size of the whole image; `shape` is that of the part in the stack.
+    is_first, is_last : bool
+        Whether no other slice was joined above or below.
     """
 
     calibration: Calibration = "sigma0"
     remove_noise: bool = False
     dn_nodata: tuple[float, ...] = ()
     image_shape: Shape = field(default=Shape(0, 0))
+    is_first: bool = True
+    is_last: bool = True
 
     @property
     @abstractmethod
@@ -101,6 +105,10 @@ class CalibratedRaster(Raster):
             self._check_noise()
         return chosen
 
+    def as_slice(self, *, is_first: bool, is_last: bool) -> Self:
+        """Return the raster as a slice of a joined image."""
+        return replace(self, is_first=is_first, is_last=is_last)
+
     def _check_noise(self) -> None:
         """Raise if the noise table cannot be read, or the noise was already subtracted."""
         if self.lacks_noise():
@@ -127,7 +135,8 @@ class CalibratedRaster(Raster):
             for window in windows:
                 intensity = self._to_intensity(numbers(window), window, table)
                 if has_border:
-                    intensity[find_border(edges, self.image_shape, window)] = np.nan
+                    ends = {"top": self.is_first, "bottom": self.is_last}
+                    intensity[find_border(edges, self.image_shape, window, **ends)] = np.nan
                 yield intensity
 
     def subtract_noise(self, intensity: NDArray[np.float32], window: Window) -> NDArray[np.float32]:

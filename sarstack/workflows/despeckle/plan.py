@@ -216,6 +216,7 @@ def select_stack(
         skip_unreadable=skip_unreadable,
         calibration=config.calibration,
         remove_noise=remove_noise,
+        separate_slices=config.separate_slices,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     part = select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)

@@ -16,6 +16,7 @@ from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, Usag
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
 from sarstack.readers.raster import find_product_looks
+from sarstack.readers.slices import describe_slices
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
@@ -157,6 +158,8 @@ def _announce(plan: Plan) -> None:
     )  # fmt: skip
     if not plan.stack.is_coregistered:
         LOGGER.info("%s", plan.describe_size())
+    if joined := describe_slices([image.raster for image in plan.images]):
+        LOGGER.info("joined: %s", joined)
 
 
 def _open_unfinished(run: Run, *, overwrite: bool) -> None:
@@ -302,7 +305,7 @@ def _summarise(run: Run, workers: Workers) -> None:
 
 def _is_of_one_version(run: Run, image: Image) -> bool:
     """Return whether the file of an image is the one that the run began with; else it fails."""
-    if not run.changed_inputs([image.raster.path]):
+    if not run.changed_inputs(image.raster.versions):
         return True
     run.fail(image, "it changed while it was read")
     shutil.rmtree(run.pieces(image).folder, ignore_errors=True)

@@ -79,7 +79,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
         "HALO_PX": str(plan.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
-        "INPUT_FILE": file_name(image.raster.path),
+        "INPUT_FILE": " ".join(map(file_name, image.raster.versions)),
         "ENL_BEFORE": f"{statistics.looks:.2f}",
         "ENL_SOURCE": statistics.looks_source,
         "SPECKLE_CORRELATION": " ".join(f"{rho:.2f}" for rho in statistics.correlation),
