@@ -149,8 +149,10 @@ def test_terms_of_compact_polarimetry_are_left_out_with_a_notice(tmp_path):
     own = {"RHRH": simulate(), "RVRV": simulate(1)}
     with pytest.raises(StackError, match="compact polarimetry"):
         index_stack(write_gcov(tmp_path / "only", own))
-    with pytest.warns(SarstackWarning, match="RHRH, RVRV"):
-        stack = index_stack(write_gcov(tmp_path / "both", own | {"HHHH": simulate(2)}))
+    with pytest.warns(SarstackWarning, match="RHRH, RRRR, RVRV"):
+        stack = index_stack(
+            write_gcov(tmp_path / "both", own | {"RRRR": simulate(3), "HHHH": simulate(2)})
+        )
     assert stack.polarisations == ("hh",)
 
 

@@ -28,7 +28,7 @@ SUFFIXES = (".h5",)
 FREQUENCIES = ("frequencyA", "frequencyB")
 _INSTRUMENTS = ("LSAR", "SSAR")
 _TERMS = {"HHHH": "hh", "HVHV": "hv", "VHVH": "vh", "VVVV": "vv"}
-_COMPACT = ("RHRH", "RVRV")
+_REAL_TERM = re.compile(r"([A-Z]{2})\1")
 _NAME = re.compile(
     r"(?i)^NISAR_[LS][0-3]_[A-Z]{2}_(?P<product>[A-Z0-9]{4,5})_(?P<cycle>\d{3})_(?P<track>\d{3})"
     r"_(?P<direction>[AD])_(?P<frame>\d{3})_"
@@ -102,7 +102,7 @@ def _choose_frequency(path: str, found: Sequence[str], bands: Sequence[str] | No
 def _list_terms(path: str, group: Any, identification: Any) -> list[Image]:
     """List the images of a frequency band: the real terms of the covariance matrix."""
     terms = [term for term in _TERMS if term in group]
-    compact = [term for term in _COMPACT if term in group]
+    compact = [name for name in group if _REAL_TERM.fullmatch(name) and name not in _TERMS]
     if not terms:
         told = f"only {', '.join(compact)} (compact polarimetry)" if compact else "no backscatter"
         raise StackError(

@@ -23,6 +23,9 @@ MEASUREMENT = "measurements/grd"
 POLARISATION_AXIS = "polarization"
 _UNITS = re.compile(r"(\w+) since (\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d{1,9})?)$")
 _NUMPY_UNITS = {
+    "days": "D",
+    "hours": "h",
+    "minutes": "m",
     "seconds": "s",
     "milliseconds": "ms",
     "microseconds": "us",
@@ -30,6 +33,7 @@ _NUMPY_UNITS = {
 }
 # Coordinates that fit the grid are at whole pixels, up to rounding.
 _MAX_OFF_PX = 0.01
+_NOISE = "quality/noise"
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,9 @@ def read_pixels(store: Any, image: EopfImage, group: str, shape: Shape) -> Array
         raise ValueError(f"{group} has no pixel, and ground_range does not fit the image")
     pixels = (np.asarray(table["ground_range"][...], np.float64) - ranges[0]) / step
     off = np.abs(pixels - np.round(pixels)).max()
-    # The first and the last pixel of an image are in every table of calibration.
-    fits = off < _MAX_OFF_PX and round(pixels[0]) == 0 and round(pixels[-1]) == shape.x - 1
-    if not fits:
+    # All tables but those of noise have the first and the last pixel of the image.
+    whole = round(pixels[0]) == 0 and round(pixels[-1]) == shape.x - 1
+    if not (off < _MAX_OFF_PX and (whole or group.startswith(_NOISE))):
         raise ValueError(f"{group} has no pixel, and its ground_range does not fit the image")
     return np.asarray(np.round(pixels))
 
