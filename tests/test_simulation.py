@@ -25,10 +25,10 @@ from sarstack.speckle.sensor import (
     transfer_function,
 )
 from sarstack.speckle.statistics import SceneStatistics
+from sarstack.training.landscape_drawing import REFERENCE_FRACTION
 from sarstack.training.pixel_weights import weigh_scene
 from sarstack.training.simulated_patches import (
     LOOKS_ERROR,
-    REFERENCE_FRACTION,
     SimulatedPatches,
     draw_simulator,
     draw_swath_edge,

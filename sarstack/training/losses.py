@@ -12,7 +12,7 @@ from torch import Tensor
 from sarstack.networks.network import DeSpeckNet, Prediction
 from sarstack.training.batch import TensorBatch
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
-from sarstack.training.pixel_weights import SURROUNDINGS_PX, weigh_contrast
+from sarstack.training.pixel_weights import mean_of_surroundings, weigh_contrast
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,10 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
     if batch.detail is None:
         return WeightedMean(((likelihood + square) * batch.weight).sum(), batch.weight.sum())
     predicted = torch.where(used, prediction.clean.detach(), target)
-    by_prediction = weigh_contrast(predicted - _mean_of_surroundings(predicted))
+    by_prediction = weigh_contrast(predicted - mean_of_surroundings(predicted))
     error = likelihood * by_prediction + square * batch.detail
     weight = (by_prediction + batch.detail) / 2
     return WeightedMean((error * batch.weight).sum(), (weight * batch.weight).sum())
-
-
-def _mean_of_surroundings(log: Tensor) -> Tensor:
-    return torch.nn.functional.avg_pool2d(
-        log, 2 * SURROUNDINGS_PX + 1, 1, SURROUNDINGS_PX, count_include_pad=False
-    )
 
 
 def noisy_loss(prediction: Prediction, batch: TensorBatch) -> WeightedMean:

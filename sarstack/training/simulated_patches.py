@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.speckle.landscapes import Reflectivity, reflect_image, simulate_reflectivity
 from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator
 from sarstack.training.batch import Batch
+from sarstack.training.landscape_drawing import draw_training_landscape
 from sarstack.training.pixel_weights import LOOKS_POWER, weigh_looks, weigh_scene
 
 FloatImage = NDArray[np.float32]
@@ -30,15 +30,6 @@ LOOKS_ERROR, CORRELATION_ERROR = 0.15, 0.04
 input: those of a real scene are estimates."""
 
 SWATH_EDGE_FRACTION = 0.1
-REFERENCE_FRACTION = 0.25
-ROUGH_FRACTION = 0.12
-
-STEADY_FRACTION = 0.95
-"""Fraction of strong scatterers without speckle. One look of a speckled scatterer is 2.5 dB too
-dark on average. With half of them speckled, a network made all of them 1 dB too bright."""
-
-POINT_DENSITY = 2.5
-"""Factor on the number of point scatterers outside towns: a network must learn from many."""
 
 USUAL_SENSOR_FRACTION = 0.5
 USUAL_SENSOR_PROBABILITIES = (0.2, 0.2, 0.2, 0.4)
@@ -109,12 +100,8 @@ class SimulatedPatches:
     def _observe_scene(self, index: int) -> ObservedScene:
         rng = np.random.default_rng([self.seed, 1, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        if self.references and rng.random() < REFERENCE_FRACTION:
-            chosen = self.references[int(rng.integers(len(self.references)))]
-            scene = reflect_image(chosen, (side, side), rng, STEADY_FRACTION, POINT_DENSITY)
-        else:
-            scene = simulate_reflectivity((side, side), rng, None, STEADY_FRACTION, POINT_DENSITY)
-        scene, sensor = add_pixel_texture(scene, rng), self.simulator or draw_simulator(rng)
+        scene = draw_training_landscape(side, rng, self.references)
+        sensor = self.simulator or draw_simulator(rng)
         noisy, clean = sensor.observe_inside(scene, rng)
         if self.brightness:
             bright = np.float32(np.percentile(noisy, 98))
@@ -135,14 +122,6 @@ class SimulatedPatches:
             images[0] = np.where(outside, np.float32(np.nan), images[0])
         correlation = scene.sensor.correlation[:: -1 if symmetry % 2 else 1]
         return (*images, draw_sensor_input(scene.sensor.looks, correlation, rng))
-
-
-def add_pixel_texture(scene: Reflectivity, rng: np.random.Generator) -> Reflectivity:
-    """Add texture without spatial correlation to 12 % of the scenes, as in data at 30 m."""
-    if rng.random() >= ROUGH_FRACTION:
-        return scene
-    texture_db = rng.uniform(0.3, 2.5) * rng.standard_normal(scene.diffuse.shape)
-    return Reflectivity((scene.diffuse * 10 ** (texture_db / 10)).astype(np.float32), scene.points)
 
 
 def draw_sensor_input(

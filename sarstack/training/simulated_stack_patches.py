@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.networks.date_sums import sum_dates
-from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
-from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator, draw_blob
-from sarstack.speckle.stacks import draw_gains
+from sarstack.speckle.landscapes import Reflectivity
+from sarstack.speckle.sensor import MARGIN_PX, SpeckleSimulator
 from sarstack.training.batch import Batch
+from sarstack.training.landscape_drawing import draw_brightness_changes, draw_training_landscape
 from sarstack.training.pixel_weights import weigh_looks, weigh_scene
 from sarstack.training.simulated_patches import (
-    POINT_DENSITY,
-    STEADY_FRACTION,
-    add_pixel_texture,
     apply_symmetry,
     draw_sensor_input,
     draw_simulator,
@@ -88,8 +85,7 @@ class SimulatedStackPatches:
     def _observe_stack(self, index: int) -> ObservedStack:
         rng = np.random.default_rng([self.seed, 3, index])
         side = SCENE_PX + 2 * MARGIN_PX
-        land = simulate_reflectivity((side, side), rng, None, STEADY_FRACTION, POINT_DENSITY)
-        land = add_pixel_texture(land, rng)
+        land = draw_training_landscape(side, rng)
         sensor = draw_simulator(rng)
         gain = (10 ** (draw_brightness_changes(MAX_DATES, side, rng) / 10)).astype(np.float32)
         scenes = [Reflectivity(land.diffuse * g, land.points * np.sqrt(g)) for g in gain]
@@ -143,29 +139,3 @@ def sum_further_dates(
     looks = stack.sensor.looks
     speckle = rng.gamma(looks, 1 / looks, clean.shape).astype(np.float32)
     return sum_dates(clean * speckle + np.float32(1e-12), clean.shape[1:])
-
-
-def draw_brightness_changes(
-    n_dates: int, side_px: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Draw the changes of a landscape over time in dB, shape (time, y, x).
-
-    Events of :func:`sarstack.speckle.stacks.draw_gains`, areas that change by 1 to 10 dB on
-    single dates, seasons of fields, brightness of whole dates, and points on single dates.
-    """
-    shape = (side_px, side_px)
-    gain_db = (
-        draw_gains(n_dates, side_px, rng) if rng.random() < 0.8 else np.zeros((n_dates, *shape))
-    )
-    gain_db += rng.normal(0, rng.choice([0.1, 0.3, 1.0]), (n_dates, 1, 1))
-    for date_db in gain_db:
-        for _ in range(int(rng.integers(0, 4))):
-            date_db[draw_blob(shape, rng)] += rng.choice([-1.0, 1.0]) * rng.uniform(1, 10)
-        if rng.random() < 0.5:
-            new = rng.random(shape) < rng.choice([0.0002, 0.001])
-            date_db[new] += rng.uniform(5, 25)
-    phase = 2 * np.pi * (np.arange(n_dates) / n_dates + rng.random())
-    for _ in range(int(rng.integers(0, 4))):
-        field = draw_blob(shape, rng)
-        gain_db[:, field] += rng.uniform(0.5, 4) * np.sin(phase)[:, None]
-    return gain_db
