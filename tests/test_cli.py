@@ -132,8 +132,16 @@ MISTAKES = [
     (["despeckle", "STACK", "--pol", "hh"], 2, "hh"),
     (["despeckle", "STACK", "--dates", "2030-01-01/2031-01-01"], 2, "date"),
     (["despeckle", "STACK", "--scale", "db"], 4, "db"),
-    (["despeckle", "STACK", "--dry-run", "--workers", "100000"], 8, "do this: --workers"),
-    (["despeckle", "STACK", "--cluster", "--workers", "100000"], 8, "do this: --workers"),
+    (
+        ["despeckle", "STACK", "--method", "lee", "--dry-run", "--workers", "100000"],
+        8,
+        "do this: --workers",
+    ),
+    (
+        ["despeckle", "STACK", "--method", "lee", "--cluster", "--workers", "100000"],
+        8,
+        "do this: --workers",
+    ),
     (["despeckle", "--config", "none.yaml"], 5, "none.yaml"),
     (["train", "STACK", "--labels", "none.zarr"], 2, "build-labels"),
     (["train", "STACK"], 5, "labels"),

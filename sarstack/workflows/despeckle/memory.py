@@ -1,5 +1,6 @@
 """The memory that a despeckling run needs, estimated before it starts."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from sarstack.cluster.layout import Layout, Machine, find_machine, plan_layout
@@ -121,7 +122,9 @@ def check_memory(
     if needed(wanted, config.tile_px) <= limit:
         return
     choices = [(wanted, tile) for tile in (1024, 512, 256) if tile < config.tile_px]
-    choices += [(n, min(config.tile_px, 512)) for n in range(wanted - 1, 0, -1)]
+    small = min(config.tile_px, 512)
+    most = bisect_right(range(1, wanted), limit, key=lambda n: needed(n, small))
+    choices += [(most, small)] if most else []
     fitting = next((c for c in choices if needed(*c) <= limit), None)
     raise NotEnoughSpaceError(
         f"the plan needs {needed(wanted, config.tile_px) / 1e9:.1f} GB of memory "
