@@ -34,6 +34,11 @@ Calibration = Literal["sigma0", "beta0", "gamma0", "dn"]
 # What a user can make of the pixels of a SAFE or EOPF product; dn: squared digital numbers.
 CALIBRATIONS: tuple[Calibration, ...] = ("sigma0", "beta0", "gamma0", "dn")
 
+MaskWord = Literal["shadow", "layover"]
+
+# What a user can make nodata by the mask of a product.
+MASK_WORDS: tuple[MaskWord, ...] = ("shadow", "layover")
+
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 
 # HyP3 says power, amplitude, decibel; Earth Engine LINEAR, DB; pyroSAR linear, dB;
@@ -81,11 +86,11 @@ CALIBRATION_WORDS: dict[str, str] = {
 # -9999 (s1ard and many exports), -99 (pyroSAR), -32768 (Planetary Computer).
 NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
-# Files beside the images that are not images of backscatter.
+# Files beside the images that are not images of backscatter; _tv are despeckled copies of OPERA.
 AUXILIARY_NAME = re.compile(
     r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?"
     r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
-    r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview)$"
+    r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview|tv)$"
 )
 
 # In HyP3 names, six letters stand for the options of the processing, for example "gpuned".
@@ -196,6 +201,7 @@ TAGS: dict[str, str] = {
     "PROCESSOR_VERSION": "version of the processor of the product",
     "FREQUENCY_BAND": "letter of the radar band, for example C",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
+    "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
     "SPECKLE_FILTER": "name of the method",
     "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",

@@ -10,7 +10,7 @@ from written_images import speckle, write_tif
 from sarstack.cli.commands import cli
 from sarstack.readers import index_stack
 from sarstack.readers.formats import gdal
-from sarstack.readers.raster import find_product_looks
+from sarstack.readers.stack import find_product_looks
 
 SHAPE = (200, 180)
 

@@ -65,7 +65,7 @@ def test_files_of_every_naming_convention_open_to_the_written_pixels(tmp_path, c
             truth[q if convention == "alos" else p, month - 1] = scene = speckle(month)
             write_tif(tmp_path / name, scene)
     for name in companions:
-        write_tif(tmp_path / name, np.ones((3, 5), np.uint8))
+        write_tif(tmp_path / name, np.ones_like(scene, np.uint8))
     (tmp_path / "deeper").mkdir()
     write_tif(tmp_path / "deeper" / "x_20210104_vv.tif", speckle())
     with warnings.catch_warnings():

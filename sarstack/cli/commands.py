@@ -19,6 +19,7 @@ from sarstack.cli.check import check, check_method
 from sarstack.cli.options import (
     calibration_option,
     learning_options,
+    mask_option,
     parse_bands,
     parse_parameters,
     read_config,
@@ -91,6 +92,7 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
 @calibration_option
 @slices_option
+@mask_option
 def info(
     stack: str,
     *,
@@ -98,6 +100,7 @@ def info(
     bands: tuple[str, ...] | None,
     calibration: str | None,
     separate_slices: bool,
+    mask: tuple[str, ...] | None,
 ) -> None:
     """Show dates, orbits, grid, scale, nodata and looks of a stack.
 
@@ -115,6 +118,7 @@ def info(
         skip_unreadable=True,
         calibration=calibration,
         separate_slices=separate_slices,
+        mask=mask,
     )
     click.echo(describe_stack(found).render())
 

@@ -19,6 +19,11 @@ slices_option = click.option(
     help="Keep SAFE products apart whose lines follow each other; else they become one image.",
 )  # fmt: skip
 
+mask_option = click.option(
+    "--mask", metavar="shadow,layover", callback=lambda *arguments: parse_mask(*arguments),
+    help="Parts of the mask file of an OPERA or HyP3 product that are nodata; default none.",
+)  # fmt: skip
+
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that select images of a stack."""
@@ -32,6 +37,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      "Of NISAR: frequencyA (default) or frequencyB."),
         calibration_option,
         slices_option,
+        mask_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,
@@ -97,6 +103,11 @@ def _parse_bbox(_context: Any, _option: Any, text: str | None) -> tuple[float, .
     if len(values) != 4:
         raise click.BadParameter(f"{text!r} is not four numbers XMIN,YMIN,XMAX,YMAX")
     return values
+
+
+def parse_mask(_context: Any, _option: Any, text: str | None) -> tuple[str, ...] | None:
+    """Parse ``shadow,layover`` into words."""
+    return tuple(part.strip().lower() for part in text.split(",")) if text else None
 
 
 def parse_bands(_context: Any, _option: Any, text: str | None) -> tuple[str, ...] | None:

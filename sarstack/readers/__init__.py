@@ -19,6 +19,7 @@ def open_stack(
     chunk_px: int = 1024,
     bands: Sequence[str] | None = None,
     calibration: str | None = None,
+    mask: str | Sequence[str] | None = None,
 ) -> "xr.Dataset":
     """Open a stack as a lazy cube.
 
@@ -35,6 +36,9 @@ def open_stack(
         Names of bands without a description in the file, e.g. ``['VV', 'VH']``.
     calibration : str, optional
         ``sigma0`` (default), ``beta0``, ``gamma0`` or ``dn``, for a SAFE product.
+    mask : str or sequence of str, optional
+        ``shadow``, ``layover`` or both, for OPERA RTC-S1 and HyP3 RTC images with their mask
+        files: these pixels become nodata.
 
     Returns
     -------
@@ -53,6 +57,6 @@ def open_stack(
     """
     from sarstack.readers.cube import build_cube
 
-    stack = index_stack(path, scale=scale, bands=bands, calibration=calibration)
+    stack = index_stack(path, scale=scale, bands=bands, calibration=calibration, mask=mask)
     stack.check_coregistered("a cube", do="open one product, for example open_stack('X.SAFE')")
     return build_cube(stack, chunk_px)

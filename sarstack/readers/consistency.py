@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -54,18 +55,26 @@ def check_grids(images: Sequence[Image], problems: Problems) -> Grid:
     if not differing:
         return reference
     count = len(images) - len(differing)
-    bursts = {image.metadata.burst for image in images if image.metadata.burst}
+    bursts = _list_bursts(images)
     hint = f" (their names are of {len(bursts)} bursts)" if len(bursts) > 1 else ""
     problems.add(
         GridMismatchError(
             f"{len(differing)} of {len(images)} images are on another grid than the rest{hint}",
             expected=f"the grid of the other {count}: {_describe_grid(reference)}",
             where=[f"{name} ({reason})" for name, reason in differing.items()],
-            do="keep one scene in a folder, or resample them to the common grid: "
+            do=f"despeckle each burst alone, for example sarstack despeckle '{bursts[0]}' -o OUTPUT"
+            if len(bursts) > 1
+            else "keep one scene in a folder, or resample them to the common grid: "
             + _warp_command(reference),
         )
     )
     return reference
+
+
+def _list_bursts(images: Sequence[Image]) -> list[str]:
+    """Return for each burst of OPERA RTC-S1 names the pattern that finds its images."""
+    folders = {i.metadata.burst: Path(i.raster.path).parent for i in images if i.metadata.burst}
+    return [str(folder / f"*{burst}*") for burst, folder in sorted(folders.items())]
 
 
 def describe_difference(grid: Grid, reference: Grid) -> str:

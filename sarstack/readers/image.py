@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sarstack.conventions import Scale, find_sensor
+from sarstack.conventions import MaskWord, Scale, find_sensor
 from sarstack.errors import SarstackError, StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.names import (
@@ -18,6 +18,7 @@ from sarstack.readers.names import (
 )
 from sarstack.readers.paths import file_name, file_stem, public_path
 from sarstack.readers.problems import UnreadableFileError
+from sarstack.readers.product_layers import ListFolder
 from sarstack.readers.raster import Raster
 from sarstack.readers.times import NOT_A_TIME, parse_time
 
@@ -192,6 +193,17 @@ def calibrate(image: Image, calibration: str | None, *, remove_noise: bool = Fal
         return replace(image, raster=raster)
     known = "" if calibration == "dn" else calibration
     return replace(image, raster=raster, metadata=replace(image.metadata, calibration=known))
+
+
+def use_layers(image: Image, mask: Sequence[MaskWord], list_folder: ListFolder) -> Image:
+    """Return an image with the layers of its product; see ``Raster.use_layers``.
+
+    Raises
+    ------
+    SarstackError
+        If it has not the mask that the user wants, or a layer is damaged or on another grid.
+    """
+    return replace(image, raster=image.raster.use_layers(image.grid, mask, list_folder))
 
 
 def _parse_tags(tags: Mapping[str, str]) -> Metadata:

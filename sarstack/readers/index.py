@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from sarstack.conventions import Scale
@@ -17,9 +18,10 @@ from sarstack.readers.consistency import (
 )
 from sarstack.readers.files import find_files, list_auxiliary
 from sarstack.readers.fill_values import FillValues
-from sarstack.readers.image import Found, Image, calibrate
+from sarstack.readers.image import Found, Image, calibrate, use_layers
 from sarstack.readers.paths import absolute_path, file_name, shorten_name
 from sarstack.readers.problems import Problems, UnreadableFileError
+from sarstack.readers.product_layers import list_folder, parse_mask
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
 from sarstack.readers.scales import decide_scale, parse_scale
@@ -42,6 +44,7 @@ def index_stack(
     calibration: str | None = None,
     remove_noise: bool = False,
     separate_slices: bool = False,
+    mask: str | Sequence[str] | None = None,
 ) -> Stack:
     """Index a stack: dates, polarisations, grid and scale, without reading all pixels.
 
@@ -67,6 +70,10 @@ def index_stack(
         Subtract the thermal noise from despeckled pixels. Only for SAFE and EOPF products.
     separate_slices : bool, optional
         Do not join SAFE products whose lines follow each other.
+    mask : str or sequence of str, optional
+        ``shadow``, ``layover`` or both (``'shadow,layover'``): what the mask file of the product
+        makes nodata. Only for OPERA RTC-S1 and HyP3 RTC images with their mask files. Codes of
+        pixels without data are nodata in any case.
 
     Returns
     -------
@@ -89,7 +96,7 @@ def index_stack(
     -----
     Reads headers, and a few windows of 64 x 64 pixels of each image to check the scale.
     """
-    given_scale = parse_scale(scale)
+    given_scale, wanted, folders = parse_scale(scale), parse_mask(mask), cache(list_folder)
     problems = Problems(str(path))
     files = [absolute_path(file) for file in find_files(str(path))]
     if auxiliary := list_auxiliary(str(path)):
@@ -104,7 +111,9 @@ def index_stack(
         return [
             found
             if isinstance(found, SarstackError)
-            else calibrate(found, calibration, remove_noise=remove_noise)
+            else use_layers(
+                calibrate(found, calibration, remove_noise=remove_noise), wanted, folders
+            )
             for found in list_images(file, bands)
         ]
 
@@ -161,7 +170,7 @@ def _skip_unreadable(problems: Problems) -> Skipped:
     if unreadable:
         problems.warn(
             f"{len(unreadable)} files cannot be read and are left out",
-            where=[f"{file_name(e.path)}: {e.reason}" for e in unreadable],
+            where=dict.fromkeys(f"{file_name(e.path)}: {e.reason}" for e in unreadable),
             do="copy or download them again, then run the same command",
         )
     return tuple((e.path, e.reason) for e in unreadable)

@@ -12,6 +12,19 @@ def is_remote(path: str) -> bool:
     return "://" in path or path.startswith("/vsi")
 
 
+def zip_path(archive: str, member: str) -> str:
+    """Return the path by which GDAL opens a file in a local zip file."""
+    return f"/vsizip/{{{archive}}}/{member}"
+
+
+def split_zip_path(path: str) -> tuple[str, str]:
+    """Return the zip file and the member of a path of :func:`zip_path`; empty texts of others."""
+    if not path.startswith("/vsizip/{"):
+        return "", ""
+    archive, _, member = path.removeprefix("/vsizip/{").rpartition("}")
+    return archive, member.strip("/")
+
+
 def absolute_path(path: str) -> str:
     """Return the absolute form of a local path; a remote path stays as it is.
 

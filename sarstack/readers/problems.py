@@ -118,8 +118,11 @@ class Problems:
 
     def _merge(self, same: list[SarstackError]) -> SarstackError:
         first = same[0]
-        files = [self._files[id(error)] for error in same]
-        what = f"{len(same)} files have the same problem: {first.what}"
+        # A mask of several images is one file.
+        files = list(dict.fromkeys(self._files[id(error)] for error in same))
+        if len(files) == 1:
+            return first
+        what = f"{len(files)} files have the same problem: {first.what}"
         return type(first)(what, expected=first.expected, where=files, do=first.do)
 
     def _join(self, errors: list[SarstackError]) -> SarstackError:

@@ -13,12 +13,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.conventions import Scale
+from sarstack.conventions import MaskWord, Scale
 from sarstack.errors import UsageError
 from sarstack.readers.block_cache import CACHE_BYTES
+from sarstack.readers.grid import Grid
 from sarstack.readers.packing import HIGHEST_NUMBER, unpack
 from sarstack.readers.paths import file_name, is_remote
 from sarstack.readers.problems import UnreadableFileError, changed_error
+from sarstack.readers.product_layers import ListFolder
 from sarstack.readers.radiometry import to_intensity
 from sarstack.readers.versions import (
     FileVersion,
@@ -31,7 +33,7 @@ from sarstack.tiles import Shape, Window, row_strips
 
 # A folder that was moved, or another name of the result, does not change pixels. The last two are
 # paths of a SAFE product.
-_NOT_DECISIVE = ("path", "stem", "version", "product", "pixels")
+_NOT_DECISIVE = ("path", "stem", "version", "mask_version", "product", "pixels")
 
 
 class IntensityReader(Protocol):
@@ -109,6 +111,8 @@ class Raster(ABC):
     looks : float or None
         Equivalent number of looks that the product tells; None if it tells none. A layer that
         counts averaged pixels is not this number, because these pixels are correlated.
+    masked_parts : tuple of {"shadow", "layover"}
+        Parts of the mask of the product that are nodata, because the user wants that.
     """
 
     # Not in the text that a worker logs when its task fails: a URL can contain a password.
@@ -130,6 +134,7 @@ class Raster(ABC):
     item: str = ""
     href: str = ""
     looks: float | None = None
+    masked_parts: tuple[MaskWord, ...] = ()
 
     @abstractmethod
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
@@ -166,6 +171,39 @@ class Raster(ABC):
                 do="leave it out, or calibrate and correct the images first",
             )
         return self
+
+    def use_layers(self, grid: Grid, mask: Sequence[MaskWord], list_folder: ListFolder) -> Self:
+        """Return the raster with the layers of its product that lie beside it.
+
+        Formats with a mask of layover and shadow, or a number of looks, override this method.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the image; that of a layer must be the same.
+        mask : sequence of {"shadow", "layover"}
+            Parts of the mask that the user wants as nodata.
+        list_folder : callable
+            Returns the files of a folder.
+
+        Raises
+        ------
+        UsageError
+            If the user wants a mask, and the image has none.
+        """
+        if mask:
+            raise UsageError(
+                f"mask = {','.join(mask)} cannot be used: {self.path} has no mask beside it",
+                expected="the mask file of an OPERA RTC-S1 or HyP3 RTC product (_mask.tif, "
+                "_ls_map.tif) in the folder or zip file of the image",
+                do="download the mask files, or leave the option out",
+            )
+        return self
+
+    @property
+    def layer_files(self) -> tuple[str, ...]:
+        """Local files beside the image that decide its pixels, too: masks of its product."""
+        return ()
 
     def subtract_noise(self, intensity: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
         """Return despeckled pixels without thermal noise, if the user wants that.
@@ -309,8 +347,9 @@ class Raster(ABC):
         self, windows: Iterable[Window], *, cache_blocks: bool
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         """Yield the stored numbers of each window, and where they are masked if there is a mask."""
-        if self.version is not None and has_changed(self.path, self.version):
-            raise changed_error(self.path)
+        for path, version in self.versions.items():
+            if version is not None and has_changed(path, version):
+                raise changed_error(path)
         y0, x0 = self.origin
         places = [Window(w.y0 + y0, w.y1 + y0, w.x0 + x0, w.x1 + x0) for w in windows]
         decoded = self.decode(places, cache_blocks=cache_blocks)
@@ -344,24 +383,6 @@ class Raster(ABC):
             gain=self.gain,
             offset=self.offset,
         )
-
-
-def find_product_looks(images: Iterable[IntensityReader | None]) -> float | None:
-    """Return the equivalent number of looks that a product tells of its images.
-
-    Parameters
-    ----------
-    images : iterable of image or None
-        All dates of one polarisation; None where a date has no image.
-
-    Returns
-    -------
-    float or None
-        The median over the images; None if the product does not tell it of every image.
-    """
-    told = [image.looks if isinstance(image, Raster) else None for image in images if image]
-    known = [looks for looks in told if looks is not None]
-    return float(np.median(known)) if known and len(known) == len(told) else None
 
 
 def _needs_no_change(values: NDArray[np.float32]) -> bool:

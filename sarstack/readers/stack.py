@@ -4,7 +4,7 @@ All classes are small, frozen and picklable. They are sent to the workers of a c
 open the files themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -157,3 +157,21 @@ class ImageStack(Protocol):
     @property
     def rasters(self) -> Mapping[str, Sequence[IntensityReader | None]]:
         """For each polarisation, one image per date; None where the date lacks it."""
+
+
+def find_product_looks(images: Iterable[IntensityReader | None]) -> float | None:
+    """Return the equivalent number of looks that a product tells of its images.
+
+    Parameters
+    ----------
+    images : iterable of image or None
+        All dates of one polarisation; None where a date has no image.
+
+    Returns
+    -------
+    float or None
+        The median over the images; None if the product does not tell it of every image.
+    """
+    told = [image.looks if isinstance(image, Raster) else None for image in images if image]
+    known = [looks for looks in told if looks is not None]
+    return float(np.median(known)) if known and len(known) == len(told) else None

@@ -5,6 +5,8 @@ geocoded products neighbouring pixels share speckle; its correlation falls off n
 Gaussian, ``rho(dy, dx) = ry ** dy**2 * rx ** dx**2``: ry and rx, its values at lag 1, describe it.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import polygamma, psi
@@ -167,3 +169,35 @@ def log_variance_spread(looks: float, correlation: tuple[float, float], window_p
     squared = (correlation[0] ** 2, correlation[1] ** 2)
     n_independent = window_px**2 / correlated_area(squared, window_px)
     return float(np.sqrt((2 + third / first**2) / n_independent))
+
+
+def looks_of_mean(n_px: float, bandwidth_share: float, window: float = 1.0) -> float:
+    """Return the equivalent looks of a mean over single-look pixels along one axis.
+
+    Parameters
+    ----------
+    n_px : float
+        Number of pixels, at least 1; a fraction counts a pixel that is used in part.
+    bandwidth_share : float
+        Processed bandwidth divided by the sampling frequency, above 0, at most 1.
+    window : float, optional
+        Coefficient of the Hamming window on the spectrum, 0.5 to 1; 1 is no window.
+
+    Returns
+    -------
+    float
+        At most `n_px`, because neighbouring pixels are correlated.
+
+    Notes
+    -----
+    The correlation of intensity at lag k is the squared correlation r(k) of the complex pixels,
+    the Fourier transform of the squared window. The mean over a width of n pixels has
+    n**2 / sum((n - abs(k)) * r(k)**2) looks, the sum over all abs(k) < n.
+    """
+    frequency = np.linspace(-0.5, 0.5, 4001)
+    power = (window + (1 - window) * np.cos(2 * np.pi * frequency)) ** 2
+    lags = np.arange(math.ceil(n_px))
+    waves = np.exp(2j * np.pi * np.outer(lags, frequency * bandwidth_share))
+    correlation = np.abs(waves @ (power / power.sum())) ** 2
+    terms = (n_px - lags) * correlation
+    return float(n_px**2 / (terms[0] + 2 * terms[1:].sum()))

@@ -16,8 +16,8 @@ from sarstack.cluster.workers import Workers, open_workers
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.labels.statistics import ATTRIBUTES, DTYPES, LABELS
 from sarstack.readers.paths import public_path
-from sarstack.readers.raster import Raster, find_product_looks
-from sarstack.readers.stack import Stack
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack, find_product_looks
 from sarstack.speckle.samples import SpeckleSample, join_windows
 from sarstack.speckle.statistics import choose_dates, combine_samples
 from sarstack.tiles import sample_windows, tile_grid

@@ -4,10 +4,10 @@ In the fingerprint of a despeckled image: method, parameters, hash of a model or
 looks, part of the scene, version of sarstack; the grid; and of each input image all that decides
 its pixels (:meth:`sarstack.readers.raster.Raster.identity`): name, band, variable, index, scale,
 gain, offset, nodata, origin, shape, and the sizes and modification times of its sources: the file,
-its side-cars, the files that a VRT names, or the chunks of the date in a Zarr store. A
-multi-temporal method has the sources of all dates. Not in it: pixels of the input, the folder,
-tile size, workers, processor. The fingerprint of labels has all settings but output, cluster and
-workers, so also the path of the stack and the tile size.
+its side-cars, the mask of its product, the files that a VRT names, or the chunks of the date in a
+Zarr store. A multi-temporal method has the sources of all dates. Not in it: pixels of the input,
+the folder, tile size, workers, processor. The fingerprint of labels has all settings but output,
+cluster and workers, so also the path of the stack and the tile size.
 """
 
 import hashlib

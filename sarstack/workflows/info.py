@@ -12,9 +12,9 @@ from sarstack.conventions import NODATA_NUMBERS
 from sarstack.errors import SarstackWarning, StackReadError
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
-from sarstack.readers.raster import Raster, find_product_looks
+from sarstack.readers.raster import Raster
 from sarstack.readers.slices import describe_slices
-from sarstack.readers.stack import Stack
+from sarstack.readers.stack import Stack, find_product_looks
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import sample_speckle
@@ -153,6 +153,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         "scale": f"{first.scale} {stack.calibration}".strip(),
         "nodata": _describe_nodata(_rasters(stack)),
     }
+    facts["mask of product"] = _describe_product_masks(_rasters(stack))
     facts["sources of VRT"] = _describe_vrt_sources(stack)
     facts["joined"] = describe_slices(_rasters(stack))
     facts = {key: value for key, value in facts.items() if value}
@@ -190,6 +191,17 @@ def _describe_nodata(rasters: Sequence[Raster]) -> str:
     if masked:
         parts.append(f"masked pixels ({masked} of {len(rasters)} images have a mask)")
     return ", ".join(parts)
+
+
+def _describe_product_masks(rasters: Sequence[Raster]) -> str:
+    """Return which mask files are used, and which of their parts are nodata; empty without."""
+    files = list(dict.fromkeys(file for raster in rasters for file in raster.layer_files))
+    if not files:
+        return ""
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    parts = " and ".join(dict.fromkeys(part for r in rasters for part in r.masked_parts))
+    told = f"{parts} are nodata" if parts else "only its fill value is nodata, see --mask"
+    return f"{file_name(files[0])}{more}; {told}"
 
 
 def _describe_vrt_sources(stack: Stack) -> str:

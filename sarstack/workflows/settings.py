@@ -7,7 +7,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sarstack.checks import MAX_WINDOW_PX
-from sarstack.conventions import Calibration
+from sarstack.conventions import Calibration, MaskWord
 from sarstack.errors import HIDDEN, ConfigError
 from sarstack.readers.paths import is_remote, public_path
 from sarstack.workflows.settings_file import read_settings
@@ -51,6 +51,10 @@ class SelectionConfig(BaseModel):
     )
     separate_slices: bool = Field(
         default=False, description="keep SAFE products whose lines follow each other apart"
+    )
+    mask: tuple[MaskWord, ...] | None = Field(
+        None,
+        description="parts of the product's mask that are nodata: [shadow, layover]; default: none",
     )
     dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"

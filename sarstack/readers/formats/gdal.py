@@ -6,14 +6,16 @@ promises, and by no others.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.conventions import MaskWord
 from sarstack.readers.bands import describe_ignored, name_bands
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.grid import IDENTITY, Grid, GroundControlPoint, crop_rpcs
@@ -24,10 +26,25 @@ from sarstack.readers.image import (
     describe_image,
     unreadable_error,
 )
+from sarstack.readers.layer_files import (
+    check_layer,
+    open_layer,
+    path_beside,
+    read_codes,
+    read_looks,
+)
 from sarstack.readers.masks import check_mask_files, find_masks, read_masked
+from sarstack.readers.names import parse_name
 from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name
+from sarstack.readers.product_layers import ListFolder, find_mask, find_static_layer
 from sarstack.readers.raster import Raster, SourceMetadata
-from sarstack.readers.versions import Stamp, list_with_side_cars, stamp_sources
+from sarstack.readers.versions import (
+    FileVersion,
+    Stamp,
+    list_with_side_cars,
+    read_version,
+    stamp_sources,
+)
 from sarstack.readers.virtual_raster import list_vrt_sources
 from sarstack.tiles import Shape, Window
 
@@ -98,14 +115,57 @@ class GdalRaster(Raster):
     ----------
     masks : tuple of int
         Where masks tell the valid pixels, see :func:`sarstack.readers.masks.find_masks`.
+    mask_name : str
+        File of the product beside the image with codes of layover and shadow; empty without.
+    mask_codes : tuple of int
+        Codes in this file that are nodata.
+    mask_version : FileVersion or None
+        The version of this file that was indexed.
     """
 
     masks: tuple[int, ...] = ()
+    mask_name: str = ""
+    mask_codes: tuple[int, ...] = ()
+    mask_version: FileVersion | None = None
 
     @property
     def is_masked(self) -> bool:
         """Whether the file has a mask of valid pixels."""
         return bool(self.masks)
+
+    @property
+    def versions(self) -> Mapping[str, FileVersion | None]:
+        """The versions of the file and of the mask."""
+        return {**super().versions, **dict.fromkeys(self.layer_files, self.mask_version)}
+
+    @property
+    def layer_files(self) -> tuple[str, ...]:
+        """The mask of the product, if it is used."""
+        return (path_beside(self.path, self.mask_name),) if self.mask_name else ()
+
+    def use_layers(self, grid: Grid, mask: Sequence[MaskWord], list_folder: ListFolder) -> Self:
+        """Return the raster with mask and number of looks of an OPERA or HyP3 product."""
+        if is_remote(self.path):
+            return super().use_layers(grid, mask, list_folder)
+        folder, name = list_folder(str(Path(self.path).parent)), file_name(self.path)
+        chosen = self
+        if counts := find_static_layer(name, "number_of_looks", folder):
+            looks = read_looks(path_beside(self.path, counts), grid, parse_name(name).burst)
+            chosen = replace(self, looks=looks)
+        layer = find_mask(name, folder)
+        if layer is None:
+            return super(GdalRaster, chosen).use_layers(grid, mask, list_folder)
+        codes = layer.select(mask)
+        if not codes:
+            return chosen
+        check_layer(path := path_beside(self.path, layer.name), grid)
+        return replace(
+            chosen,
+            mask_name=layer.name,
+            mask_codes=codes,
+            mask_version=read_version(path),
+            masked_parts=tuple(mask),
+        )
 
     def read_metadata(self) -> SourceMetadata:
         """Read the tags of file and band, and rational polynomial coefficients."""
@@ -121,21 +181,25 @@ class GdalRaster(Raster):
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored, from cached blocks where that saves decoding."""
-        with open_gdal(self.path) as dataset:
+        with ExitStack() as files:
+            dataset = files.enter_context(open_gdal(self.path))
+            layers = [files.enter_context(open_layer(path)) for path in self.layer_files]
             for window in windows:
                 if cache_blocks:
                     stored = read_blocks(dataset, self.path, self.band, window)
                 else:
                     rows, columns = (window.y0, window.y1), (window.x0, window.x1)
                     stored = dataset.read(self.band, window=(rows, columns))
-                if self.masks:
+                if self.masks or layers:
                     is_masked = read_masked(dataset, self.band, self.masks, window)
+                    for layer in layers:
+                        is_masked |= read_codes(layer, self.mask_codes, window)
                     stored = np.ma.MaskedArray(stored, is_masked)
                 yield stored
 
     def stamp(self) -> list[Stamp]:
         """Return sizes and times of the file, its side-cars, and the sources of a VRT."""
-        sources = [self.path]
+        sources = [self.path, *self.layer_files]
         if suffix_of(self.path) == ".vrt" and not is_remote(self.path):
             sources += list_vrt_sources(self.path)
         local = [source for source in sources if not is_remote(source)]

@@ -217,6 +217,7 @@ def select_stack(
         calibration=config.calibration,
         remove_noise=remove_noise,
         separate_slices=config.separate_slices,
+        mask=config.mask,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     part = select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)

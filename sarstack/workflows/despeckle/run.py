@@ -15,8 +15,8 @@ from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path
-from sarstack.readers.raster import find_product_looks
 from sarstack.readers.slices import describe_slices
+from sarstack.readers.stack import find_product_looks
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples

@@ -74,6 +74,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "POLARIZATION": image.polarisation.upper(),
         "CALIBRATION": plan.stack.calibration,
         "BACKSCATTER_SCALE": "linear",
+        "MASKED": ", ".join(image.raster.masked_parts),
         "THERMAL_NOISE": "subtracted" if plan.config.remove_noise else "",
         "SPECKLE_FILTER": plan.despeckler.name,
         **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},

@@ -4,8 +4,7 @@ import numpy as np
 
 from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.workers import Workers
-from sarstack.readers.raster import find_product_looks
-from sarstack.readers.stack import ImageStack
+from sarstack.readers.stack import ImageStack, find_product_looks
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.workflows.despeckle import tasks
