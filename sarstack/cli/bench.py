@@ -61,7 +61,9 @@ def quality(**options: Any) -> None:
     The simulation has fixed seeds: the scenes are the same on every machine.
     """
     from sarstack.evaluation.quality import bench_quality
+    from sarstack.workflows.places import local_output
 
+    local_output(options["output"])
     bench_quality(show=click.echo, **options)
 
 
@@ -78,7 +80,9 @@ def cases(**options: Any) -> None:
     """
     from sarstack.evaluation.quality import choose_suites
     from sarstack.evaluation.recorded_results import export_cases
+    from sarstack.workflows.places import local_output
 
+    local_output(options["output"])
     real = [*options["stacks"], *options["scenes"]]
     options["suites"] = choose_suites(options["suites"], real)
     n_images = export_cases(**options)

@@ -5,7 +5,6 @@ It takes a Dataset of polarisations or one DataArray, in memory or backed by Das
 """
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -182,11 +181,13 @@ class DespeckAccessor:
         from sarstack.cube.contract import as_cube
         from sarstack.readers.cube import index_cube
         from sarstack.workflows.learning.finetune import finetune_index
+        from sarstack.workflows.places import local_output
         from sarstack.workflows.settings import FinetuneConfig
 
         config = FinetuneConfig.make(stack="cube", model=model, output=output, **settings)
+        path = local_output(output)
         cube, _ = as_cube(self._obj)
-        return finetune_index(config, index_cube(cube), Path(output).absolute())
+        return finetune_index(config, index_cube(cube), path)
 
     def looks(self) -> xr.Dataset:
         """Measure the looks and the lag-1 correlation of the speckle, for each polarisation.

@@ -27,7 +27,7 @@ from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, identity, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim
-from sarstack.workflows.places import check_places
+from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.progress import now_utc, show_progress
 from sarstack.workflows.settings import LabelsConfig
 
@@ -66,7 +66,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     Memory depends on the tile size, not on the number of dates or the scene. The store gets its
     name when it is complete. An interrupted run continues.
     """
-    output = Path(config.output or "labels.zarr").absolute()
+    output = local_output(config.output or "labels.zarr")
     check_places([], [output.parent], own_folders=[output, _unfinished(output)])
     stack = select_stack(config)
     if config.multilook_px % 2 == 0:

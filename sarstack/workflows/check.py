@@ -22,6 +22,7 @@ from sarstack.workflows.despeckle.results import (
     read_records,
 )
 from sarstack.workflows.label_tasks import CHECKSUM, CHECKSUM_ATTRIBUTE
+from sarstack.workflows.places import is_url
 from sarstack.workflows.settings import LabelsConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -97,8 +98,15 @@ def check_results(target: Path) -> Report:
     Raises
     ------
     UsageError
-        If there are no results at this path.
+        If there are no results at this path, or it is a URL.
     """
+    if is_url(target):
+        raise UsageError(
+            f"results at a URL cannot be checked: {target}",
+            expected="an output folder, a labels store or a model on a disk of this machine",
+            where="RESULTS",
+            do="download them, and check the copy",
+        )
     path = target.absolute()
     if path.suffix == ".safetensors" and path.is_file():
         return Report((check_model(path),), "sarstack train or finetune with --overwrite")

@@ -1,10 +1,40 @@
-"""Check that nothing of the wrong kind has the name of a file or folder that a run will write."""
+"""Check that a run can write under a name: it is local, and nothing of another kind has it."""
 
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from sarstack.errors import UsageError
+from sarstack.readers.paths import file_name, is_remote
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether a path is remote; :class:`Path` makes ``s3:/a`` of ``s3://a``."""
+    return is_remote(str(path)) or bool(re.match(r"\w{2,}:/", str(path)))
+
+
+def local_output(output: str | Path) -> Path:
+    """Return the absolute path of a local file or folder to write.
+
+    Parameters
+    ----------
+    output : str or Path
+
+    Raises
+    ------
+    UsageError
+        If it is a URL. Python would make a local folder with the name ``s3:`` of it.
+    """
+    if is_url(output):
+        name = file_name(f"{output}") or "results"
+        raise UsageError(
+            f"results cannot be written to a URL: {output}",
+            expected="the name of a file or folder on a disk of this machine or a network disk",
+            where="output (-o)",
+            do=f"use a local name, for example -o {name}, and upload the results after the run",
+        )
+    return Path(output).absolute()
 
 
 def check_places(

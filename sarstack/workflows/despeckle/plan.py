@@ -39,7 +39,7 @@ from sarstack.workflows.despeckle.results import (
 )
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
-from sarstack.workflows.places import check_places
+from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -245,6 +245,7 @@ def plan_despeckle(
     ResumeMismatchError
         If finished results have other settings, and `overwrite` is False.
     """
+    output = local_output(config.output or default_output(config.stack))
     stack = select_stack(config, skip_unreadable=True, remove_noise=config.remove_noise)
     if config.method == AUTO:
         # The polarisation with the fewest dates decides.
@@ -256,7 +257,6 @@ def plan_despeckle(
     if despeckler.n_summary:
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
-    output = Path(config.output) if config.output else default_output(config.stack)
     check_places([], [output])
     _refuse_input_folder(stack, output)
     images = _list_images(config, stack, despeckler, output)
@@ -269,7 +269,7 @@ def plan_despeckle(
     if begun or not overwrite:
         finished = _find_finished(images, output, refuse=not overwrite, verify=verify)
     todo = tuple(image for image in images if image not in finished)
-    return Plan(config, stack, despeckler, output.absolute(), todo, finished)
+    return Plan(config, stack, despeckler, output, todo, finished)
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:

@@ -36,6 +36,7 @@ from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim_folder
+from sarstack.workflows.places import local_output
 from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
@@ -138,9 +139,9 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
             expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
             do="choose a network, or leave out --finetune",
         )
-    output = Path(config.output) if config.output else default_output(config.stack)
+    output = local_output(config.output or default_output(config.stack))
     make_folder(output)
-    model = output.absolute() / "finetuned.safetensors"
+    model = output / "finetuned.safetensors"
     if overwrite or not model.exists():
         shared = FinetuneConfig.model_fields.keys() & DespeckleConfig.model_fields.keys()
         entries = config.model_dump(include=shared - {"output"})

@@ -16,7 +16,7 @@ from sarstack.workflows.fingerprint import fingerprint, identity
 from sarstack.workflows.folder import make_folder, remove_temporary_files
 from sarstack.workflows.learning.job import JOB_KEY, AdaptedModel
 from sarstack.workflows.lock import claim_folder
-from sarstack.workflows.places import check_places
+from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.settings import LearningConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -28,9 +28,9 @@ def check_output(name: str) -> Path:
     Raises
     ------
     UsageError
-        If the name is not that of a model file.
+        If the name is not that of a model file, or is a URL.
     """
-    output = Path(name).absolute()
+    output = local_output(name)
     if output.suffix != ".safetensors":
         raise UsageError(f"output = {name!r}", expected="a name that ends in .safetensors",
                          do=f"use {output.stem}.safetensors")  # fmt: skip
