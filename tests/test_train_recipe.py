@@ -74,6 +74,28 @@ def test_pairs_replace_some_patches_of_each_batch(
     assert (first.intensity[0] != plain.intensity[0]).all()
 
 
+def test_packed_data_are_the_images_and_pairs_of_the_folder(
+    references: Path, pairs: dict[str, object], tmp_path: Path
+) -> None:
+    packed = runpy.run_path(str(RECIPE / "packed_data.py"))
+    model = shipped_model("despecknet-lite")
+    packed["pack_data"](references, tmp_path / "data.npz", model)
+    images, read = packed["read_packed"](tmp_path / "data.npz", "cpu")
+    expected = runpy.run_path(str(RECIPE / "references.py"))["load_references"](references)
+    assert len(images) == len(expected)
+    for image, wanted in zip(images, expected, strict=True):
+        near = np.abs(image - (wanted - np.median(wanted)))
+        assert near[np.abs(wanted - np.median(wanted)) < 15].max() < 0.13, "steps of 1/8 dB"
+    made = pairs["load_pairs"](references, load_model(model)[0])
+    assert read.images.shape == (len(made), 4, SIDE_PX, SIDE_PX)
+    for image, pair in zip(read.images.numpy(), made, strict=True):
+        np.testing.assert_allclose(image[0], np.maximum(pair.noisy, 1e-8), rtol=0.01)
+        np.testing.assert_allclose(image[2], pair.weight, rtol=0.01, atol=1e-3)
+        assert image[3] == pytest.approx(pair.detail, rel=0.01)
+    told = [pair.statistics.sensor is not None for pair in made]
+    assert read.sensor[:, 3].tolist() == told
+
+
 @pytest.mark.slow
 def test_recipe_makes_a_model_with_a_card(references: Path, tmp_path: Path) -> None:
     start = shipped_model("despecknet-lite")

@@ -135,7 +135,7 @@ def test_batches_are_in_order_for_any_number_of_threads(monkeypatch, n_threads):
             time.sleep(0.02 * (step % 2 == 0))
             return step, threading.get_ident()
 
-    batches = list(prefetch_batches(Uneven(), range(3, 15)))
+    batches = list(prefetch_batches(Uneven().batch, range(3, 15)))
     assert [step for step, _ in batches] == list(range(3, 15))
     threads = {thread for _, thread in batches}
     assert len(threads) == 1 if n_threads == 1 else len(threads) > 1

@@ -1,9 +1,9 @@
 """Batches of training patches: as arrays, as tensors, and where they come from."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -108,6 +108,9 @@ def _to_tensor(array: NDArray[np.float32], device: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
+AnyBatch = TypeVar("AnyBatch", Batch, TensorBatch)
+
+
 class PatchSource(Protocol):
     """A source of training batches."""
 
@@ -116,18 +119,18 @@ class PatchSource(Protocol):
         ...
 
 
-def prefetch_batches(patches: PatchSource, steps: range) -> Generator[Batch]:
+def prefetch_batches(make: Callable[[int], AnyBatch], steps: range) -> Generator[AnyBatch]:
     """Yield the batches of `steps` in order; other threads make the next ones meanwhile."""
     # One reading thread for two computing threads: to read a batch of a stack takes as long as one
     # or two steps.
     n_threads = min(N_PREFETCHED, max(1, torch.get_num_threads() // 2))
     with ThreadPoolExecutor(n_threads) as threads:
-        queue = deque(threads.submit(patches.batch, step) for step in steps[:N_PREFETCHED])
+        queue = deque(threads.submit(make, step) for step in steps[:N_PREFETCHED])
         try:
             for step in steps:
                 batch = queue.popleft().result()
                 if step + N_PREFETCHED in steps:
-                    queue.append(threads.submit(patches.batch, step + N_PREFETCHED))
+                    queue.append(threads.submit(make, step + N_PREFETCHED))
                 yield batch
         finally:
             for waiting in queue:

@@ -38,6 +38,8 @@ class TrainingState:
         Why the training ended before its last step; empty: it did not.
     smoothed_loss : float, optional
         Training loss, smoothed over some 50 steps; None before the first step.
+    seconds : float
+        Time of all steps, for a training that ends after a given time.
     """
 
     step: int = 0
@@ -46,6 +48,7 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: str = ""
     smoothed_loss: float | None = None
+    seconds: float = 0.0
 
 
 def copy_weights(network: "torch.nn.Module") -> dict[str, "Tensor"]:

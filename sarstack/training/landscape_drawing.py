@@ -3,7 +3,11 @@
 This file does not import torch, so that processes that only draw landscapes start quickly.
 """
 
+import os
+import threading
 from collections.abc import Sequence
+from multiprocessing import connection, parent_process
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,3 +118,24 @@ def draw_packed_landscape(
     if n_dates > 1:
         planes += [*draw_brightness_changes(n_dates, side_px, rng) * (np.log(10) / 10)]
     return np.stack(planes).astype(np.float16)
+
+
+_DRAWING: dict[str, Any] = {}
+
+
+def remember_settings(settings: dict[str, Any]) -> None:
+    """Keep the arguments of all landscapes in a process that draws them."""
+    _DRAWING.update(settings)
+    parent = parent_process()
+
+    def end_with_parent() -> None:
+        # Without this, a parent that is killed would leave its processes behind.
+        connection.wait([parent.sentinel])  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def draw_remembered(index: int) -> NDArray[np.float16]:
+    """Draw landscape number `index` with the settings that this process keeps."""
+    return draw_packed_landscape(index=index, **_DRAWING)

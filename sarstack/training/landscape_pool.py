@@ -1,19 +1,22 @@
 """A pool of landscapes on the device, drawn by other processes while the network trains."""
 
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
-from typing import Any
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sarstack.training.landscape_drawing import FloatImage, draw_packed_landscape
+from sarstack.training.landscape_drawing import (
+    FloatImage,
+    draw_packed_landscape,
+    draw_remembered,
+    remember_settings,
+)
 
 AHEAD_PER_PROCESS = 8
 """Landscapes that each process may draw before they are needed."""
@@ -44,26 +47,6 @@ class Supply:
         """Return the numbers in use at a step."""
         stop = self.first + int(step * self.per_step)
         return range(max(0, stop - self.size), stop)
-
-
-_DRAWING: dict[str, Any] = {}
-
-
-def _remember(settings: dict[str, Any]) -> None:
-    """Keep what all landscapes need, in a process that draws them."""
-    _DRAWING.update(settings)
-    parent = parent_process()
-
-    def end_with_parent() -> None:
-        # Without this, a parent that is killed would leave its processes behind.
-        connection.wait([parent.sentinel])  # type: ignore[union-attr]
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _draw_remembered(index: int) -> NDArray[np.float16]:
-    return draw_packed_landscape(index=index, **_DRAWING)
 
 
 class LandscapePool:
@@ -112,7 +95,7 @@ class LandscapePool:
             # Only for the new processes: each draws with one thread.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
             self._executor = ProcessPoolExecutor(
-                n_processes, get_context("spawn"), _remember, (self._settings,)
+                n_processes, get_context("spawn"), remember_settings, (self._settings,)
             )
 
     def take(self, step: int, n: int, rng: np.random.Generator) -> Tensor:
@@ -132,7 +115,7 @@ class LandscapePool:
         """Let other processes draw landscapes."""
         if self._executor:
             for number in numbers:
-                self._coming[number] = self._executor.submit(_draw_remembered, number)
+                self._coming[number] = self._executor.submit(draw_remembered, number)
             self._next = max(self._next, numbers.stop)
 
     def _draw(self, number: int) -> NDArray[np.float16]:

@@ -183,7 +183,7 @@ class TrainingLoop(ABC):
         """
         settings, state = self.settings, self.state
         started, first = time.monotonic(), state.step
-        with closing(prefetch_batches(patches, range(first, settings.steps))) as batches:
+        with closing(prefetch_batches(patches.batch, range(first, settings.steps))) as batches:
             while state.step < settings.steps and not state.stopped:
                 losses = self.losses(next(batches))
                 rate = settings.learning_rate_at(state.step)

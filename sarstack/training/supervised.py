@@ -202,7 +202,7 @@ def _trained_parameters(
 def validate(
     network: DeSpeckNet,
     batches: Sequence[Batch],
-    settings: TrainingSettings,
+    settings: LoopSettings,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> dict[str, float]:
     """Score a network on the held-out batches of all processes.
