@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.readers.paths import split_zip_path
 from sarstack.tiles import Shape, Window
 
 CACHE_BYTES = 64 * 2**20
@@ -231,9 +232,9 @@ def _bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def identify_file(path: str) -> Key:
-    """Return a key that changes with the file; empty if there is no local file."""
+    """Return a key that changes with the file, or its zip file; empty without a local file."""
     try:
-        status = Path(path).stat()
+        status = Path(split_zip_path(path)[0] or path).stat()
     except OSError:
         return ()
     return path, status.st_mtime_ns, status.st_size, status.st_ino

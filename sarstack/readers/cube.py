@@ -146,7 +146,7 @@ def _axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
 
 def _first_file(stack: Stack, index: int) -> str:
     rasters = [r for p in stack.polarisations if (r := stack.rasters[p][index]) is not None]
-    return file_name(rasters[0].path) if rasters else ""
+    return file_name(rasters[0].opened_path) if rasters else ""
 
 
 def _lazy_array(rasters: tuple[Raster | None, ...], shape: Shape, chunk_px: int) -> da.Array:

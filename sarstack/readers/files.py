@@ -2,12 +2,12 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from sarstack.conventions import AUXILIARY_NAME, PRODUCTS
 from sarstack.errors import StackReadError
-from sarstack.readers.formats import eopf, nisar
+from sarstack.readers.formats import eopf, nisar, zipped
 from sarstack.readers.paths import is_remote
 from sarstack.readers.registry import find_format, image_suffixes
 from sarstack.readers.sentinel1.product import is_product as is_safe
@@ -54,7 +54,8 @@ def find_files(path: str) -> list[str]:
         if os.path.lexists(place):
             problem = "is neither a file nor a folder, or a link to nothing"
         raise StackReadError(f"{path} {problem}", expected=_ACCEPTED, do="check the path")
-    images = [p for p in candidates if _is_image(p, suffixes) and not _is_unpacked(p)]
+    names = {candidate.name for candidate in candidates}
+    images = [p for p in candidates if _is_image(p, suffixes) and not _is_unpacked(p, names)]
     if not images:
         folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
         raise StackReadError(
@@ -64,7 +65,7 @@ def find_files(path: str) -> list[str]:
             or [f"only {p.name}" for p in sorted(candidates)],
             do=f"use one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
             if folders
-            else "check the path, and extract archives first",
+            else "check the path, and extract archives other than zip files",
         )
     return sorted(str(p) for p in images)
 
@@ -97,6 +98,9 @@ def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     suffix = path.suffix.lower()
     if suffix not in suffixes or path.name.startswith(".") or AUXILIARY_NAME.search(path.stem):
         return False
+    if suffix in zipped.SUFFIXES:
+        # A damaged one counts too: its dates would be missing without a word.
+        return zipped.list_image_names(path) != []
     # HDF5 files beside images are metadata of a product (OPERA) or reports on its quality.
     return suffix not in nisar.SUFFIXES or nisar.is_product(path)
 
@@ -106,9 +110,17 @@ def _is_product(path: Path) -> bool:
     return is_safe(path) or eopf.matches(str(path))
 
 
-def _is_unpacked(path: Path) -> bool:
-    """Return whether a path is the zip file of a SAFE product that lies unpacked beside it."""
-    return path.suffix.lower() == ".zip" and is_safe(path.with_suffix(".SAFE"))
+def _is_unpacked(path: Path, names: Container[str]) -> bool:
+    """Return whether a path is a zip file whose product or images lie unpacked beside it.
+
+    `names` are those of the other files found.
+    """
+    if path.suffix.lower() != ".zip":
+        return False
+    if is_safe(path):
+        return is_safe(path.with_suffix(".SAFE"))
+    inside = zipped.list_image_names(path)
+    return bool(inside) and all(name in names for name in inside or ())
 
 
 def _is_store(path: Path) -> bool:

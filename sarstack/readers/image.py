@@ -122,7 +122,7 @@ class Image:
 
         Before it stands the STAC item that lists the file, if one does.
         """
-        name = file_name(self.raster.path)
+        name = file_name(self.raster.opened_path)
         if self.raster.item:
             name = f"{self.raster.item}/{name}"
         if self.raster.variable:

@@ -1,13 +1,13 @@
 """Reads the layers of a product that lie beside its images: see ``product_layers``."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackError
+from sarstack.readers.block_cache import Key, identify_file
 from sarstack.readers.consistency import describe_difference
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import unreadable_error
@@ -77,12 +77,11 @@ def read_looks(path: str, grid: Grid, burst: str) -> float | None:
     StackError
         If the layer is damaged, or on another grid than the image.
     """
-    status = Path(path).stat()
-    return _read_looks(path, status.st_mtime_ns, grid, burst)
+    return _read_looks(path, identify_file(path), grid, burst)
 
 
 @lru_cache(maxsize=64)
-def _read_looks(path: str, _modified_ns: int, grid: Grid, burst: str) -> float | None:
+def _read_looks(path: str, _version: Key, grid: Grid, burst: str) -> float | None:
     """Read the looks once for all images of a burst."""
     check_layer(path, grid)
     numbers = []

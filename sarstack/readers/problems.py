@@ -61,6 +61,13 @@ def changed_error(path: str) -> UnreadableFileError:
     return error
 
 
+def root_cause(err: BaseException) -> str:
+    """Return the first line of the original error; rasterio chains GDAL's below its own."""
+    while err.__cause__ is not None:
+        err = err.__cause__
+    return (str(err) or type(err).__name__).splitlines()[0]
+
+
 class Problems:
     """Collects errors and warnings while a stack is indexed.
 

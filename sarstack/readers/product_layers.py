@@ -90,7 +90,7 @@ def parse_mask(mask: str | Sequence[str] | None) -> tuple[MaskWord, ...]:
 
 def list_folder(folder: str) -> Folder:
     """List the files of a folder, which may be in a zip file; empty if it is remote."""
-    archive, inside = split_zip_path(folder)
+    archive, inside = split_zip_path(folder.rstrip("/"))
     if archive:
         prefix = f"{inside}/" if inside else ""
         with zipfile.ZipFile(archive) as opened:

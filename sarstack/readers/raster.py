@@ -19,7 +19,7 @@ from sarstack.readers.block_cache import CACHE_BYTES
 from sarstack.readers.grid import Grid
 from sarstack.readers.packing import HIGHEST_NUMBER, unpack
 from sarstack.readers.paths import file_name, is_remote
-from sarstack.readers.problems import UnreadableFileError, changed_error
+from sarstack.readers.problems import UnreadableFileError, changed_error, root_cause
 from sarstack.readers.product_layers import ListFolder
 from sarstack.readers.radiometry import to_intensity
 from sarstack.readers.versions import (
@@ -291,6 +291,11 @@ class Raster(ABC):
         return self
 
     @property
+    def opened_path(self) -> str:
+        """Path by which the file is opened: `path`, or that of a file inside a zip file."""
+        return self.path
+
+    @property
     def versions(self) -> Mapping[str, FileVersion | None]:
         """The versions of all files with pixels of this image, by path."""
         return {self.path: self.version}
@@ -360,7 +365,7 @@ class Raster(ABC):
                 raise
             except Exception as err:  # each library has its own errors for a damaged file
                 where = f"rows {place.y0} to {place.y1}, columns {place.x0} to {place.x1}"
-                raise UnreadableFileError.of(self.path, _root_cause(err), where=where) from err
+                raise UnreadableFileError.of(self.path, root_cause(err), where=where) from err
             if stored.shape != place.shape:
                 raise UnreadableFileError.of(
                     self.path,
@@ -389,10 +394,3 @@ def _needs_no_change(values: NDArray[np.float32]) -> bool:
     """Return whether every number is NaN or a finite intensity above zero, in two fast passes."""
     low, high = (extreme.reduce(values, axis=None) for extreme in (np.fmin, np.fmax))
     return not (low <= 0 or high >= HIGHEST_NUMBER)
-
-
-def _root_cause(err: BaseException) -> str:
-    """Return the first line of the original error; rasterio chains GDAL's below its own."""
-    while err.__cause__ is not None:
-        err = err.__cause__
-    return (str(err) or type(err).__name__).splitlines()[0]

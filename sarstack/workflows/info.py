@@ -243,7 +243,7 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
                 " ".join(p.upper() for p in rasters_of_date),
                 "" if stack.is_coregistered else "{} x {}".format(*stack.grid_at(i).shape),
                 {p: fractions[r] for p, r in rasters_of_date.items()},
-                file_name(next(iter(rasters_of_date.values())).path),
+                file_name(next(iter(rasters_of_date.values())).opened_path),
             )
         )
     return tuple(rows)

@@ -35,7 +35,7 @@ from sarstack.readers.layer_files import (
 )
 from sarstack.readers.masks import check_mask_files, find_masks, read_masked
 from sarstack.readers.names import parse_name
-from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name
+from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name, zip_path
 from sarstack.readers.product_layers import ListFolder, find_mask, find_static_layer
 from sarstack.readers.raster import Raster, SourceMetadata
 from sarstack.readers.versions import (
@@ -73,17 +73,23 @@ def matches(path: str) -> bool:
     return not Path(path).is_dir()
 
 
-def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
-    """List the images of a raster, see :class:`sarstack.readers.registry.Format`."""
+def list_images(
+    path: str, bands: Sequence[str] | None, *, size_bytes: int | None = None
+) -> list[Image]:
+    """List the images of a raster, see :class:`sarstack.readers.registry.Format`.
+
+    `size_bytes` is the size of a file that is not local: of one in a zip file.
+    """
     if not is_remote(path):
         _check_exists(path)
+        size_bytes = Path(path).stat().st_size
     with open_gdal(path) as dataset:
         if dataset.count > MAX_BANDS:
             raise unreadable_error(path, f"it has {dataset.count} bands, more than {MAX_BANDS}")
         if any(dtype.startswith("complex") for dtype in dataset.dtypes):
             raise complex_numbers_error(path)
-        if not is_remote(path):
-            _check_complete(path, dataset)
+        if size_bytes is not None:
+            _check_complete(path, dataset, size_bytes)
         return _list_bands(path, dataset, _read_grid(dataset), bands)
 
 
@@ -115,6 +121,8 @@ class GdalRaster(Raster):
     ----------
     masks : tuple of int
         Where masks tell the valid pixels, see :func:`sarstack.readers.masks.find_masks`.
+    member : str
+        Name in the zip file `path`, if the raster is in one; else empty.
     mask_name : str
         File of the product beside the image with codes of layover and shadow; empty without.
     mask_codes : tuple of int
@@ -124,6 +132,7 @@ class GdalRaster(Raster):
     """
 
     masks: tuple[int, ...] = ()
+    member: str = ""
     mask_name: str = ""
     mask_codes: tuple[int, ...] = ()
     mask_version: FileVersion | None = None
@@ -134,23 +143,29 @@ class GdalRaster(Raster):
         return bool(self.masks)
 
     @property
+    def opened_path(self) -> str:
+        """Path by which GDAL opens the file."""
+        return zip_path(self.path, self.member) if self.member else self.path
+
+    @property
     def versions(self) -> Mapping[str, FileVersion | None]:
         """The versions of the file and of the mask."""
-        return {**super().versions, **dict.fromkeys(self.layer_files, self.mask_version)}
+        layers = () if self.member else self.layer_files
+        return {**super().versions, **dict.fromkeys(layers, self.mask_version)}
 
     @property
     def layer_files(self) -> tuple[str, ...]:
         """The mask of the product, if it is used."""
-        return (path_beside(self.path, self.mask_name),) if self.mask_name else ()
+        return (path_beside(self.opened_path, self.mask_name),) if self.mask_name else ()
 
     def use_layers(self, grid: Grid, mask: Sequence[MaskWord], list_folder: ListFolder) -> Self:
         """Return the raster with mask and number of looks of an OPERA or HyP3 product."""
         if is_remote(self.path):
             return super().use_layers(grid, mask, list_folder)
-        folder, name = list_folder(str(Path(self.path).parent)), file_name(self.path)
+        folder, name = list_folder(path_beside(self.opened_path, "")), file_name(self.opened_path)
         chosen = self
         if counts := find_static_layer(name, "number_of_looks", folder):
-            looks = read_looks(path_beside(self.path, counts), grid, parse_name(name).burst)
+            looks = read_looks(path_beside(self.opened_path, counts), grid, parse_name(name).burst)
             chosen = replace(self, looks=looks)
         layer = find_mask(name, folder)
         if layer is None:
@@ -158,7 +173,7 @@ class GdalRaster(Raster):
         codes = layer.select(mask)
         if not codes:
             return chosen
-        check_layer(path := path_beside(self.path, layer.name), grid)
+        check_layer(path := path_beside(self.opened_path, layer.name), grid)
         return replace(
             chosen,
             mask_name=layer.name,
@@ -172,7 +187,7 @@ class GdalRaster(Raster):
         from rasterio.errors import RasterioError
 
         try:
-            with open_gdal(self.path) as dataset:
+            with open_gdal(self.opened_path) as dataset:
                 tags = {**dataset.tags(), **dataset.tags(self.band)}
                 rpcs = crop_rpcs(_read_rpcs(dataset), *self.origin)
         except (RasterioError, ValueError, OSError):  # its pixels were read, so the result is whole
@@ -182,11 +197,11 @@ class GdalRaster(Raster):
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored, from cached blocks where that saves decoding."""
         with ExitStack() as files:
-            dataset = files.enter_context(open_gdal(self.path))
+            dataset = files.enter_context(open_gdal(self.opened_path))
             layers = [files.enter_context(open_layer(path)) for path in self.layer_files]
             for window in windows:
                 if cache_blocks:
-                    stored = read_blocks(dataset, self.path, self.band, window)
+                    stored = read_blocks(dataset, self.opened_path, self.band, window)
                 else:
                     rows, columns = (window.y0, window.y1), (window.x0, window.x1)
                     stored = dataset.read(self.band, window=(rows, columns))
@@ -311,14 +326,13 @@ def _check_exists(path: str) -> None:
         raise unreadable_error(path, "the file is empty")
 
 
-def _check_complete(path: str, dataset: Any) -> None:
+def _check_complete(path: str, dataset: Any, size: int) -> None:
     """Raise an error if the file ends before its last block.
 
     A file that was cut off during a copy still opens, because its header comes first. Without
     this check the error would come in the middle of the run. Only GeoTIFF and uncompressed ENVI
     files are checked: their headers tell where the pixels lie.
     """
-    size = Path(path).stat().st_size
     needed = 0  # bytes; stays 0 for other drivers, which are not checked
     if dataset.driver == "GTiff":
         n_blocks = sum(_count_blocks(dataset, band) for band in _separate_bands(dataset))

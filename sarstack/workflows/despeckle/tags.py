@@ -8,6 +8,7 @@ from sarstack import __version__
 from sarstack.conventions import TAGS
 from sarstack.errors import hide_secrets
 from sarstack.readers.paths import file_name
+from sarstack.readers.raster import Raster
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 from sarstack.workflows.progress import now_utc
 
@@ -80,7 +81,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
         "HALO_PX": str(plan.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
-        "INPUT_FILE": " ".join(map(file_name, image.raster.versions)),
+        "INPUT_FILE": _name_input(image.raster),
         "ENL_BEFORE": f"{statistics.looks:.2f}",
         "ENL_SOURCE": statistics.looks_source,
         "SPECKLE_CORRELATION": " ".join(f"{rho:.2f}" for rho in statistics.correlation),
@@ -90,3 +91,10 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         FINGERPRINT_TAG: image.fingerprint,
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _name_input(raster: Raster) -> str:
+    """Return the names of the files with the pixels of an image."""
+    if raster.opened_path != raster.path:  # in a zip file
+        return file_name(raster.opened_path)
+    return " ".join(file_name(path) for path in raster.versions if path not in raster.layer_files)
