@@ -207,7 +207,7 @@ TAGS: dict[str, str] = {
     "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",
     "HALO_PX": "halo of the method",
     "TILE_SIZE_PX": "width of the tiles; it does not change pixels",
-    "INPUT_FILE": "name of the input file; of all files, if slices of a pass were joined",
+    "INPUT_FILE": "name of the input file, after that of its STAC item; all files of joined slices",
     "ENL_BEFORE": "equivalent number of looks of the input",
     "ENL_SOURCE": "origin of ENL_BEFORE: given, product, compared, estimated or nominal",
     "ENL_AFTER": "equivalent number of looks of the result, if it could be estimated",

@@ -47,6 +47,7 @@ def test_items_describe_the_images(
     assert item.properties["platform"] == "sentinel-1a"
     assert item.properties["sar:instrument_mode"] == "IW"
     assert item.properties["gsd"] == 10
+    assert item.properties["proj:wkt2"].startswith("PROJCRS[")
     to_lonlat = Transformer.from_crs(32631, 4326, always_xy=True)
     west, north = to_lonlat.transform(500_000.0, 4_800_000.0)
     assert item.bbox[0] == pytest.approx(west, abs=1e-6)

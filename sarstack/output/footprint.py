@@ -60,13 +60,14 @@ def footprint(grid: Grid) -> tuple[list[float], dict[str, Any]]:
     turned = np.unwrap([*lon, lon[0]], period=360)
     if abs(turned[-1] - turned[0]) > 180:  # once around a pole
         is_north = bool(np.mean(lat) > 0)
-        polygon = shapely.Polygon(np.round(np.stack([lon, lat], axis=1), 7))
+        polygon = shapely.Polygon(np.stack([lon, lat], axis=1))
         fixed = antimeridian.fix_polygon(
             polygon, force_north_pole=is_north, force_south_pole=not is_north
         )
     else:
-        ring = np.round(np.stack([turned[:-1], lat], axis=1), 7)
+        ring = np.stack([turned[:-1], lat], axis=1)
         fixed = antimeridian.fix_polygon(orient(shapely.Polygon(ring)), fix_winding=True)
+    fixed = shapely.transform(fixed, lambda points: np.round(points, 7))  # a centimetre
     outline = json.loads(shapely.to_geojson(fixed))
     return [float(edge) for edge in antimeridian.bbox(fixed)], outline
 

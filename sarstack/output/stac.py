@@ -174,9 +174,11 @@ def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]
     if grid.gcps:
         # Pixels in radar geometry have no CRS; the extension asks for a null then.
         return known | {"proj:code": None}
+    from pyproj import CRS
+
     code = grid.crs.to_epsg()
     return known | {
         "proj:code": f"EPSG:{code}" if code else None,
-        "proj:wkt2": grid.crs_wkt,
+        "proj:wkt2": CRS.from_wkt(grid.crs_wkt).to_wkt(),  # that of GDAL is WKT 1
         "proj:transform": list(grid.transform),
     }

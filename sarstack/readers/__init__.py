@@ -26,7 +26,8 @@ def open_stack(
     Parameters
     ----------
     path : str or Path
-        A folder of images, one image, a pattern, a netCDF file or a Zarr store.
+        A folder of images, one image, a pattern, a netCDF file, a Zarr store, or a JSON file or
+        URL of STAC items.
     scale : str, optional
         ``linear``, ``amplitude`` or ``db``. Needed if tags, names and pixel values do not
         show it.

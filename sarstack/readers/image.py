@@ -118,13 +118,8 @@ class Image:
 
     @property
     def name(self) -> str:
-        """File name, with band, variable or time index where the file holds several images.
-
-        Before it stands the STAC item that lists the file, if one does.
-        """
-        name = file_name(self.raster.opened_path)
-        if self.raster.item:
-            name = f"{self.raster.item}/{name}"
+        """File name, with band, variable or time index where the file holds several images."""
+        name = name_file(self.raster)
         if self.raster.variable:
             name += f":{self.raster.variable}"
         if self.raster.index is not None:
@@ -243,6 +238,12 @@ def _split_number(stem: str, polarisation: str) -> tuple[int | None, str]:
     order = int(words.pop(numbers[-1])) if numbers else None
     series = "".join(words).lower()
     return order, series.replace(polarisation, "") if polarisation else series
+
+
+def name_file(raster: Raster) -> str:
+    """Return the name of a file; before it stands the STAC item that lists it, if one does."""
+    name = file_name(raster.opened_path)
+    return f"{raster.item}/{name}" if raster.item else name
 
 
 def unreadable_error(path: str, reason: str) -> UnreadableFileError:

@@ -11,6 +11,7 @@ import numpy as np
 from sarstack.conventions import NODATA_NUMBERS
 from sarstack.errors import SarstackWarning, StackReadError
 from sarstack.readers.grid import Grid
+from sarstack.readers.image import name_file
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.slices import describe_slices
@@ -243,7 +244,7 @@ def _list_dates(stack: Stack) -> tuple[DateRow, ...]:
                 " ".join(p.upper() for p in rasters_of_date),
                 "" if stack.is_coregistered else "{} x {}".format(*stack.grid_at(i).shape),
                 {p: fractions[r] for p, r in rasters_of_date.items()},
-                file_name(next(iter(rasters_of_date.values())).opened_path),
+                name_file(next(iter(rasters_of_date.values()))),
             )
         )
     return tuple(rows)

@@ -31,6 +31,9 @@ SUFFIXES = ()  # a JSON file is opened only if it is named: others lie beside im
 _NAMES = (".json", ".geojson")
 # Items of an API have no suffix.
 _API = re.compile(r"/collections/[^/]+(/items(/[^/]+)?)?/?$|/search/?$")
+_IMAGES = (".tif", ".tiff", ".img", ".vrt", ".zarr", ".nc", ".h5")
+_MAX_ASSETS = 40_000
+_MAX_LENGTH = 64
 _N_THREADS = 8
 _DAY = np.timedelta64(1, "D")
 
@@ -38,8 +41,9 @@ _DAY = np.timedelta64(1, "D")
 def matches(path: str) -> bool:
     """Return whether a path has the name of a JSON file, or is a URL of a STAC API."""
     if is_remote(path):
+        name = file_name(path).lower()
         is_api = path.lower().startswith("http") and _API.search(urlsplit(path).path)
-        return bool(is_api) or file_name(path).lower().endswith(_NAMES)
+        return name.endswith(_NAMES) or (bool(is_api) and not name.endswith(_IMAGES))
     return path.lower().endswith(_NAMES) and not Path(path).is_dir()
 
 
@@ -60,6 +64,9 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Found]:
             tasks += [(item, asset) for asset in choose_assets(item)]
         except SarstackError as error:
             images.append(error)
+    if len(tasks) > _MAX_ASSETS:
+        raise StackError(f"{path} lists {len(tasks)} images", expected=f"at most {_MAX_ASSETS}",
+                         do="save only the items of one stack")  # fmt: skip
     with ThreadPoolExecutor(_N_THREADS) as pool:
         for found in pool.map(list_one, tasks):
             images += found
@@ -129,6 +136,7 @@ def _read_properties(item: Item) -> Metadata:
     told = item.properties
     time = next((str(told[k]) for k in ("datetime", "start_datetime") if told.get(k)), "")
     platform = str(told.get("platform") or "").strip()
+    platform = platform if platform.isprintable() and len(platform) <= _MAX_LENGTH else ""
     direction = str(told.get("sat:orbit_state") or "").lower()
     orbit = told.get("sat:relative_orbit")
     is_number = isinstance(orbit, int | float) and not isinstance(orbit, bool) and orbit == orbit

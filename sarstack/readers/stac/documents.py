@@ -16,7 +16,8 @@ from sarstack.errors import SarstackWarning, StackError, StackReadError
 from sarstack.readers.paths import is_remote
 from sarstack.readers.stac.links import resolve_href
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 32 * 2**20
+MAX_ALL_BYTES = 256 * 2**20
 MAX_DOCUMENTS = 10_000
 MAX_ITEMS = 10_000
 _N_THREADS = 8
@@ -70,33 +71,37 @@ def collect_items(path: str) -> list[Item]:
         If there is no item, or more than `MAX_ITEMS`.
     """
     found: dict[tuple[str, str], Item] = {}
-    seen: set[str] = set()
-    level = [path]
-    while level:
-        seen.update(level)
-        if len(seen) > MAX_DOCUMENTS or len(found) > MAX_ITEMS:
-            raise StackError(
-                f"{path} leads to more than {MAX_ITEMS} items or {MAX_DOCUMENTS} documents",
-                expected="the items of one stack",
-                do=_DO_SAVE,
-            )
-        with ThreadPoolExecutor(_N_THREADS) as pool:
-            documents = list(pool.map(read_document, level))
-        links: list[str] = []
-        for location, document in zip(level, documents, strict=True):
-            for item in _list_items(location, document):
-                hrefs = " ".join(str(asset.get("href")) for asset in item.assets.values())
-                found.setdefault((item.name, hrefs), item)
-            links += _list_links(location, document)
-        level = [link for link in dict.fromkeys(links) if link not in seen]
+    n_bytes, seen, waiting = 0, {path}, [path]
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        while waiting:
+            # A few at a time: documents from the web may be large.
+            some, waiting = waiting[:_N_THREADS], waiting[_N_THREADS:]
+            for location, (document, size) in zip(some, pool.map(read_document, some), strict=True):
+                n_bytes += size
+                for item in _list_items(location, document):
+                    hrefs = " ".join(str(asset.get("href")) for asset in item.assets.values())
+                    found.setdefault((item.name, hrefs), item)
+                links = dict.fromkeys(_list_links(location, document))
+                waiting += [link for link in links if link not in seen]
+                seen.update(links)
+            _check_amounts(path, len(found), len(seen), n_bytes)
     if not found:
         raise StackError(f"{path} has no item, and no link to an item", expected=_EXPECTED,
                          do=_DO_SAVE)  # fmt: skip
     return list(found.values())
 
 
-def read_document(location: str) -> dict[str, Any]:
-    """Read one JSON document from a file or URL.
+def _check_amounts(path: str, n_items: int, n_documents: int, n_bytes: int) -> None:
+    if n_items > MAX_ITEMS or n_documents > MAX_DOCUMENTS or n_bytes > MAX_ALL_BYTES:
+        raise StackError(
+            f"{path} leads to {n_documents} documents, and to {n_items} items in {n_bytes} bytes",
+            expected=f"at most {MAX_DOCUMENTS} documents, {MAX_ITEMS} items, {MAX_ALL_BYTES} bytes",
+            do=_DO_SAVE,
+        )
+
+
+def read_document(location: str) -> tuple[dict[str, Any], int]:
+    """Read one JSON document from a file or URL; return it and its size in bytes.
 
     Raises
     ------
@@ -105,7 +110,7 @@ def read_document(location: str) -> dict[str, Any]:
     """
     try:
         content = _read_remote(location) if is_remote(location) else _read_local(location)
-        document = json.loads(content) if len(content) <= MAX_BYTES else None
+        document = _parse(content) if len(content) <= MAX_BYTES else None
     except RecursionError as failure:
         raise _unreadable_error(location, "its JSON is nested too deep") from failure
     except (OSError, ValueError) as failure:
@@ -119,6 +124,15 @@ def read_document(location: str) -> dict[str, Any]:
             expected=_EXPECTED,
             do="give the folder of the images, or a STAC document that lists them",
         )
+    return document, len(content)
+
+
+def _parse(content: bytes) -> Any:
+    """Parse JSON; raise ValueError if it has characters that no file name or tag can have."""
+    text = content.decode(json.detect_encoding(content))
+    document = json.loads(text)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        json.dumps(document, ensure_ascii=False).encode()
     return document
 
 
@@ -131,6 +145,8 @@ def _unreadable_error(location: str, reason: str) -> StackReadError:
 
 
 def _read_local(location: str) -> bytes:
+    if not Path(location).is_file():
+        raise FileNotFoundError("there is no such file")
     with Path(location).open("rb") as file:
         return file.read(MAX_BYTES + 1)
 

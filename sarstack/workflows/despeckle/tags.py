@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sarstack import __version__
 from sarstack.conventions import TAGS
 from sarstack.errors import hide_secrets
+from sarstack.readers.image import name_file
 from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
@@ -95,6 +96,6 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
 
 def _name_input(raster: Raster) -> str:
     """Return the names of the files with the pixels of an image."""
-    if raster.opened_path != raster.path:  # in a zip file
-        return file_name(raster.opened_path)
+    if raster.opened_path != raster.path or raster.item:  # in a zip file, or listed by a STAC item
+        return name_file(raster)
     return " ".join(file_name(path) for path in raster.versions if path not in raster.layer_files)
