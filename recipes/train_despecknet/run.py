@@ -17,7 +17,8 @@ from sarstack.networks.bias import SIDE_PX, add_bias_tables
 from sarstack.networks.card import make_card
 from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_card, save_model
-from sarstack.training.batch import PatchSource
+from sarstack.networks.network import DeSpeckNet
+from sarstack.training.batch import Batch, PatchSource
 from sarstack.training.checkpoint import copy_weights, plot_curve
 from sarstack.training.loop import Progress
 from sarstack.training.pixel_weights import LOOKS_POWER
@@ -50,7 +51,10 @@ def parse() -> argparse.Namespace:
         default=0.0,
         help="weight of the start in the final average",
     )
-    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument(
+        "--steps", type=int, default=12000,
+        help="steps of the clean branch; 0: keep that of --start, train the noise branch alone",
+    )  # fmt: skip
     parser.add_argument("--decay-steps", type=int, default=6000)
     parser.add_argument("--noise-steps", type=int, default=500, help="steps of the noise branch")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -136,43 +140,53 @@ def score(model: Path) -> dict[str, float]:
     return {table.name: round(table.rows["model"]["rmse_db"], 3) for table in tables}
 
 
-def main() -> None:
-    options = parse()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    linear = options.variant == "despecknet-paper"
-    references = load_references(options.references) if options.references else []
-    patches = make_patches(options, options.seed, references)
-    validation_patches = make_patches(options, VALIDATION_SEED, [])
-    validation = [validation_patches.batch(i * 50) for i in range(12)]
-
-    network = build_network(options.variant)
-    if options.start:
-        network.initialise_from(load_model(options.start)[0])
-    elif options.keep:
-        raise SystemExit("--keep needs --start")
-    start = copy_weights(network.clean)
-    if options.pairs:
-        patches = add_pairs(patches, options)
+def train_branches(
+    network: DeSpeckNet,
+    options: argparse.Namespace,
+    patches: PatchSource,
+    validation: list[Batch],
+) -> None:
+    """Train the clean branch, then the noise branch with the finished clean branch."""
+    is_paper = options.variant == "despecknet-paper"
     settings = TrainingSettings(
         steps=options.steps,
         decay_steps=options.decay_steps,
         learning_rate=options.learning_rate,
-        xi=0.01 if linear else 0.0,
+        xi=0.01 if is_paper else 0.0,  # the paper trains both branches together
         bfloat16=not options.float32,
         device=options.device,
     )
-    result = train(network, patches, validation, settings, options.folder / "clean", progress=show)
-    if options.keep:
-        keep_start(network.clean, start, options.keep)
-    if not linear:
-        # Only phase 2 needs the noise branch. It is trained with the finished clean branch.
+    if options.steps:
+        start = copy_weights(network.clean)
+        folder = options.folder / "clean"
+        result = train(network, patches, validation, settings, folder, progress=show)
+        plot_curve(result.history, options.folder / "curve.png")
+        if options.keep:
+            keep_start(network.clean, start, options.keep)
+    if not is_paper:  # only phase 2 needs the noise branch
         network.clean.requires_grad_(requires_grad=False)
         steps = options.noise_steps
         noise_settings = dataclasses.replace(settings, steps=steps, decay_steps=steps, xi=1.0)
         train(network, patches, validation, noise_settings, options.folder / "noise", progress=show)
     network.to("cpu")
-    plot_curve(result.history, options.folder / "curve.png")
+
+
+def main() -> None:
+    options = parse()
+    if (options.keep or not options.steps) and not options.start:
+        raise SystemExit("--keep and --steps 0 need --start")
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    references = load_references(options.references) if options.references else []
+    patches = make_patches(options, options.seed, references)
+    validation_patches = make_patches(options, VALIDATION_SEED, [])
+    validation = [validation_patches.batch(i * 50) for i in range(12)]
+    network = build_network(options.variant)
+    if options.start:
+        network.initialise_from(load_model(options.start)[0])
+    if options.pairs:
+        patches = add_pairs(patches, options)
+    train_branches(network, options, patches, validation)
 
     command = (
         f"python recipes/train_despecknet/run.py FOLDER --variant {options.variant}"
@@ -186,6 +200,8 @@ def main() -> None:
         f"{f' --start {options.start.name}' if options.start else ''}"
         f"{f' --keep {options.keep}' if options.keep else ''}"
     )
+    if not options.steps:
+        command += f" (noise branch; clean branch: {read_card(options.start).command})"
     card = make_card(
         network,
         data=describe_data(options),
@@ -194,8 +210,12 @@ def main() -> None:
     )
     target = options.folder / f"{options.variant}.safetensors"
     save_model(target, network, card)  # before the long steps below, which may be interrupted
-    card = add_bias_tables(network, card, side_px=options.flat_px)
-    print_table(card.calibration)
+    if options.steps:
+        card = add_bias_tables(network, card, side_px=options.flat_px)
+        print_table(card.calibration)
+    else:  # the noise branch has no part in the result, so none in its bias
+        kept = read_card(options.start)
+        card = dataclasses.replace(card, calibration=kept.calibration, with_others=kept.with_others)
     save_model(target, network, card)
     scores = score(target)
     save_model(target, network, dataclasses.replace(card, scores=scores))
