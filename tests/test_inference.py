@@ -17,7 +17,7 @@ from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
 from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.networks.card import BiasTable
 from sarstack.networks.despecknet import VARIANTS
-from sarstack.networks.holes import FILL_PX
+from sarstack.networks.holes import REACH_PX
 from sarstack.networks.inference import despeckle_image, load_network, run_network
 from sarstack.networks.model_file import load_model, model_sha256, read_card
 from sarstack.speckle.sensor import simulate_stack
@@ -100,7 +100,7 @@ def test_making_a_despeckler_does_not_import_torch(model):
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert printed.stdout.split() == [str(read_card(model).halo + FILL_PX), "True", "False"]
+    assert printed.stdout.split() == [str(read_card(model).halo + REACH_PX), "True", "False"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (4, 4), (5, 9)])

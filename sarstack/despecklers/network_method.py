@@ -12,7 +12,7 @@ from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError, UsageError
 from sarstack.networks.card import ModelCard
-from sarstack.networks.holes import FILL_PX
+from sarstack.networks.holes import REACH_PX
 from sarstack.networks.inference import (
     PRECISIONS,
     choose_device,
@@ -87,7 +87,7 @@ class NetworkMethod(Despeckler):
             )
         check_weights(self.path)
         self.sha256 = model_sha256(self.path)
-        self.halo = self.card.halo + FILL_PX
+        self.halo = self.card.halo + REACH_PX
 
     @property
     def path(self) -> str:

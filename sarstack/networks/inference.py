@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.date_sums import scale_date_count
-from sarstack.networks.holes import FILL_PX, fill_holes, pad_edges
+from sarstack.networks.holes import fill_holes
 from sarstack.networks.memory_pages import keep_freed_memory
 from sarstack.networks.model_file import load_model, model_sha256
 from sarstack.networks.smooth_areas import keep_smooth_areas
@@ -216,7 +216,6 @@ def despeckle_image(
     missing = ~np.isfinite(intensity[inside])
     if missing.all():
         return np.full(missing.shape, np.nan, np.float32)
-    intensity, others, inside = pad_edges(intensity, others, inside, card.halo + FILL_PX)
     intensity, others = fill_holes(intensity, others, statistics.correlation)
     bright = statistics.bright
     brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0

@@ -47,7 +47,7 @@ def keep_smooth_areas(
 
 def _speckle_weight(sample: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the weight of the network, 0 to 1, from the local standard deviation of ln y."""
-    positive = sample > 0
+    positive = (sample > 0) & np.isfinite(sample)
     log = np.log(np.where(positive, sample, 1), dtype=np.float64)
     fraction, mean, square = (
         uniform_filter(image, WINDOW_STEPS, mode="constant")
