@@ -13,6 +13,7 @@ from pyproj import CRS
 from written_images import PLACE, SHAPE, read_whole, speckle
 
 from sarstack.cube.contract import as_cube
+from sarstack.errors import SarstackWarning, StackError
 from sarstack.readers import index_stack
 
 TIMES = np.array([f"2021-01-{day}T05:34:12" for day in ("04", "16")], "datetime64[ns]")
@@ -88,6 +89,18 @@ def test_the_accessor_takes_cubes_of_stac_loaders(package: str, lazy: bool) -> N
         result.dims == cube.dims if isinstance(cube, xr.DataArray) else result.sizes == cube.sizes
     )
     assert result.rio.crs.to_epsg() == 32632
+
+
+def test_labels_with_a_polarisation_in_them_are_used_and_others_are_named_in_an_error() -> None:
+    truth = make_truth()
+    cube = make_stackstac_cube(truth).assign_coords(band=["gamma0_vv", "gamma0_vh"])
+    cube.attrs = {}
+    np.testing.assert_array_equal(as_cube(cube)[0]["vh"].values, truth[:, 1])
+    with pytest.warns(SarstackWarning, match="may be"):
+        result = cube.despeck.apply("boxcar")
+    assert list(result.band.values) == ["gamma0_vv", "gamma0_vh"]
+    with pytest.raises(StackError, match=r"band: gamma0_vv, angle[\s\S]*array\.sel\(band"):
+        as_cube(cube.assign_coords(band=["gamma0_vv", "angle"]))
 
 
 @pytest.mark.parametrize("package", ["odc-stac", "stackstac"])

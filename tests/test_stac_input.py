@@ -57,6 +57,7 @@ def test_one_item_a_collection_and_nested_catalogues_open(scenes: Scenes) -> Non
     folder, items, truth = scenes
     for item in items:
         write_json(folder / f"{item['id']}.json", item)
+    assert_is_whole(index_stack(str(folder / "farm-*.json")), truth)
     stack = index_stack(folder / "farm-1.json")
     np.testing.assert_array_equal(read_whole(stack, "vh"), truth["vh", 1])
     links = [{"rel": "item", "href": f"./farm-{date}.json"} for date in range(3)]
@@ -246,6 +247,20 @@ def test_a_file_with_several_bands_gets_their_names_from_the_item(tmp_path: Path
     assert stack.polarisations == ("vv", "vh")
     np.testing.assert_array_equal(read_whole(stack, "vh"), bands[1])
     assert np.isnan(read_whole(stack, "vv")[0, 0])
+
+
+def test_the_name_of_an_item_tells_scale_calibration_and_orbit(tmp_path: Path) -> None:
+    """The files of all scenes of the Planetary Computer are called iw-vv.rtc.tiff."""
+    folder = "S1A_IW_GRDH_1SDV_20210809T173953_20210809T174018_039156_049F13"
+    file = tmp_path / f"{folder}_6FF8" / "measurement" / "iw-vv.rtc.tiff"
+    file.parent.mkdir(parents=True)
+    write_tif(file, speckle(mean=5))  # brighter than what is recognised as intensity by itself
+    href = str(file.relative_to(tmp_path))
+    item = make_item(f"{folder}_rtc", "2021-08-09T17:40:05Z", {"vv": make_asset(href)})
+    stack = index_stack(write_json(tmp_path / "a.json", item))
+    assert stack.calibration == "gamma0"
+    assert (stack.dates[0].platform, stack.dates[0].relative_orbit) == ("sentinel-1a", 59)
+    assert stack.rasters["vv"][0].stem == f"{folder}_rtc_iw-vv.rtc"
 
 
 def test_an_unreadable_file_is_left_out_and_the_others_are_used(scenes: Scenes) -> None:

@@ -13,6 +13,7 @@ import xarray as xr
 from sarstack.conventions import POLARISATIONS, TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.cube.intensities import linear_attributes, make_intensities
 from sarstack.errors import StackError
+from sarstack.readers.names import find_polarisation
 
 _AXES = (*TIME_NAMES, *Y_NAMES, *X_NAMES)
 
@@ -107,7 +108,8 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
         return cube, lambda result: restore(result).expand_dims(single).transpose(*array.dims)
     stacked = _find_polarisation_dim(array)
     if stacked is not None:
-        ds = array.to_dataset(dim=stacked)
+        labels = _polarisation_labels(array, stacked)
+        ds = array.to_dataset(dim=stacked).rename(labels)
         cube, restore = _from_dataset(ds)
 
         def restack(result: xr.Dataset) -> xr.DataArray:
@@ -161,8 +163,10 @@ def _find_dims(array: xr.DataArray) -> dict[Hashable, str]:
     if others or not {"y", "x"} <= set(dims.values()):
         raise StackError(
             f"{array.name or 'the DataArray'} has dimensions ({', '.join(map(str, array.dims))})",
-            expected="(time, y, x) or (y, x), in any order",
-            do="select or rename the others: array.isel(band=0), array.rename(rows='y')",
+            expected="(time, y, x) or (y, x), in any order, or one more with the labels vv and vh",
+            where=[f"{d}: {', '.join(map(str, array[d].values[:9]))}" for d in others],
+            do="select or rename the others: array.isel(band=0), array.sel(band=['vv', 'vh']), "
+            "array.rename(rows='y')",
         )
     return dims
 
@@ -197,12 +201,15 @@ def _check_array(array: xr.DataArray, dims: set[Hashable]) -> None:
 
 
 def _find_polarisation_dim(array: xr.DataArray) -> Hashable | None:
-    for dim in array.dims:
-        if dim in array.coords and array[dim].dtype.kind in "UOT":
-            labels = [str(v).lower() for v in array[dim].values]
-            if labels and set(labels) <= set(POLARISATIONS):
-                return dim
-    return None
+    return next((dim for dim in array.dims if _polarisation_labels(array, dim)), None)
+
+
+def _polarisation_labels(array: xr.DataArray, dim: Hashable) -> dict[Hashable, str]:
+    """Return the labels of a dimension with their polarisations; empty unless each has its own."""
+    if dim not in array.coords or array[dim].dtype.kind not in "UOT":
+        return {}
+    labels: dict[Hashable, str] = {v: find_polarisation(str(v)) for v in array[dim].values}
+    return labels if all(labels.values()) and len(set(labels.values())) == array.sizes[dim] else {}
 
 
 def _polarisation_of(array: xr.DataArray) -> str:

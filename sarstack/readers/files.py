@@ -48,6 +48,7 @@ def find_files(path: str) -> list[str]:
         candidates = [p for p in place.iterdir() if not p.is_dir() or _is_product(p)]
     elif any(c in path for c in "*?["):
         suffixes += (".vrt",)  # skipped in a folder, but a pattern may ask for it
+        suffixes += (".json",) if path.lower().endswith(".json") else ()
         candidates = [Path(p) for p in glob.glob(path, recursive=True)]  # noqa: PTH207
     else:
         problem = "does not exist"
