@@ -142,6 +142,35 @@ def pair_correlation(correlation: tuple[float, float], window_px: int) -> float:
     return (correlated_area(correlation, window_px) - 1) / (window_px**2 - 1)
 
 
+def window_cv2(looks: float, correlation: tuple[float, float], window_px: int) -> float:
+    """Return the squared coefficient of variation of speckle that is measured in a square window.
+
+    It is ``(1 - rbar) / looks``; rbar is :func:`pair_correlation`.
+    """
+    return (1 - pair_correlation(correlation, window_px)) / looks
+
+
+def mask_correlation(correlation: tuple[float, float], mask: NDArray[np.bool_]) -> float:
+    """Return the mean correlation of two different pixels of a set of at least two pixels.
+
+    Parameters
+    ----------
+    correlation : tuple of float
+        Lag-1 correlation along y and x.
+    mask : ndarray, shape (y, x), bool
+        The pixels of the set.
+
+    Returns
+    -------
+    float
+    """
+    places = np.argwhere(mask)
+    squares = (places[:, None] - places[None]) ** 2
+    pairs = np.prod(np.clip(correlation, 0, 0.99) ** squares.astype(float), axis=-1)
+    n = len(places)
+    return float((pairs.sum() - n) / (n * (n - 1)))
+
+
 def _finite(sample: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(sample, dtype=np.float64).ravel()
     return values[np.isfinite(values)]

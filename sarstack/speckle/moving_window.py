@@ -108,3 +108,60 @@ def box_mean(values: NDArray[Real], valid: NDArray[np.bool_], window_px: int) ->
     total = box_sum(filled, window_px)
     with np.errstate(invalid="ignore"):
         return np.divide(total, box_count(valid, window_px), out=total)
+
+
+def box_moments(
+    intensity: NDArray[np.float32], window_px: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and variance of the valid pixels in the clipped window around each pixel.
+
+    Parameters
+    ----------
+    intensity : ndarray, shape (y, x), float32
+        Any unit, NaN = nodata.
+    window_px : int
+        Odd width of the window.
+
+    Returns
+    -------
+    mean, variance : ndarray, shape (y, x), float64
+        The variance has ddof=1. It is 0 if only one pixel of the window is valid. Both are NaN if
+        none is.
+    """
+    valid = np.isfinite(intensity)
+    # float64, because the variance is a small difference of large sums.
+    filled = np.where(valid, intensity, 0).astype(np.float64)
+    count = box_count(valid, window_px)
+    with np.errstate(invalid="ignore"):
+        mean = box_sum(filled, window_px) / count
+        variance = box_sum(np.square(filled, out=filled), window_px) / count
+        variance -= mean**2
+        variance *= count / np.maximum(count - 1, 1)
+    return mean, variance
+
+
+def box_variation(
+    intensity: NDArray[np.float32], window_px: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return mean and squared coefficient of variation of the window around each pixel.
+
+    Parameters
+    ----------
+    intensity : ndarray, shape (y, x), float32
+        Linear power, NaN = nodata.
+    window_px : int
+        Odd width of the window.
+
+    Returns
+    -------
+    mean : ndarray, shape (y, x), float32
+        Mean of the valid pixels; NaN if there is none.
+    variation : ndarray, shape (y, x), float64
+        Variance / mean^2, between 0 and ``window_px ** 2``, the largest value that positive
+        pixels can have. Never NaN.
+    """
+    mean, variance = box_moments(intensity, window_px)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance /= mean**2
+    np.nan_to_num(variance, copy=False, nan=0.0, posinf=float(window_px**2))
+    return mean.astype(np.float32), np.clip(variance, 0, window_px**2, out=variance)

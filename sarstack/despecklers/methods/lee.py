@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
-from sarstack.speckle.laws import pair_correlation
-from sarstack.speckle.moving_window import box_count, box_sum
+from sarstack.speckle.laws import window_cv2
+from sarstack.speckle.moving_window import box_moments
 from sarstack.speckle.statistics import SceneStatistics
 
 
@@ -44,8 +44,7 @@ class Lee(MovingWindowMethod):
         summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
-        rbar = pair_correlation(statistics.correlation, self.window_px)
-        speckle_cv2 = (1 - rbar) / statistics.looks
+        speckle_cv2 = window_cv2(statistics.looks, statistics.correlation, self.window_px)
         mean, weight = local_mmse(intensity, self.window_px, speckle_cv2)
         return mean + weight * (intensity - mean)
 
@@ -70,18 +69,12 @@ def local_mmse(
         The weight is 0 to 1; 0 where fewer than two pixels are valid. The mean is NaN where none
         is.
     """
-    valid = np.isfinite(intensity)
-    # float64, because the variance is a small difference of large sums.
-    filled = np.where(valid, intensity, 0).astype(np.float64)
-    count = box_count(valid, window_px)
+    mean, variance = box_moments(intensity, window_px)
+    # W = (var - Cu^2 mean^2) / var, and 0 where var = 0.
     with np.errstate(invalid="ignore"):
-        mean = box_sum(filled, window_px) / count
-        square = mean**2
-        variance = box_sum(np.square(filled, out=filled), window_px) / count
-        variance -= square
-        variance *= count / np.maximum(count - 1, 1)
-        # W = (var - Cu^2 mean^2) / var, and 0 where var = 0.
-        square *= speckle_cv2
-        signal = np.maximum(variance - square, 0, out=square)
+        signal = mean**2
+        signal *= -speckle_cv2
+        signal += variance
+        np.maximum(signal, 0, out=signal)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)
     return mean.astype(np.float32), weight.astype(np.float32)

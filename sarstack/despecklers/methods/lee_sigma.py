@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincinv
 
 from sarstack.checks import check_between
+from sarstack.despecklers.flat_field import flat_speckle, rounded
 from sarstack.despecklers.methods.lee import local_mmse
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
-from sarstack.speckle.laws import pair_correlation
+from sarstack.speckle.laws import pair_correlation, window_cv2
 from sarstack.speckle.moving_window import STRIP_PX, box_count
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import row_strips
 
 PRIOR_PX = 3
+FLAT_FIELD_PX = 384
 MIN_BRIGHT_OF_9 = 6
 # With more looks, the range is so narrow and symmetric that its bias is below 0.4 %.
 _UNBIASED_LOOKS = 30
@@ -92,12 +94,7 @@ class LeeSigma(MovingWindowMethod):
         summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
-        gain = prior_gain(
-            round(statistics.looks, 1),
-            (round(statistics.correlation[0], 2), round(statistics.correlation[1], 2)),
-            self.window_px,
-            self.sigma,
-        )
+        gain = prior_gain(*rounded(statistics), self.window_px, self.sigma)
         return _filter(intensity, statistics, self.window_px, self.sigma, gain)
 
 
@@ -149,18 +146,9 @@ def prior_gain(
     """
     from scipy.optimize import brentq
 
-    from sarstack.speckle.landscapes import Reflectivity
-    from sarstack.speckle.sensor import MARGIN_PX, MAX_CORRELATION, SpeckleSimulator
-
     if looks >= _UNBIASED_LOOKS:
         return 1.0
-    simulated = min(correlation[0], MAX_CORRELATION), min(correlation[1], MAX_CORRELATION)
-    side = 384 + 2 * MARGIN_PX
-    flat = Reflectivity(np.ones((side, side), np.float32), np.zeros((side, side), np.complex64))
-    simulator = SpeckleSimulator(max(looks, 1.0), simulated)
-    speckle, _ = simulator.observe_inside(flat, np.random.default_rng(2009))
-    bright = float(np.quantile(speckle, 0.98, method="lower"))
-    statistics = SceneStatistics(looks, correlation, bright)
+    speckle, statistics = flat_speckle(looks, correlation, FLAT_FIELD_PX)
 
     def relative_bias(gain: float) -> float:
         filtered = _filter(speckle, statistics, window_px, sigma, gain)
@@ -202,9 +190,7 @@ def _filter(
 ) -> NDArray[np.float32]:
     looks, correlation = statistics.looks, statistics.correlation
     low, high, speckle_cv2 = _cached_range(looks, sigma)
-    mean, weight = local_mmse(
-        intensity, PRIOR_PX, (1 - pair_correlation(correlation, PRIOR_PX)) / looks
-    )
+    mean, weight = local_mmse(intensity, PRIOR_PX, window_cv2(looks, correlation, PRIOR_PX))
     prior = gain * (mean + weight * (intensity - mean))
     count, mean, variance = _moments_in_range(intensity, low * prior, high * prior, window_px)
     speckle_cv2 *= 1 - pair_correlation(correlation, window_px)
