@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from naive_filters import WHITE, image, windows
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import uniform_filter
 from scipy.stats import gamma
@@ -12,26 +13,6 @@ from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.errors import UsageError
 from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.statistics import SceneStatistics
-
-WHITE = SceneStatistics(4.0, (0.0, 0.0), bright=np.inf)
-
-
-def image(shape=(24, 30), looks=4.0, *, hole=True):
-    scene = np.where(np.arange(shape[1]) < shape[1] // 2, 0.02, 0.2) * np.ones(shape)
-    scene[8:11, 20:23] = 30
-    noisy = scene * np.random.default_rng(21).gamma(looks, 1 / looks, shape)
-    if hole:
-        noisy[14:19, 5:9] = np.nan
-        noisy[3, 3] = np.nan
-    return noisy.astype(np.float32)
-
-
-def windows(values, window_px):
-    """Yield each valid pixel with the valid pixels of its clipped window."""
-    half = window_px // 2
-    for y, x in np.argwhere(~np.isnan(values)):
-        near = values[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
-        yield (y, x), near[~np.isnan(near)].astype(float)
 
 
 def naive_lee(values, window_px, speckle_cv2):
@@ -172,7 +153,7 @@ def test_quegan_yu_keeps_detail_that_all_dates_have():
     assert road.mean() == pytest.approx(2, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma", "quegan-yu"])
+@pytest.mark.parametrize("name", ["boxcar", "lee", "lee-sigma", "frost", "median", "quegan-yu"])
 @pytest.mark.parametrize("window_px", [0, 4, 7.0, "7", None])
 def test_window_widths_that_are_not_odd_are_refused(name, window_px):
     with pytest.raises(UsageError, match="window_px = "):
