@@ -10,8 +10,8 @@ import numpy as np
 import rasterio
 from rasterio.control import GroundControlPoint
 
-NAME = "S1{p}_{mode}_GRDH_1SDV_{start}_{stop}_030148_039993_{crc}"
-STEM = "s1{p}-{mode}-grd-{pol}-{start}-{stop}-030148-039993-00{n}"
+NAME = "S1{p}_{mode}_{kind}_1SDV_{start}_{stop}_030148_039993_{crc}"
+STEM = "s1{p}-{swath}-{kind}-{pol}-{start}-{stop}-030148-039993-00{n}"
 
 
 @dataclass
@@ -41,24 +41,36 @@ def write_safe(
     crc="5371",
     seed=0,
     interval_s=1.5e-3,
+    bursts=None,
     **header,
 ):
     """Write a product with the digital numbers of each polarisation, uint16 of (y, x).
 
-    With `one_axis`, all calibration vectors have the same pixels, and values of float32.
+    With `one_axis`, all calibration vectors have the same pixels, and values of float32. Of an SLC
+    (``product_type="SLC"``) numbers are complex, keys can name a sub-swath (``iw1-vv``), and
+    `bursts` has the first and last valid sample of each line of each burst, arrays of
+    (bursts, lines).
     """
     lines = next(iter(numbers.values())).shape[0]
-    times = {"start": start, "stop": time_of_line(start, lines - 1, interval_s)}
+    times_of_first = times = {"start": start, "stop": time_of_line(start, lines - 1, interval_s)}
     short = {k: re.sub("[-:]", "", t[:19]) for k, t in times.items()}
-    root = Path(folder) / (NAME.format(p=platform, mode=mode, crc=crc, **short) + ".SAFE")
+    kind = header.get("product_type", "GRD").lower()
+    name = {"grd": "GRDH", "slc": "SLC_"}.get(kind, kind.upper())
+    parts = {"p": platform, "mode": mode, "kind": name, "crc": crc}
+    root = Path(folder) / (NAME.format(**parts, **short) + ".SAFE")
     (root / "annotation" / "calibration").mkdir(parents=True)
     (root / "measurement").mkdir()
     written = Written(root, numbers)
-    for n, (pol, pixels) in enumerate(numbers.items(), 1):
-        stem = STEM.format(p=platform, mode=mode, pol=pol, n=n, **short).lower()
+    for n, (key, pixels) in enumerate(numbers.items(), 1):
+        swath, _, pol = key.rpartition("-")
+        swath = swath or mode
+        # The sub-swaths of a line are measured one after the other.
+        delay = 0.9 * int(swath[2:] or 1) - 0.9 if bursts is not None else 0
+        times = {k: time_of_line(t, delay, 1) for k, t in times_of_first.items()}
+        stem = STEM.format(p=platform, swath=swath, kind=kind, pol=pol, n=n, **short).lower()
         calibration = _calibration_vectors(pixels.shape, seed + n, one_axis=one_axis)
         noise = _noise_vectors(pixels.shape, seed + n)
-        written.calibration[pol], written.noise[pol] = calibration, noise
+        written.calibration[key], written.noise[key] = calibration, noise
         _write_pixels(root / "measurement" / f"{stem}.tiff", pixels, gcps=gcps)
         facts = {
             "product_type": "GRD",
@@ -66,6 +78,8 @@ def write_safe(
             "platform": platform,
             "mode": mode,
             "pol": pol.upper(),
+            "swath": swath.upper(),
+            "bursts": "" if bursts is None else _bursts(*bursts),
             "interval": interval_s,
             "near_range": 5.35e-3,
             "datatake": 235923,
@@ -78,7 +92,9 @@ def write_safe(
             f"<calibration>{calibrated}</calibration>"
         )
         (annotation / "calibration" / f"noise-{stem}.xml").write_text(
-            _old_noise(noise) if old_noise else _noise(noise, pixels.shape, written, pol)
+            _old_noise(noise)
+            if old_noise
+            else _noise(noise, pixels.shape, written, key, is_slc=kind == "slc")
         )
     (root / "manifest.safe").write_text(_MANIFEST.format(ipf=version))
     return written
@@ -157,11 +173,27 @@ def _old_noise(noise):
     return f"<noise>{_vectors('noise', noise, {'noise': 'noiseLut'})}</noise>"
 
 
-def _noise(noise, shape, written, pol):
+def _bursts(first, last):
+    texts = []
+    for own_first, own_last in zip(first, last, strict=True):
+        own = {"firstValidSample": own_first, "lastValidSample": own_last}
+        lists = "".join(
+            f'<{name} count="{len(values)}">{" ".join(map(str, values))}</{name}>'
+            for name, values in own.items()
+        )
+        texts.append(f"<burst><byteOffset>0</byteOffset>{lists}</burst>")
+    return (
+        f"<swathTiming><linesPerBurst>{len(first[0])}</linesPerBurst>"
+        f'<burstList count="{len(texts)}">{"".join(texts)}</burstList></swathTiming>'
+    )
+
+
+def _noise(noise, shape, written, pol, *, is_slc=False):
     """Range vectors, and azimuth factors of two swaths that meet in the middle."""
     (height, width), middle = shape, shape[1] // 2
     blocks = []
-    for swath, (first, last) in (("IW1", (0, middle - 1)), ("IW2", (middle, width - 1))):
+    swaths = [("IW1", (0, middle - 1)), ("IW2", (middle, width - 1))]
+    for swath, (first, last) in [("IW1", (0, width - 1))] if is_slc else swaths:
         lines = np.unique([*range(0, height, 10), height - 1])
         factors = np.float32(1.1 + 0.2 * np.sin(lines / 7 + first)).astype(float)
         blocks.append((swath, 0, first, height - 1, last, lines, factors))
@@ -175,6 +207,8 @@ def _noise(noise, shape, written, pol):
         "</noiseAzimuthLut></noiseAzimuthVector>"
         for swath, y0, x0, y1, x1, lines, factors in blocks
     )
+    if is_slc:  # without the places
+        azimuth = re.sub(r"<(swath|first\w+|last\w+)>.*?</\1>", "", azimuth)
     ranges = _vectors("noiseRange", noise, {"noise": "noiseRangeLut"})
     return f"<noise>{ranges}<noiseAzimuthVectorList>{azimuth}</noiseAzimuthVectorList></noise>"
 
@@ -183,8 +217,9 @@ def _write_pixels(path, pixels, *, gcps):
     points = [GroundControlPoint(*p) for p in grid_points(pixels.shape)] if gcps else []
     place = {"gcps": points, "crs": "EPSG:4326"} if gcps else {}
     height, width = pixels.shape
+    dtype = "complex_int16" if np.iscomplexobj(pixels) else pixels.dtype
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=1, dtype=pixels.dtype, **place
+        path, "w", driver="GTiff", height=height, width=width, count=1, dtype=dtype, **place
     ) as file:
         file.write(pixels, 1)
 
@@ -202,7 +237,7 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
 <product>
   <adsHeader>
     <missionId>S1{platform}</missionId><productType>{product_type}</productType>
-    <polarisation>{pol}</polarisation><mode>{mode}</mode><swath>{mode}</swath>
+    <polarisation>{pol}</polarisation><mode>{mode}</mode><swath>{swath}</swath>
     <startTime>{start}</startTime><stopTime>{stop}</stopTime>
     <absoluteOrbitNumber>30148</absoluteOrbitNumber>
     <missionDataTakeId>{datatake}</missionDataTakeId>
@@ -223,6 +258,7 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
       <thermalNoiseCorrectionPerformed>{noise_removed}</thermalNoiseCorrectionPerformed>
     </processingInformation>
   </imageAnnotation>
+  {bursts}
   <geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid>
 </product>
 """

@@ -198,7 +198,7 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
     within = place.y1 <= dataset.height and place.x1 <= dataset.width
     if not (identity and within and _is_worth_caching(dataset, band)):
         return np.asarray(dataset.read(band, window=_bounds(place)))
-    dtype = np.dtype(dataset.dtypes[band - 1])
+    dtype = _decoded_type(dataset, band)
 
     def decode(block: Window) -> Block:
         pixels = empty_array(block.shape, dtype)
@@ -213,8 +213,14 @@ def read_blocks(dataset: Any, path: str, band: int, place: Window) -> Block:
 
 def _is_worth_caching(dataset: Any, band: int) -> bool:
     height, width = dataset.block_shapes[band - 1]
-    n_bytes = height * width * np.dtype(dataset.dtypes[band - 1]).itemsize
+    n_bytes = height * width * _decoded_type(dataset, band).itemsize
     return bool(dataset.compression) and width < dataset.width and n_bytes >= MIN_BLOCK_BYTES
+
+
+def _decoded_type(dataset: Any, band: int) -> np.dtype[Any]:
+    """Return the type of decoded pixels: NumPy has no complex integers."""
+    name = dataset.dtypes[band - 1]
+    return np.dtype("complex64" if name.startswith("complex_int") else name)
 
 
 def empty_array(shape: Shape, dtype: np.dtype[Any]) -> Block:

@@ -62,10 +62,11 @@ class DatasetRaster(Raster):
         """Return the index of a window in the variable."""
         return (*self.place, *window.slices)
 
-    def _read_stored(
+    def read_stored(
         self, windows: Iterable[Window], *, cache_blocks: bool
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
-        for stored, is_masked in super()._read_stored(windows, cache_blocks=cache_blocks):
+        """Yield the stored numbers of each window, as the base class does."""
+        for stored, is_masked in super().read_stored(windows, cache_blocks=cache_blocks):
             yield view_as(stored, self.stored_as), is_masked
 
     def read_metadata(self) -> SourceMetadata:

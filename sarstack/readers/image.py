@@ -67,7 +67,9 @@ class Slice:
     near_range_m : float
         Distance of the first sample from the radar.
     spacing_m : float
-        Distance of two samples on the ground.
+        Distance of two samples: on the ground, or from the radar (SLC).
+    azimuth_spacing_m : float
+        Distance of two lines on the ground.
     """
 
     of_pass: tuple[str, ...]
@@ -75,6 +77,7 @@ class Slice:
     interval_s: float
     near_range_m: float
     spacing_m: float
+    azimuth_spacing_m: float
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ files are shared by the threads of a process, see :mod:`sarstack.readers.block_c
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,8 @@ class Raster(ABC):
         Size of the part that belongs to the stack.
     gain, offset : float
         ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
+    complex_as : {"", "intensity", "complex"}
+        What :meth:`decode` returns of complex numbers; empty if the file has none.
     version : FileVersion or None
         The version of the file that was indexed. Another version is not read: a result would be a
         mixture of both. None is not checked.
@@ -130,6 +132,7 @@ class Raster(ABC):
     shape: Shape = field(default=Shape(0, 0))
     gain: float = 1.0
     offset: float = 0.0
+    complex_as: Literal["", "intensity", "complex"] = ""
     version: FileVersion | None = None
     item: str = ""
     href: str = ""
@@ -256,7 +259,7 @@ class Raster(ABC):
 
         The file is opened once, and stays open until the last window was taken.
         """
-        for stored, is_masked in self._read_stored(windows, cache_blocks=cache_blocks):
+        for stored, is_masked in self.read_stored(windows, cache_blocks=cache_blocks):
             is_intensity = stored.dtype == np.float32 and self._holds_intensity
             intensity = stored if is_intensity else np.empty(stored.shape, np.float32)
             for rows in row_strips(stored.shape):
@@ -280,15 +283,11 @@ class Raster(ABC):
         ndarray, shape (y, x), float32 or float64
             Unpacked, NaN = nodata; float64 for float64 and wide integer files, else float32.
         """
-        for stored, is_masked in self._read_stored(windows, cache_blocks=False):
+        for stored, is_masked in self.read_stored(windows, cache_blocks=False):
             numbers = self._unpack(stored)
             if is_masked is not None:
                 numbers[is_masked] = np.nan
             yield numbers
-
-    def as_slice(self, *, is_first: bool, is_last: bool) -> Self:
-        """Return the raster as a slice of a joined image; see :mod:`sarstack.readers.slices`."""
-        return self
 
     @property
     def opened_path(self) -> str:
@@ -348,7 +347,7 @@ class Raster(ABC):
         special = (*self.nodata, *self.undeclared)
         return self.scale == "linear" and not packed and not any(n > 0 for n in special)
 
-    def _read_stored(
+    def read_stored(
         self, windows: Iterable[Window], *, cache_blocks: bool
     ) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_] | None]]:
         """Yield the stored numbers of each window, and where they are masked if there is a mask."""

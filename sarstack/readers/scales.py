@@ -12,6 +12,7 @@ from sarstack.readers.names import find_scale_word
 from sarstack.readers.problems import Problems
 from sarstack.readers.radiometry import guess_scale, median_local_looks, scale_conflict
 from sarstack.readers.samples import Sample, read_samples
+from sarstack.readers.sentinel1.calibrated import CalibratedRaster
 
 _GIVE_SCALE = "give the scale: --scale linear, --scale amplitude or --scale db"
 # The looks of amplitude, computed as if it were intensity, are four times too many (17 for 4.4).
@@ -65,6 +66,21 @@ def decide_scale(
     Reads some windows of 64 x 64 pixels of each image, see
     :func:`sarstack.readers.samples.read_samples`.
     """
+    detected = [
+        image.name
+        for image in images
+        if image.raster.complex_as or isinstance(image.raster, CalibratedRaster)
+    ]
+    if detected and scale not in (None, "linear"):
+        problems.add(
+            ScaleError(
+                f"--scale {scale} cannot be used: these images become linear intensity while they "
+                "are read",
+                where=detected,
+                do="leave it out",
+            )
+        )
+        return "linear", [FillValues() for _ in images]
     return judge_samples(images, read_samples(images, problems), scale, problems)
 
 

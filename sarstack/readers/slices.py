@@ -17,6 +17,7 @@ from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.readers.image import Image, Slice
 from sarstack.readers.problems import Problems
 from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.sentinel1.calibrated import CalibratedRaster
 from sarstack.readers.versions import FileVersion, Stamp
 from sarstack.tiles import Shape, Window
 
@@ -184,7 +185,10 @@ def _join(products: Sequence[Sequence[Image]]) -> list[Image]:
 def _join_images(images: Sequence[Image]) -> Image:
     first, last = images[0], images[-1]
     rasters = [
-        image.raster.as_slice(is_first=image is first, is_last=image is last) for image in images
+        replace(image.raster, is_first=image is first, is_last=image is last)
+        if isinstance(image.raster, CalibratedRaster)
+        else image.raster
+        for image in images
     ]
     shape = Shape(sum(r.shape.y for r in rasters), max(r.shape.x for r in rasters))
     raster = JoinedRaster(

@@ -14,6 +14,7 @@ from sarstack.readers.grid import Grid
 from sarstack.readers.image import name_file
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
+from sarstack.readers.sentinel1.slc import SlcRaster
 from sarstack.readers.slices import describe_slices
 from sarstack.readers.stack import Stack, find_product_looks
 from sarstack.readers.virtual_raster import list_vrt_sources
@@ -156,12 +157,20 @@ def _list_facts(stack: Stack) -> dict[str, str]:
     }
     facts["mask of product"] = _describe_product_masks(_rasters(stack))
     facts["sources of VRT"] = _describe_vrt_sources(stack)
+    facts["pixels"] = "; ".join(dict.fromkeys(map(_describe_pixels, _rasters(stack))))
     facts["joined"] = describe_slices(_rasters(stack))
     facts = {key: value for key, value in facts.items() if value}
     if stack.skipped:
         names = ", ".join(file_name(path) for path, _ in stack.skipped)
         facts["left out"] = f"{len(stack.skipped)} unreadable: {names}"
     return facts
+
+
+def _describe_pixels(raster: Raster) -> str:
+    """Return what becomes of complex numbers, empty if there are none."""
+    if isinstance(raster, SlcRaster):
+        return raster.describe_pixels()
+    return "complex numbers (single look complex), used as intensity" if raster.complex_as else ""
 
 
 def _describe_size(stack: Stack) -> str:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from sarstack.conventions import MaskWord
 from sarstack.readers.bands import describe_ignored, name_bands
 from sarstack.readers.block_cache import read_blocks
+from sarstack.readers.complex_numbers import convert_complex
 from sarstack.readers.grid import IDENTITY, Grid, GroundControlPoint, crop_rpcs
 from sarstack.readers.image import (
     Image,
     Notice,
-    complex_numbers_error,
     describe_image,
     unreadable_error,
 )
@@ -86,8 +86,6 @@ def list_images(
     with open_gdal(path) as dataset:
         if dataset.count > MAX_BANDS:
             raise unreadable_error(path, f"it has {dataset.count} bands, more than {MAX_BANDS}")
-        if any(dtype.startswith("complex") for dtype in dataset.dtypes):
-            raise complex_numbers_error(path)
         if size_bytes is not None:
             _check_complete(path, dataset, size_bytes)
         return _list_bands(path, dataset, _read_grid(dataset), bands)
@@ -129,6 +127,8 @@ class GdalRaster(Raster):
         Codes in this file that are nodata.
     mask_version : FileVersion or None
         The version of this file that was indexed.
+    complex_nodata : tuple of float
+        Declared nodata of complex numbers.
     """
 
     masks: tuple[int, ...] = ()
@@ -136,6 +136,7 @@ class GdalRaster(Raster):
     mask_name: str = ""
     mask_codes: tuple[int, ...] = ()
     mask_version: FileVersion | None = None
+    complex_nodata: tuple[float, ...] = ()
 
     @property
     def is_masked(self) -> bool:
@@ -205,6 +206,8 @@ class GdalRaster(Raster):
                 else:
                     rows, columns = (window.y0, window.y1), (window.x0, window.x1)
                     stored = dataset.read(self.band, window=(rows, columns))
+                if self.complex_as:
+                    stored = convert_complex(stored, self.complex_nodata, self.complex_as)
                 if self.masks or layers:
                     is_masked = read_masked(dataset, self.band, self.masks, window)
                     for layer in layers:
@@ -271,21 +274,27 @@ def _make_image(
 ) -> Image:
     band = index + 1
     stem, nodata = file_stem(path), dataset.nodatavals[index]
+    declared = () if nodata is None or np.isnan(nodata) else (float(nodata),)
+    is_complex = dataset.dtypes[index].startswith("complex")
     raster = GdalRaster(
         path,
         stem if dataset.count == 1 else f"{stem}_{legal_name(name) or band}",
         band=band,
         shape=grid.shape,
-        nodata=() if nodata is None or np.isnan(nodata) else (float(nodata),),
+        nodata=() if is_complex else declared,
         nan_is_declared=nodata is not None and bool(np.isnan(nodata)),
         gain=float(dataset.scales[index] or 1.0),
         offset=float(dataset.offsets[index] or 0.0),
         masks=masks,
+        complex_as="intensity" if is_complex else "",
+        complex_nodata=declared if is_complex else (),
     )
     tags = {**dataset.tags(), **dataset.tags(band)}
     if dataset.units[index]:
         tags["UNITTYPE"] = dataset.units[index]
     image = describe_image(raster, grid, [name, file_name(path)], tags)
+    if is_complex:
+        image = replace(image, declared=(("linear", "its complex numbers"),))
     # Bands without a date are a time series in the order of the bands.
     return image if dataset.count == 1 else replace(image, order=index, series=path)
 

@@ -1,4 +1,4 @@
-"""Sentinel-1 SAFE GRD: a folder or zip file as ESA delivers it, calibrated while it is read.
+"""Sentinel-1 SAFE GRD and SLC: a folder or zip file as ESA delivers it, calibrated while read.
 
 The pixels of a product are digital numbers (DN), amplitudes in radar geometry. They are squared
 and divided by the look-up table of the annotation. Digital numbers of zero are nodata, and so is
@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from sarstack.errors import SarstackError, SarstackWarning, StackError
 from sarstack.readers.formats import gdal
+from sarstack.readers.formats.gdal import GdalRaster
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import Image, describe_image, unreadable_error
 from sarstack.readers.paths import is_remote
@@ -24,8 +25,9 @@ from sarstack.readers.sentinel1.annotation import (
 from sarstack.readers.sentinel1.border import FIRST_VERSION_WITHOUT
 from sarstack.readers.sentinel1.product import SafeProduct, find_product, is_product
 from sarstack.readers.sentinel1.raster import SafeRaster
+from sarstack.readers.sentinel1.slc import SlcRaster, read_bursts
 
-TITLE = "Sentinel-1 SAFE GRD"
+TITLE = "Sentinel-1 SAFE GRD and SLC"
 LARGE_BYTES = 64 * 2**20  # a compressed image of this size takes seconds for each tile
 SUFFIXES = ()  # a product is a folder, or a zip file that is named
 
@@ -48,12 +50,13 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     members = product.list_members()
     annotations = {m: read_annotation(product, m) for m in _list_annotations(members)}
     for annotation in annotations.values():
-        if annotation.product_type != "GRD":
-            raise _not_grd_error(path, annotation.product_type)
+        if annotation.product_type not in ("GRD", "SLC"):
+            raise _not_image_error(path, annotation.product_type)
     pixels = {m: found for m in annotations if (found := _find_measurement(members, m))}
     if not pixels:
         raise unreadable_error(path, "it has no measurement of an annotated image")
-    if missing := [a.polarisation for m, a in annotations.items() if m not in pixels]:
+    absent = [annotation for m, annotation in annotations.items() if m not in pixels]
+    if missing := [f"{annotation.swath} {annotation.polarisation}" for annotation in absent]:
         what = f"{path} has no measurement of {', '.join(missing)}: it is used without"
         warnings.warn(what, SarstackWarning, stacklevel=2)
     _warn_if_slow(product, pixels.values())
@@ -75,7 +78,8 @@ def _find_border_image(
     product: SafeProduct, annotations: Mapping[str, Annotation], pixels: Mapping[str, str]
 ) -> str:
     """Return the member with the co-polarised image if the edges are noise; else an empty text."""
-    if read_processor_version(product) >= FIRST_VERSION_WITHOUT:
+    is_grd = any(annotations[m].product_type == "GRD" for m in pixels)
+    if not is_grd or read_processor_version(product) >= FIRST_VERSION_WITHOUT:
         return ""
     found = [pixels[m] for m in pixels if annotations[m].polarisation in ("VV", "HH")]
     return next(iter(found), "")
@@ -112,14 +116,16 @@ def _make_image(
     if found.grid.shape != annotation.shape:
         size, annotated = ("{} x {}".format(*s) for s in (found.grid.shape, annotation.shape))
         raise unreadable_error(path, f"it has {size} pixels, its annotation says {annotated}")
-    raster = SafeRaster(
+    is_slc = annotation.product_type == "SLC"
+    complex_nodata = found.raster.complex_nodata if isinstance(found.raster, GdalRaster) else ()
+    raster = (SlcRaster if is_slc else SafeRaster)(
         product.file_with(pixels),
         PurePosixPath(pixels).stem,
         shape=annotation.shape,
         product=product,
         annotation=member,
         pixels=path,
-        dn_nodata=found.raster.nodata,
+        dn_nodata=found.raster.nodata + complex_nodata,
         image_shape=annotation.shape,
         border=border,
     )
@@ -132,10 +138,16 @@ def _make_image(
         "BACKSCATTER_SCALE": "linear",
         "CALIBRATION": raster.calibration,
     }
+    if isinstance(raster, SlcRaster):
+        rows = read_bursts(product, member).rows
+        raster = replace(raster, burst_rows=rows, complex_as="intensity")
     image = describe_image(raster, _complete_grid(found.grid, annotation), [], tags)
-    return replace(
-        image, order=None, series=product.path, in_radar_geometry=True, slice=annotation.slice
-    )
+    image = replace(image, order=None, series=product.path, in_radar_geometry=True)
+    if not is_slc:
+        return replace(image, slice=annotation.slice)
+    # The sub-swaths of a product begin less than a second apart.
+    metadata = replace(image.metadata, time=annotation.slice.first_line)
+    return replace(image, metadata=metadata)
 
 
 def _complete_grid(grid: Grid, annotation: Annotation) -> Grid:
@@ -147,9 +159,9 @@ def _complete_grid(grid: Grid, annotation: Annotation) -> Grid:
     return Grid(grid.shape, CRS.from_epsg(4326).to_wkt(), gcps=annotation.gcps)
 
 
-def _not_grd_error(path: str, product_type: str) -> StackError:
+def _not_image_error(path: str, product_type: str) -> StackError:
     return StackError(
         f"{path} is a SAFE product of type {product_type}",
-        expected="GRD (ground range, detected)",
-        do="download the GRD of this acquisition, or detect and deburst it first (SNAP, pyroSAR)",
+        expected="GRD (ground range, detected) or SLC (single look complex)",
+        do="download the GRD of this acquisition",
     )

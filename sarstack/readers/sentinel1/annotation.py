@@ -24,6 +24,8 @@ class Annotation:
     ----------
     product_type : str
         ``GRD`` or ``SLC``.
+    swath : str
+        ``IW``, ``IW1``, ``S3`` and so on.
     polarisation : str
         ``VV``, ``VH``, ``HH`` or ``HV``.
     platform : str
@@ -43,6 +45,7 @@ class Annotation:
     """
 
     product_type: str
+    swath: str
     polarisation: str
     platform: str
     start_time: str
@@ -72,6 +75,7 @@ def read_annotation(product: SafeProduct, member: str) -> Annotation:
     noise_removed = (root.findtext(flag) or "").strip() == "true"
     return Annotation(
         product_type=text_of(root, "adsHeader/productType", member),
+        swath=text_of(root, "adsHeader/swath", member),
         polarisation=text_of(root, "adsHeader/polarisation", member),
         platform=f"sentinel-1{mission[-1].lower()}",
         start_time=text_of(root, "adsHeader/startTime", member),
@@ -86,9 +90,9 @@ def read_annotation(product: SafeProduct, member: str) -> Annotation:
 def _read_slice(root: ET.Element, member: str, *, noise_removed: bool) -> Slice:
     header = ("missionId", "mode", "productType", "absoluteOrbitNumber", "missionDataTakeId")
     information = "imageAnnotation/imageInformation/"
-    interval_s, two_way_s, spacing_m = (
-        float(text_of(root, information + name, member))
-        for name in ("azimuthTimeInterval", "slantRangeTime", "rangePixelSpacing")
+    names = ("azimuthTimeInterval", "slantRangeTime", "rangePixelSpacing", "azimuthPixelSpacing")
+    interval_s, two_way_s, spacing_m, azimuth_spacing_m = (
+        float(text_of(root, information + name, member)) for name in names
     )
     first_line = text_of(root, information + "productFirstLineUtcTime", member)
     if not (interval_s > 0 and spacing_m > 0):
@@ -100,6 +104,7 @@ def _read_slice(root: ET.Element, member: str, *, noise_removed: bool) -> Slice:
         interval_s=interval_s,
         near_range_m=two_way_s / 2 * _LIGHT_M_S,
         spacing_m=spacing_m,
+        azimuth_spacing_m=azimuth_spacing_m,
     )  # fmt: skip
 
 

@@ -105,10 +105,6 @@ class CalibratedRaster(Raster):
             self._check_noise()
         return chosen
 
-    def as_slice(self, *, is_first: bool, is_last: bool) -> Self:
-        """Return the raster as a slice of a joined image."""
-        return replace(self, is_first=is_first, is_last=is_last)
-
     def _check_noise(self) -> None:
         """Raise if the noise table cannot be read, or the noise was already subtracted."""
         if self.lacks_noise():
@@ -165,7 +161,7 @@ class CalibratedRaster(Raster):
     ) -> NDArray[np.float32]:
         intensity = np.empty(numbers.shape, np.float32)
         for rows in row_strips(numbers.shape):
-            strip = numbers[rows].astype(np.float64)
+            strip = np.abs(numbers[rows].astype(np.result_type(numbers, np.float64)))
             strip[np.isin(numbers[rows], (0, *self.dn_nodata))] = np.nan
             if table is not None:
                 y0 = window.y0 + rows.start

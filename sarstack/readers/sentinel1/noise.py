@@ -65,7 +65,10 @@ def _read_noise(product: SafeProduct, member: str, _modified_ns: int) -> NoiseTa
 
 def _read_block(element: ET.Element, vectors: tuple[Vector, ...], member: str) -> NoiseBlock:
     names = ("firstAzimuthLine", "lastAzimuthLine", "firstRangeSample", "lastRangeSample")
-    y0, y1, x0, x1 = (int(text_of(element, name, member)) for name in names)
+    if element.find(names[0]) is None:  # SLC: the whole image
+        y0, y1, x0, x1 = -(2**31), 2**31, -(2**31), 2**31
+    else:
+        y0, y1, x0, x1 = (int(text_of(element, name, member)) for name in names)
     lines, factors = (read_numbers(element, n, member) for n in ("line", "noiseAzimuthLut"))
     check_axis(lines, factors, f"noiseAzimuthLut in {member}")
     return make_block(Window(y0, y1 + 1, x0, x1 + 1), vectors, lines, factors)

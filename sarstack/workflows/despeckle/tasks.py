@@ -20,6 +20,7 @@ from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
+from sarstack.readers.sentinel1.slc import split_bursts
 from sarstack.speckle.samples import SpeckleSample, sample_speckle
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
@@ -79,14 +80,25 @@ def despeckle_tile(
     scene, window = pieces.scene, tile.window
     check_room(pieces)
     with worker_settings(despeckler), explain_disk_errors(pieces.folder):
-        outer = despeckler.input_window(window, scene)
-        block = raster.read(outer)
-        sums = summary_store.read_window(summary, outer) if summary else None
-        with arithmetic_slots(on_gpu=despeckler.on_gpu):
-            result = despeckle_window(block, outer, window, scene, despeckler, statistics, sums)
+        result, sum_before = np.empty(window.shape, np.float32), 0.0
+        for part, (first, end) in split_bursts(raster, window):
+            outer = despeckler.input_window(part, scene)
+            block = raster.read(outer)
+            sums = summary_store.read_window(summary, outer) if summary else None
+            if first > outer.y0 or end < outer.y1:
+                rows = np.arange(outer.y0, outer.y1)
+                hidden = (rows < first) | (rows >= end)
+                block[hidden] = np.nan
+                if sums is not None:
+                    sums[:, hidden] = 0
+            with arithmetic_slots(on_gpu=despeckler.on_gpu):
+                result[part.slices_in(window)] = despeckle_window(
+                    block, outer, part, scene, despeckler, statistics, sums
+                )
+            sum_before += float(np.nansum(block[part.slices_in(outer)], dtype=np.float64))
         notes = {
             "valid_px": float(np.isfinite(result).sum()),
-            "sum_before": float(np.nansum(block[window.slices_in(outer)], dtype=np.float64)),
+            "sum_before": sum_before,
             "sum_after": float(np.nansum(result, dtype=np.float64)),
             "seconds": time.perf_counter() - start,
         }

@@ -1,0 +1,94 @@
+"""Complex numbers (single look complex images): their intensity, and where they are nodata."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import UsageError
+from sarstack.readers.paths import public_path
+from sarstack.readers.raster import Raster
+from sarstack.tiles import Window, row_strips
+
+
+def convert_complex(
+    numbers: NDArray[Any], nodata: Sequence[float], result: Literal["intensity", "complex"]
+) -> NDArray[Any]:
+    """Return the intensity of complex numbers, or the numbers with nodata.
+
+    Parameters
+    ----------
+    numbers : ndarray, shape (y, x), complex
+    nodata : sequence of float
+        See :func:`find_nodata`.
+    result : {"intensity", "complex"}
+
+    Returns
+    -------
+    ndarray, shape (y, x)
+        Intensity: float32, ``real**2 + imag**2`` computed in float64; NaN = nodata. Complex:
+        complex64, NaN in both parts = nodata.
+    """
+    if result == "complex":
+        marked = numbers.astype(np.complex64)
+        marked[find_nodata(numbers, nodata)] = complex(np.nan, np.nan)
+        return marked
+    intensity = np.empty(numbers.shape, np.float32)
+    for rows in row_strips(numbers.shape):
+        strip = numbers[rows].astype(np.complex128)
+        with np.errstate(over="ignore"):
+            intensity[rows] = strip.real**2 + strip.imag**2
+        intensity[rows][find_nodata(numbers[rows], nodata)] = np.nan
+    return intensity
+
+
+def read_complex(raster: Raster, window: Window) -> NDArray[np.complex64]:
+    """Read a window of an image as complex numbers, calibrated as its intensity is.
+
+    Parameters
+    ----------
+    raster : Raster
+    window : Window
+        In pixels of the stack.
+
+    Returns
+    -------
+    ndarray, shape (y, x), complex64
+        NaN in both parts = nodata. ``abs(z) ** 2`` is what ``raster.read`` returns.
+
+    Raises
+    ------
+    UsageError
+        If the image has no complex numbers.
+    StackReadError
+        As :meth:`sarstack.readers.raster.Raster.read`.
+    """
+    if not raster.complex_as:
+        raise UsageError(
+            f"{public_path(raster.path)} has no complex numbers",
+            expected="a single look complex image",
+            do="use a method for intensity",
+        )
+    as_complex = replace(raster, complex_as="complex")
+    [(numbers, is_masked)] = as_complex.read_stored([window], cache_blocks=False)
+    if is_masked is not None:
+        numbers[is_masked] = complex(np.nan, np.nan)
+    return numbers
+
+
+def find_nodata(numbers: NDArray[Any], nodata: Sequence[float] = ()) -> NDArray[np.bool_]:
+    """Find the numbers that mean "no data".
+
+    Parameters
+    ----------
+    numbers : ndarray, complex
+    nodata : sequence of float, optional
+        Declared by the file. A number is nodata if its real part is one of these, and its
+        imaginary part is the same or zero. Zero and numbers that are not finite are always nodata.
+    """
+    found = (numbers == 0) | ~np.isfinite(numbers)
+    for number in nodata:
+        found |= (numbers.real == number) & np.isin(numbers.imag, (0, number))
+    return np.asarray(found)
