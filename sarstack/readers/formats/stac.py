@@ -17,7 +17,7 @@ from sarstack.conventions import CALIBRATION_WORDS, Scale
 from sarstack.errors import SarstackError, StackError, hide_secrets
 from sarstack.readers.image import Found, Image
 from sarstack.readers.names import Metadata, find_scale_word, parse_name
-from sarstack.readers.paths import file_name, is_remote, legal_name
+from sarstack.readers.paths import absolute_path, file_name, is_remote, legal_name
 from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images as list_file
@@ -74,7 +74,7 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Found]:
 
 
 def _list_asset(item: Item, asset: Asset, bands: Sequence[str] | None) -> list[Found]:
-    file = resolve_href(item.location, asset.href)
+    file = absolute_path(resolve_href(item.location, asset.href))
     if matches(file):
         raise StackError(f"the asset {asset.key} of the STAC item {item.name} is no image",
                          where=[file], do="correct the item")  # fmt: skip

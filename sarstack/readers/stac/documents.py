@@ -22,6 +22,7 @@ MAX_DOCUMENTS = 10_000
 MAX_ITEMS = 10_000
 _N_THREADS = 8
 _TIMEOUT_S = 60
+_MAX_NAME = 200
 _EXPECTED = "a STAC item, an item collection, a collection or a catalogue with links to items"
 _DO_SAVE = "search with pystac-client, and save the items that you need: " \
     "search.item_collection().save_object('items.json')"  # fmt: skip
@@ -34,7 +35,7 @@ class Item:
     Attributes
     ----------
     name : str
-        Its identifier.
+        Its identifier; characters that cannot be printed are ``_``.
     location : str
         File or URL that relative references of the item begin at.
     properties : dict
@@ -201,7 +202,9 @@ def _list_items(location: str, document: Mapping[str, Any]) -> Iterator[Item]:
     for feature in features:
         assets = {key: asset for key, asset in feature["assets"].items() if isinstance(asset, dict)}
         base = location if kind == "item" else _find_self(feature) or location
-        yield Item(str(feature["id"]), base, feature["properties"], assets)
+        # It becomes a part of file names and tags.
+        name = "".join(c if c.isprintable() else "_" for c in str(feature["id"])[:_MAX_NAME])
+        yield Item(name, base, feature["properties"], assets)
 
 
 def _find_self(feature: Mapping[str, Any]) -> str:
