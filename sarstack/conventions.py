@@ -34,6 +34,9 @@ Calibration = Literal["sigma0", "beta0", "gamma0", "dn"]
 # What a user can make of the pixels of a SAFE or EOPF product; dn: squared digital numbers.
 CALIBRATIONS: tuple[Calibration, ...] = ("sigma0", "beta0", "gamma0", "dn")
 
+MAX_GAIN_DB = 200.0
+"""Largest calibration factor that a user can give, and the smallest with a minus."""
+
 MaskWord = Literal["shadow", "layover"]
 
 # What a user can make nodata by the mask of a product.
@@ -201,6 +204,7 @@ TAGS: dict[str, str] = {
     "PROCESSOR_VERSION": "version of the processor of the product",
     "FREQUENCY_BAND": "letter of the radar band, for example C",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
+    "GAIN_DB": "decibels added to the input: calibration factor of the product, or --gain-db",
     "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
     "SPECKLE_FILTER": "name of the method",

@@ -18,6 +18,7 @@ from sarstack.cli.bench import bench
 from sarstack.cli.check import check, check_method
 from sarstack.cli.options import (
     calibration_option,
+    gain_option,
     learning_options,
     mask_option,
     parse_bands,
@@ -93,6 +94,7 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 @calibration_option
 @slices_option
 @mask_option
+@gain_option
 def info(
     stack: str,
     *,
@@ -101,6 +103,7 @@ def info(
     calibration: str | None,
     separate_slices: bool,
     mask: tuple[str, ...] | None,
+    gain_db: float | None,
 ) -> None:
     """Show dates, orbits, grid, scale, nodata and looks of a stack.
 
@@ -119,6 +122,7 @@ def info(
         calibration=calibration,
         separate_slices=separate_slices,
         mask=mask,
+        gain_db=gain_db,
     )
     click.echo(describe_stack(found).render())
 

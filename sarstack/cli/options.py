@@ -24,6 +24,12 @@ mask_option = click.option(
     help="Parts of the mask file of an OPERA or HyP3 product that are nodata; default none.",
 )  # fmt: skip
 
+gain_option = click.option(
+    "--gain-db", type=float,
+    help="Decibels added to the backscatter, for example -83 for PALSAR-2; default: the "
+    "calibration factor of the product, if it tells one.",
+)  # fmt: skip
+
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that select images of a stack."""
@@ -38,6 +44,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         calibration_option,
         slices_option,
         mask_option,
+        gain_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),
         click.option("--bbox", metavar="XMIN,YMIN,XMAX,YMAX", callback=_parse_bbox,

@@ -20,6 +20,7 @@ def open_stack(
     bands: Sequence[str] | None = None,
     calibration: str | None = None,
     mask: str | Sequence[str] | None = None,
+    gain_db: float | None = None,
 ) -> "xr.Dataset":
     """Open a stack as a lazy cube.
 
@@ -40,6 +41,9 @@ def open_stack(
     mask : str or sequence of str, optional
         ``shadow``, ``layover`` or both, for OPERA RTC-S1 and HyP3 RTC images with their mask
         files: these pixels become nodata.
+    gain_db : float, optional
+        Decibels that are added to the backscatter: the calibration factor of digital numbers.
+        Replaces the factor that the product tells.
 
     Returns
     -------
@@ -58,6 +62,8 @@ def open_stack(
     """
     from sarstack.readers.cube import build_cube
 
-    stack = index_stack(path, scale=scale, bands=bands, calibration=calibration, mask=mask)
+    stack = index_stack(
+        path, scale=scale, bands=bands, calibration=calibration, mask=mask, gain_db=gain_db
+    )
     stack.check_coregistered("a cube", do="open one product, for example open_stack('X.SAFE')")
     return build_cube(stack, chunk_px)

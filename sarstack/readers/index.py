@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from sarstack.conventions import Scale
-from sarstack.errors import SarstackError, StackReadError
+from sarstack.errors import SarstackError, StackReadError, UsageError
 from sarstack.readers.consistency import (
     choose_latest,
     complete_polarisations,
@@ -16,6 +16,7 @@ from sarstack.readers.consistency import (
     list_dates,
     list_grids,
 )
+from sarstack.readers.digital_numbers import add_gain
 from sarstack.readers.files import find_files, list_auxiliary
 from sarstack.readers.fill_values import FillValues
 from sarstack.readers.image import Found, Image, calibrate, use_layers
@@ -45,6 +46,7 @@ def index_stack(
     remove_noise: bool = False,
     separate_slices: bool = False,
     mask: str | Sequence[str] | None = None,
+    gain_db: float | None = None,
 ) -> Stack:
     """Index a stack: dates, polarisations, grid and scale, without reading all pixels.
 
@@ -74,6 +76,9 @@ def index_stack(
         ``shadow``, ``layover`` or both (``'shadow,layover'``): what the mask file of the product
         makes nodata. Only for OPERA RTC-S1 and HyP3 RTC images with their mask files. Codes of
         pixels without data are nodata in any case.
+    gain_db : float, optional
+        Decibels that are added to the backscatter: the calibration factor of digital numbers, for
+        example -83 for PALSAR-2. Replaces the factor that the product tells.
 
     Returns
     -------
@@ -97,6 +102,11 @@ def index_stack(
     Reads headers, and a few windows of 64 x 64 pixels of each image to check the scale.
     """
     given_scale, wanted, folders = parse_scale(scale), parse_mask(mask), cache(list_folder)
+    if gain_db is not None and remove_noise:
+        raise UsageError(
+            "gain_db cannot be used with remove_noise: both calibrate the pixels",
+            do="leave out one of them",
+        )
     problems = Problems(str(path))
     files = [absolute_path(file) for file in find_files(str(path))]
     if auxiliary := list_auxiliary(str(path)):
@@ -112,7 +122,9 @@ def index_stack(
             found
             if isinstance(found, SarstackError)
             else use_layers(
-                calibrate(found, calibration, remove_noise=remove_noise), wanted, folders
+                calibrate(add_gain(found, gain_db), calibration, remove_noise=remove_noise),
+                wanted,
+                folders,
             )
             for found in list_images(file, bands)
         ]

@@ -51,7 +51,7 @@ def from_db(values_db: NDArray[Any]) -> NDArray[np.float32]:
     return to_intensity(values_db, "db")
 
 
-def to_intensity(values: NDArray[Any], scale: Scale) -> NDArray[np.float32]:
+def to_intensity(values: NDArray[Any], scale: Scale, gain_db: float = 0.0) -> NDArray[np.float32]:
     """Convert numbers of a known scale to linear intensity.
 
     Parameters
@@ -60,6 +60,8 @@ def to_intensity(values: NDArray[Any], scale: Scale) -> NDArray[np.float32]:
         Stored numbers; nodata numbers such as -9999 must be NaN already.
     scale : {"linear", "amplitude", "db"}
         Scale of the numbers. Amplitude is squared.
+    gain_db : float, optional
+        Decibels that are added: a calibration factor.
 
     Returns
     -------
@@ -76,6 +78,8 @@ def to_intensity(values: NDArray[Any], scale: Scale) -> NDArray[np.float32]:
             number = 10 ** (number / 10)
         elif scale == "amplitude":
             number = np.where(number > 0, number * number, np.nan)
+        if gain_db:
+            number = number * exact(10 ** (gain_db / 10))
         intensity = number.astype(np.float32, copy=False)
     intensity[~np.isfinite(intensity) | (intensity == 0)] = np.nan
     return intensity

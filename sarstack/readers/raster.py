@@ -104,6 +104,8 @@ class Raster(ABC):
         ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
     complex_as : {"", "intensity", "complex"}
         What :meth:`decode` returns of complex numbers; empty if the file has none.
+    gain_db : float
+        Decibels that are added to the backscatter: a calibration factor.
     version : FileVersion or None
         The version of the file that was indexed. Another version is not read: a result would be a
         mixture of both. None is not checked.
@@ -133,6 +135,7 @@ class Raster(ABC):
     gain: float = 1.0
     offset: float = 0.0
     complex_as: Literal["", "intensity", "complex"] = ""
+    gain_db: float = 0.0
     version: FileVersion | None = None
     item: str = ""
     href: str = ""
@@ -176,9 +179,7 @@ class Raster(ABC):
         return self
 
     def use_layers(self, grid: Grid, mask: Sequence[MaskWord], list_folder: ListFolder) -> Self:
-        """Return the raster with the layers of its product that lie beside it.
-
-        Formats with a mask of layover and shadow, or a number of looks, override this method.
+        """Return the raster with mask and number of looks of its product; formats override it.
 
         Parameters
         ----------
@@ -265,7 +266,8 @@ class Raster(ABC):
             for rows in row_strips(stored.shape):
                 # The shortcut for most files: a strip that needs no change is not copied.
                 if not (is_intensity and _needs_no_change(stored[rows])):
-                    intensity[rows] = to_intensity(self._unpack(stored[rows]), self.scale)
+                    numbers = self._unpack(stored[rows])
+                    intensity[rows] = to_intensity(numbers, self.scale, self.gain_db)
             if is_masked is not None:
                 intensity[is_masked] = np.nan
             yield intensity
@@ -343,7 +345,7 @@ class Raster(ABC):
     @property
     def _holds_intensity(self) -> bool:
         """Whether every stored number that is finite and above zero is an intensity."""
-        packed = self.gain != 1 or self.offset != 0
+        packed = self.gain != 1 or self.offset != 0 or self.gain_db != 0
         special = (*self.nodata, *self.undeclared)
         return self.scale == "linear" and not packed and not any(n > 0 for n in special)
 

@@ -81,7 +81,32 @@ def decide_scale(
             )
         )
         return "linear", [FillValues() for _ in images]
-    return judge_samples(images, read_samples(images, problems), scale, problems)
+    samples = read_samples(images, problems)
+    decided, fill_values = judge_samples(images, samples, scale, problems)
+    if decided != "db":
+        _warn_if_uncalibrated(images, samples, problems)
+    return decided, fill_values
+
+
+def _warn_if_uncalibrated(
+    images: Sequence[Image], samples: Sequence[Sample], problems: Problems
+) -> None:
+    """Warn of images of whole numbers whose calibration is not known."""
+    found = [
+        image.name
+        for image, sample in zip(images, samples, strict=True)
+        if not image.metadata.calibration
+        and image.raster.gain_db == 0
+        and not image.raster.complex_as
+        and sample.valid.size
+        and np.array_equal(sample.valid, np.rint(sample.valid))
+    ]
+    if found:
+        problems.warn(
+            f"{len(found)} images hold digital numbers, and are used without calibration",
+            where=found,
+            do="nothing, if ratios suffice; else --gain-db with the factor of the product in dB",
+        )
 
 
 def judge_samples(

@@ -153,6 +153,7 @@ def _list_facts(stack: Stack) -> dict[str, str]:
         "pixel": f"{height:.6g} x {width:.6g}" if grid.crs_wkt and not grid.gcps else "",
         "place": place,
         "scale": f"{first.scale} {stack.calibration}".strip(),
+        "gain": f"{first.gain_db:+.6g} dB, the calibration factor" if first.gain_db else "",
         "nodata": _describe_nodata(_rasters(stack)),
     }
     facts["mask of product"] = _describe_product_masks(_rasters(stack))

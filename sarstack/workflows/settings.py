@@ -7,7 +7,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sarstack.checks import MAX_WINDOW_PX
-from sarstack.conventions import Calibration, MaskWord
+from sarstack.conventions import MAX_GAIN_DB, Calibration, MaskWord
 from sarstack.errors import HIDDEN, ConfigError
 from sarstack.readers.paths import is_remote, public_path
 from sarstack.workflows.settings_file import read_settings
@@ -55,6 +55,12 @@ class SelectionConfig(BaseModel):
     mask: tuple[MaskWord, ...] | None = Field(
         None,
         description="parts of the product's mask that are nodata: [shadow, layover]; default: none",
+    )
+    gain_db: float | None = Field(
+        None,
+        ge=-MAX_GAIN_DB,
+        le=MAX_GAIN_DB,
+        description="decibels added to the backscatter, e.g. -83; default: factor of the product",
     )
     dates: _Text | None = Field(
         None, description="first and last date, e.g. 2021-01-01/2021-12-31; default: all"

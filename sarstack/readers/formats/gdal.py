@@ -19,6 +19,7 @@ from sarstack.conventions import MaskWord
 from sarstack.readers.bands import describe_ignored, name_bands
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.complex_numbers import convert_complex
+from sarstack.readers.digital_numbers import use_factor
 from sarstack.readers.grid import IDENTITY, Grid, GroundControlPoint, crop_rpcs
 from sarstack.readers.image import (
     Image,
@@ -295,6 +296,7 @@ def _make_image(
     image = describe_image(raster, grid, [name, file_name(path)], tags)
     if is_complex:
         image = replace(image, declared=(("linear", "its complex numbers"),))
+    image = use_factor(image, tags, dataset.dtypes[index])
     # Bands without a date are a time series in the order of the bands.
     return image if dataset.count == 1 else replace(image, order=index, series=path)
 

@@ -218,6 +218,7 @@ def select_stack(
         remove_noise=remove_noise,
         separate_slices=config.separate_slices,
         mask=config.mask,
+        gain_db=config.gain_db,
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     part = select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)

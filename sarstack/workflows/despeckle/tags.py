@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Tags that describe the stored numbers of the source, or how its file is made. The result has
 # other numbers and another file.
 _NOT_KEPT = re.compile(
-    r"(?i)^(statistics_.*|scale|units?|unittype|scale_factor|add_offset|_fillvalue|missing_value"
+    r"(?i)^(statistics_.*|calibration_factor|scale|units?|unittype|scale_factor|add_offset|_fillvalue|missing_value"
     r"|valid_(min|max|range)|_unsigned|nodata|_nodata|nodata_values|tifftag_m(in|ax)samplevalue"
     r"|ovr_resampling_alg|layout|interleave|compression|speckle_.*|sarstack_.*)$"
 )
@@ -60,13 +60,14 @@ def keep_source_tags(source: Mapping[str, str], own: Mapping[str, str]) -> dict[
     return {
         _NOT_XML.sub(" ", name): _NOT_XML.sub(" ", hide_secrets(value))
         for name, value in source.items()
-        if name.upper() not in taken and not _NOT_KEPT.match(name)
+        if name.upper() not in taken and not _NOT_KEPT.match(name) and not _tells_factor(value)
     }
 
 
 def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
     plan = run.plan
     date = plan.stack.dates[image.layer]
+    gain = image.raster.gain_db or plan.config.gain_db
     statistics = run.statistics[image.polarisation][image.layer]
     tags = {
         "ACQUISITION_DATETIME": date.timestamp,
@@ -76,6 +77,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "POLARIZATION": image.polarisation.upper(),
         "CALIBRATION": plan.stack.calibration,
         "BACKSCATTER_SCALE": "linear",
+        "GAIN_DB": f"{gain:.6g}" if gain else "",
         "MASKED": ", ".join(image.raster.masked_parts),
         "THERMAL_NOISE": "subtracted" if plan.config.remove_noise else "",
         "SPECKLE_FILTER": plan.despeckler.name,
@@ -99,3 +101,8 @@ def _name_input(raster: Raster) -> str:
     if raster.opened_path != raster.path or raster.item:  # in a zip file, or listed by a STAC item
         return name_file(raster)
     return " ".join(file_name(path) for path in raster.versions if path not in raster.layer_files)
+
+
+def _tells_factor(value: str) -> bool:
+    """Return whether a tag is the metadata of Capella, with the factor of digital numbers."""
+    return value.lstrip().startswith("{") and '"scale_factor"' in value
