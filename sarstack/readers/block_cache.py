@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.readers.paths import split_zip_path
+from sarstack.readers.remote import is_server_file, read_object_version
 from sarstack.tiles import Shape, Window
 
 CACHE_BYTES = 64 * 2**20
@@ -238,7 +239,10 @@ def _bounds(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def identify_file(path: str) -> Key:
-    """Return a key that changes with the file, or its zip file; empty without a local file."""
+    """Return a key that changes with the file, or its zip file; empty if nothing tells it."""
+    if is_server_file(path):
+        version = read_object_version(path)
+        return (path, *version) if version.etag or version.modified else ()
     try:
         status = Path(split_zip_path(path)[0] or path).stat()
     except OSError:

@@ -54,7 +54,8 @@ def index_stack(
     ----------
     path : str or Path
         A folder (its sub-folders are not searched), a file, a pattern such as
-        ``'folder/site1_*.npy'``, a Zarr store, or a JSON file or URL of STAC items.
+        ``'folder/site1_*.npy'``, a Zarr store, or a JSON file or URL of STAC items, a folder or
+        pattern of object storage, or a text file with one path or URL in each line.
     scale : str, optional
         ``linear``, ``amplitude`` or ``db`` (or ``power``, ``decibel``, ...). Needed if
         tags, names and pixel values do not show it.

@@ -188,7 +188,7 @@ def _open_store(
     path: Path, config: LabelsConfig, stack: Stack, mark: str, *, overwrite: bool
 ) -> None:
     """Create a store without pixels, or continue the one of an interrupted run."""
-    inputs = fingerprint(stamp_files(stack))
+    inputs = fingerprint({public_path(p): stamp for p, stamp in stamp_files(stack).items()})
     found = _read_attributes(path)
     same = found.get("fingerprint") == mark and label_tasks.CHECKSUM_ATTRIBUTE in found
     if same and found.get("inputs") == inputs:

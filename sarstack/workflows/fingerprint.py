@@ -19,11 +19,13 @@ from typing import Any
 from sarstack import __version__
 from sarstack.despecklers import Despeckler
 from sarstack.readers.raster import Raster
+from sarstack.readers.remote import is_server_file, read_object_version
 from sarstack.readers.stack import Stack
 from sarstack.readers.versions import list_with_side_cars
 from sarstack.workflows.settings import DespeckleConfig
 
 FINGERPRINT_TAG = "SARSTACK_FINGERPRINT"
+FileStamp = list[int | str]
 
 
 def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
@@ -48,25 +50,29 @@ def identity(raster: Raster | None) -> dict[str, Any]:
     return {} if raster is None else raster.identity()
 
 
-def stamp_files(stack: Stack) -> dict[str, list[int]]:
+def stamp_files(stack: Stack) -> dict[str, FileStamp]:
     """Return size, modification time and time of the last change of the files of a stack, by path.
 
     An interrupted run compares them when it continues. A fingerprint does not see a file of the
     same size whose modification time was set back; the time of the last change sees it. It changes
     also with the owner or the permissions, so it is not part of fingerprints. Of a Zarr store it
-    is the newest of its files and folders.
+    is the newest of its files and folders. Of a URL it is what the server tells.
     """
     rasters = [r for own in stack.rasters.values() for r in own if r is not None]
     paths = {path for raster in rasters for path in raster.versions}
-    files = {path for path in paths if Path(path).exists()}
+    files = {path for path in paths if is_server_file(path) or Path(path).exists()}
     files |= {
         beside for path in files if Path(path).is_file() for beside in list_with_side_cars(path)
     }
-    return {file: stamp_file(Path(file)) for file in sorted(files)}
+    return {file: stamp_file(file) for file in sorted(files)}
 
 
-def stamp_file(path: Path) -> list[int]:
-    """Return the stamp of one file or store; see :func:`stamp_files`."""
+def stamp_file(file: str) -> FileStamp:
+    """Return the stamp of one file, store or URL; see :func:`stamp_files`."""
+    if is_server_file(file):
+        version = read_object_version(file)
+        return [version.size_bytes, f"{version.etag} {version.modified}"]
+    path = Path(file)
     if not path.is_dir():
         status = path.stat()
         return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +40,13 @@ from sarstack.readers.names import parse_name
 from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name, zip_path
 from sarstack.readers.product_layers import ListFolder, find_mask, find_static_layer
 from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.remote import (
+    gdal_environment,
+    gdal_path,
+    is_server_file,
+    read_again,
+    read_object_version,
+)
 from sarstack.readers.versions import (
     FileVersion,
     Stamp,
@@ -81,7 +89,9 @@ def list_images(
 
     `size_bytes` is the size of a file that is not local: of one in a zip file.
     """
-    if not is_remote(path):
+    if is_server_file(path):
+        read_object_version(path)
+    elif not is_remote(path):
         _check_exists(path)
         size_bytes = Path(path).stat().st_size
     with open_gdal(path) as dataset:
@@ -198,6 +208,9 @@ class GdalRaster(Raster):
 
     def decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         """Read windows as stored, from cached blocks where that saves decoding."""
+        return read_again(self.path, windows, partial(self._decode, cache_blocks=cache_blocks))
+
+    def _decode(self, windows: Sequence[Window], *, cache_blocks: bool) -> Iterator[NDArray[Any]]:
         with ExitStack() as files:
             dataset = files.enter_context(open_gdal(self.opened_path))
             layers = [files.enter_context(open_layer(path)) for path in self.layer_files]
@@ -217,7 +230,12 @@ class GdalRaster(Raster):
                 yield stored
 
     def stamp(self) -> list[Stamp]:
-        """Return sizes and times of the file, its side-cars, and the sources of a VRT."""
+        """Return sizes and times of the file, its side-cars, and the sources of a VRT.
+
+        Of a URL, what the server tells: size, tag of the content, time of the last change.
+        """
+        if is_server_file(self.path):
+            return [(file_name(self.path), *read_object_version(self.path))]
         sources = [self.path, *self.layer_files]
         if suffix_of(self.path) == ".vrt" and not is_remote(self.path):
             sources += list_vrt_sources(self.path)
@@ -263,7 +281,8 @@ def _open(path: str) -> Any:
     drivers = _DRIVERS.get(suffix_of(path), _OTHER_DRIVERS)
     for driver in drivers:
         try:
-            return rasterio.open(path, sharing=False, driver=driver)
+            with gdal_environment(path, driver):
+                return rasterio.open(gdal_path(path), sharing=False, driver=driver)
         except RasterioIOError as error:
             if "not recognized as" not in str(error):
                 raise

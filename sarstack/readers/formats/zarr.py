@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sarstack.readers.dataset import DatasetRaster, list_dataset_images
 from sarstack.readers.image import Image
 from sarstack.readers.paths import is_remote
+from sarstack.readers.remote import open_storage
 from sarstack.readers.versions import Stamp, stamp_sources
 from sarstack.tiles import Window
 
@@ -36,6 +37,8 @@ def list_images(path: str, bands: Sequence[str] | None) -> list[Image]:
     # Consolidated metadata saves requests on an object store. On a local disk it saves nothing,
     # and xarray warns when it is absent.
     consolidated = None if "://" in path else False
+    if "://" in path:
+        open_storage(path)  # raises if a package is missing
     dataset = xr.open_zarr(
         path, chunks=None, consolidated=consolidated, mask_and_scale=False, decode_coords="all"
     )

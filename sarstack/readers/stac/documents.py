@@ -1,6 +1,5 @@
 """STAC documents: read JSON from files and URLs within bounds, and collect the items in them."""
 
-import base64
 import json
 import re
 import warnings
@@ -9,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from sarstack.errors import SarstackWarning, StackError, StackReadError
 from sarstack.readers.paths import is_remote
+from sarstack.readers.remote import make_web_request, open_storage
 from sarstack.readers.stac.links import resolve_href
 
 MAX_BYTES = 32 * 2**20
@@ -154,19 +153,11 @@ def _read_local(location: str) -> bytes:
 
 def _read_remote(location: str) -> bytes:
     if not location.lower().startswith(("http://", "https://")):
-        import fsspec
-
-        with fsspec.open(location, "rb") as file:
+        with open_storage(location).open(location, "rb") as file:
             content: bytes = file.read(MAX_BYTES + 1)
         return content
-    parts = urlsplit(location)
-    user, _, host = parts.netloc.rpartition("@")
-    request = Request(urlunsplit(parts._replace(netloc=host, fragment="")))
+    request = make_web_request(location)
     request.add_header("Accept", "application/geo+json, application/json")
-    if user:
-        # Not sent to another host that the server redirects to.
-        coded = base64.b64encode(unquote(user).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {coded}")
     with urlopen(request, timeout=_TIMEOUT_S) as response:
         read: bytes = response.read(MAX_BYTES + 1)
     return read

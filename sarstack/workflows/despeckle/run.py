@@ -14,7 +14,7 @@ from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
 from sarstack.output.complete_file import write_text
-from sarstack.readers.paths import absolute_path
+from sarstack.readers.paths import absolute_path, public_path
 from sarstack.readers.slices import describe_slices
 from sarstack.readers.stack import find_product_looks
 from sarstack.speckle.plausibility import describe_doubt
@@ -33,7 +33,7 @@ from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.despeckle.tags import make_tags
 from sarstack.workflows.disk import explain_disk_errors
-from sarstack.workflows.fingerprint import fingerprint, settings_of, stamp_files
+from sarstack.workflows.fingerprint import FileStamp, fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim_folder
 from sarstack.workflows.places import local_output
@@ -175,7 +175,8 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
     manifest = run.folder / "manifest.json"
     found = _read_json(manifest)
     wanted: dict[str, Any] = {key: str(value) for key, value in settings.items()}
-    inputs = run.inputs = stamp_files(plan.stack)
+    run.inputs = stamp_files(plan.stack)
+    inputs = {public_path(path): stamp for path, stamp in run.inputs.items()}
     before = (found or {}).pop("inputs", inputs)
     # Settings of a run that computed no tile need not match.
     new = found is None or not any(run.folder.glob("*/*/*"))
@@ -205,7 +206,7 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
             summary_store.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
 
 
-def _name_changed(before: dict[str, list[int]], now: dict[str, list[int]]) -> list[str]:
+def _name_changed(before: dict[str, FileStamp], now: dict[str, FileStamp]) -> list[str]:
     """Name the files that changed, came or went."""
     paths = sorted({*before, *now})
     return [Path(path).name for path in paths if before.get(path) != now.get(path)]

@@ -6,16 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sarstack.errors import SarstackError, SomeDatesFailedError
+from sarstack.errors import SarstackError, SomeDatesFailedError, StackReadError
 from sarstack.output.pieces import Pieces
 from sarstack.readers.paths import file_name, public_path
+from sarstack.readers.remote import is_server_file
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.workflows.despeckle.plan import Image, Plan
 from sarstack.workflows.despeckle.results import Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
-from sarstack.workflows.fingerprint import stamp_file
+from sarstack.workflows.fingerprint import FileStamp, stamp_file
 
 LOGGER = logging.getLogger("sarstack")
+
+
+def _stamp(path: str) -> FileStamp:
+    try:
+        return stamp_file(path)
+    except StackReadError:  # the server no longer has it
+        return []
 
 
 @dataclass
@@ -28,12 +36,12 @@ class Run:
     failures: dict[Path, str] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     peak_bytes: int = 0
-    inputs: dict[str, list[int]] = field(default_factory=dict)
+    inputs: dict[str, FileStamp] = field(default_factory=dict)
 
     def changed_inputs(self, paths: Iterable[str]) -> list[str]:
         """Return the files whose size or modification time changed since the run began."""
-        now = {path: stamp_file(Path(path)) for path in paths if Path(path).is_file()}
-        return [path for path, stamp in now.items() if stamp[:2] != self.inputs.get(path, [])[:2]]
+        known = [path for path in paths if is_server_file(path) or Path(path).is_file()]
+        return [path for path in known if _stamp(path)[:2] != self.inputs.get(path, [])[:2]]
 
     def fail(self, image: Image, reason: Exception | str) -> None:
         """Record that an image failed; the others continue."""
