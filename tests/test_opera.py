@@ -135,7 +135,9 @@ def test_looks_come_from_the_static_product_of_the_burst(opera):
     stack = index_stack(opera)
     assert stack.rasters["vh"][1].looks == pytest.approx(7.7, abs=0.05)
     described = describe_stack(stack)
-    assert {row.source for row in described.speckle} == {"product"}
+    assert all(row.source.startswith("product (from pixels: ") for row in described.speckle)
+    assert {row.looks for row in described.speckle} == {stack.rasters["vv"][0].looks}
+    assert open_stack(opera).vv.attrs["product_looks"] == pytest.approx(7.7, abs=0.05)
     assert "fill value" in described.facts["mask of product"]
     write_tif(opera / f"{STATIC}_number_of_looks.tif", counts[:-1], transform=PLACE)
     with pytest.raises(StackError, match=r"number_of_looks\.tif is on another grid"):

@@ -1,7 +1,7 @@
 """The lazy cube of a stack, and a cube read like a stack."""
 
 import json
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from sarstack.conventions import CF_CONVENTIONS, POLARISATIONS, intensity_attrib
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
-from sarstack.readers.stack import Date, Stack
+from sarstack.readers.stack import Date, Stack, find_product_looks
 from sarstack.tiles import Shape, Window
 
 
@@ -40,13 +40,16 @@ def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
 
     Notes
     -----
+    Looks that the product tells are the attribute ``product_looks`` of a variable. The accessor
+    does not use it, because it would stay when pixels are averaged: ``apply(looks=...)``.
+
     Lazy: no pixel is read here. Computing needs one chunk of memory for each thread.
     """
     variables = {
         p: xr.Variable(
             ("time", "y", "x"),
             _lazy_array(stack.rasters[p], stack.grid.shape, chunk_px),
-            intensity_attributes(p, stack.calibration),
+            intensity_attributes(p, stack.calibration) | _looks_attribute(stack.rasters[p]),
         )
         for p in stack.polarisations
     }
@@ -57,6 +60,12 @@ def build_cube(stack: Stack, chunk_px: int = 1024) -> xr.Dataset:
         **({"calibration": stack.calibration} if stack.calibration else {}),
     }
     return xr.Dataset(variables, _coordinates(stack), attributes)
+
+
+def _looks_attribute(rasters: Sequence[Raster | None]) -> dict[str, Any]:
+    """Return the looks that a product tells, for the user: arithmetic may keep the attribute."""
+    looks = find_product_looks(rasters)
+    return {} if looks is None else {"product_looks": round(looks, 2)}
 
 
 def make_spatial_ref(grid: Grid) -> xr.Variable:

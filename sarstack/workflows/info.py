@@ -211,7 +211,7 @@ def _describe_product_masks(rasters: Sequence[Raster]) -> str:
         return ""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     parts = " and ".join(dict.fromkeys(part for r in rasters for part in r.masked_parts))
-    told = f"{parts} are nodata" if parts else "only its fill value is nodata, see --mask"
+    told = f"nodata: {parts}" if parts else "nodata: only its fill value, see --mask"
     return f"{file_name(files[0])}{more}; {told}"
 
 
@@ -277,9 +277,11 @@ def _list_speckle(stack: Stack) -> tuple[SpeckleRow, ...]:
     for polarisation in stack.polarisations:
         statistics = _measure_speckle(stack, polarisation)
         y, x = statistics.correlation
-        rows.append(
-            SpeckleRow(polarisation.upper(), statistics.looks, y, x, statistics.looks_source)
-        )
+        looks, source = statistics.looks, statistics.looks_source
+        told = find_product_looks(stack.rasters[polarisation])
+        if told is not None:
+            looks, source = told, f"product (from pixels: {looks:.1f}, {source})"
+        rows.append(SpeckleRow(polarisation.upper(), looks, y, x, source))
     return tuple(rows)
 
 
@@ -299,11 +301,9 @@ def _measure_speckle(stack: Stack, polarisation: str) -> SceneStatistics:
         return SceneStatistics(NOMINAL_LOOKS, looks_source="nominal")
     if warning := describe_doubt(polarisation.upper(), samples):
         warnings.warn(SarstackWarning(warning), stacklevel=2)
-    told = find_product_looks(rasters)
     if stack.is_coregistered:
-        return combine_samples(samples, product_looks=told)[0]
-    alone = [combine_samples([sample], product_looks=told)[0] for sample in samples]
-    alone.sort(key=lambda found: found.looks)
+        return combine_samples(samples)[0]
+    alone = sorted((combine_samples([s])[0] for s in samples), key=lambda found: found.looks)
     return alone[len(alone) // 2]
 
 
