@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sarstack.conventions import CALIBRATION_WORDS, Scale
-from sarstack.errors import SarstackError, StackError, hide_secrets
+from sarstack.errors import SarstackError, StackError, StackReadError, hide_secrets
 from sarstack.readers.image import Found, Image
 from sarstack.readers.names import Metadata, find_scale_word, parse_name
 from sarstack.readers.paths import absolute_path, file_name, is_remote, legal_name
-from sarstack.readers.problems import UnreadableFileError
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images as list_file
 from sarstack.readers.stac.assets import Asset, Band, choose_assets
@@ -36,6 +35,30 @@ _MAX_ASSETS = 40_000
 _MAX_LENGTH = 64
 _N_THREADS = 8
 _DAY = np.timedelta64(1, "D")
+
+
+class UnsignedUrlError(StackReadError):
+    """A URL of the Planetary Computer has no signature. No such file is left out without asking.
+
+    Attributes
+    ----------
+    path : str
+        The URL. Empty after pickling; the message is kept.
+    """
+
+    path: str = ""
+
+    @classmethod
+    def of(cls, path: str) -> "UnsignedUrlError":
+        """Make the error of one URL."""
+        error = cls(
+            f"{path} cannot be read: the URL has no signature",
+            expected="signed URLs, as the storage of the Planetary Computer needs them",
+            do="sign the items and save them again: planetary_computer.sign(items)"
+            ".save_object('items.json')",
+        )
+        error.path = path
+        return error
 
 
 def matches(path: str) -> bool:
@@ -80,8 +103,8 @@ def _list_asset(item: Item, asset: Asset, bands: Sequence[str] | None) -> list[F
                          where=[file], do="correct the item")  # fmt: skip
     try:
         images = list_file(file, bands or asset.band_names)
-    except UnreadableFileError as error:
-        raise (_unsigned_error(error) if _needs_signature(file) else error) from error
+    except StackReadError as error:
+        raise (UnsignedUrlError.of(file) if _needs_signature(file) else error) from error
     return [
         image if isinstance(image, SarstackError)
         else _describe(image, item, asset, are_named=bands is not None)
@@ -223,14 +246,3 @@ def _needs_signature(file: str) -> bool:
     parts = urlsplit(file)
     host = parts.netloc.lower()
     return host.endswith(".blob.core.windows.net") and "sig=" not in parts.query
-
-
-def _unsigned_error(error: UnreadableFileError) -> UnreadableFileError:
-    unsigned = UnreadableFileError(
-        f"{error.path} cannot be read: its URL has no signature",
-        expected="signed URLs, as the storage of the Planetary Computer needs them",
-        do="sign the items and save them again: planetary_computer.sign(items)"
-        ".save_object('items.json')",
-    )
-    unsigned.path, unsigned.reason = error.path, "its URL has no signature"
-    return unsigned
