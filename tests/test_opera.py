@@ -108,7 +108,17 @@ def test_a_mask_on_another_grid_or_damaged_is_refused(opera):
 
 def test_a_result_is_computed_again_if_its_mask_changed(opera, tmp_path):
     def despeckle(*options):
-        arguments = ["despeckle", opera, "-o", tmp_path / "out", "--method", "boxcar", *options]
+        arguments = [
+            "despeckle",
+            opera,
+            "-o",
+            tmp_path / "out",
+            "--method",
+            "boxcar",
+            "--pol",
+            "vv",
+            *options,
+        ]
         return run_cli([str(a) for a in ("-q", *arguments)])
 
     assert despeckle("--mask", "shadow,layover") == 0
