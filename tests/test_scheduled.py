@@ -116,6 +116,26 @@ def test_a_network_is_trained_without_compiler_if_that_fails(
     assert batch.predict(network, noise=False).clean.shape == batch.target.shape
 
 
+def test_only_steps_of_the_training_are_compiled(
+    tmp_path: Path, validation: list[Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation has patches of another size, which would be compiled again."""
+    shapes = []
+
+    def remember(self: torch.nn.Module) -> None:
+        def call(*inputs: object) -> torch.Tensor:
+            shapes.append(inputs[0].shape[0])
+            return self._call_impl(*inputs)
+
+        self._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", remember)
+    network, state = train(tmp_path, 4, validation, compiled=True)
+    assert state.history[0]["rmse_db"] > 0
+    assert shapes == [SIMULATION.batch_size] * 5, "one call to compile, four steps"
+    assert network.clean._compiled_call_impl is None
+
+
 def test_the_path_without_questions_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU, no test of the pixels decides: all take the general path."""
     rng = np.random.default_rng(3)

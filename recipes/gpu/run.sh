@@ -36,10 +36,10 @@ if [ -n "$small" ]; then
 else
     set -- ${SCHEDULES:-despecknet despecknet-mt}
     while [ $# -gt 0 ]; do
-        # Half a minute to start and to compile, for each network.
-        seconds=$(( $(left) / $# - 35 ))
-        if [ $seconds -lt 20 ]; then echo "no time is left to train $*"; break; fi
-        timeout $((seconds + 60)) "$python" "$train/train_on_device.py" "$out/$1" \
+        seconds=$(( $(left) / $# ))
+        # To start and to compile takes more than half a minute.
+        if [ $seconds -lt 60 ]; then echo "no time is left to train $*"; break; fi
+        timeout $((seconds + 30)) "$python" "$train/train_on_device.py" "$out/$1" \
             --schedule "$train/schedules/$1.yaml" --seconds $seconds ${DATA:+--data "$DATA"} || failed=1
         shift
     done

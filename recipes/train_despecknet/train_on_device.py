@@ -4,6 +4,7 @@ Processes that draw landscapes import this file: so torch is imported inside of 
 """
 
 import argparse
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from sarstack.training.checkpoint import TrainingState
 
 VALIDATION_SEED = 990
+BEGAN = time.monotonic()
+SAVING_S = 5
 
 
 def parse() -> argparse.Namespace:
@@ -29,7 +32,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--schedule", type=Path, required=True)
     parser.add_argument("--data", type=Path, help="file of packed_data.py; default: simulated only")
     parser.add_argument("--start", help="replaces the start of the schedule")
-    parser.add_argument("--seconds", type=float, default=0.0, help="end after this time")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="end after this time, from the start of the program",
+    )
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--processes", type=int, help="that draw landscapes; default: cores less 3")
     parser.add_argument("--threads", type=int, help="of torch")
@@ -50,8 +58,6 @@ def read_options(options: argparse.Namespace, device: str) -> Schedule:
         if not found:
             raise SystemExit(f"--set {text}: NAME=VALUE is expected")
         changes[name] = yaml.safe_load(value)
-    if options.seconds:
-        changes["training.seconds"] = options.seconds
     if options.start:
         changes["start"] = options.start
     changes["training.device"] = device
@@ -130,7 +136,8 @@ def main() -> None:
     torch.manual_seed(schedule.simulation.seed)
     if device.startswith("cuda"):
         torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        # Not for matrix products: sums over dates need all bits of float32.
+        torch.backends.cudnn.allow_tf32 = True
     images, pairs = read_packed(options.data, device) if options.data else ([], None)
     n_processes = max(1, n_cores() - 3) if options.processes is None else options.processes
     source = DeviceStackPatches if schedule.network == "despecknet-mt" else DevicePatches
@@ -139,8 +146,12 @@ def main() -> None:
     )
     try:
         validation, network = make_validation(schedule), start_network(schedule)
+        settings = schedule.training
+        if options.seconds:
+            left_s = options.seconds - (time.monotonic() - BEGAN) - SAVING_S
+            settings = dataclasses.replace(settings, seconds=max(1.0, left_s))
         state = train_by_schedule(
-            network, patches, validation, schedule.training, options.folder, report=show
+            network, patches, validation, settings, options.folder, report=show
         )
     finally:
         patches.close()

@@ -7,8 +7,8 @@ a moving average of the weights. Nothing waits for the device between two report
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -51,8 +51,8 @@ class ScheduleSettings(LoopSettings):
     Attributes
     ----------
     seconds : float
-        End after this time, in place of `steps`; the learning rate follows the clock. 0: after
-        `steps`. Interruptions do not count.
+        End after this time, in place of `steps`; the learning rate follows the clock. To compile
+        counts, interruptions do not. 0: end after `steps`.
     warmup_steps : int
         Steps in which the learning rate grows.
     average_steps : float
@@ -164,6 +164,7 @@ class _Scheduled:
         with closing(prefetch_batches(patches.batch, range(state.step, last))) as batches:
             self._take_steps(batches, validation, report)
         self.network.load_state_dict(self.average)
+        self.network.clean._compiled_call_impl = None
         self.network.eval()
         return state
 
@@ -180,7 +181,6 @@ class _Scheduled:
                 break
             if is_first and settings.compiled:
                 compile_branch(self.network, batch, bfloat16=settings.bfloat16)
-                before = time.monotonic()  # to compile is no part of the training
             is_first = False
             self._take_step(batch)
             state.step += 1
@@ -230,7 +230,8 @@ class _Scheduled:
         state, live = self.state, copy_weights(self.network)
         self._read_loss()
         self.network.load_state_dict(self.average)
-        scores = validate(self.network, validation, self.settings)
+        with without_compiler(self.network):
+            scores = validate(self.network, validation, self.settings)
         self.network.load_state_dict(live)
         row = {"step": state.step, "seconds": round(state.seconds, 1)}
         row |= {"learning_rate": self.settings.rate(state), "training_loss": float(self.loss)}
@@ -265,3 +266,14 @@ def compile_branch(network: DeSpeckNet, batch: TensorBatch, *, bfloat16: bool) -
     finally:
         network.zero_grad()
     return True
+
+
+@contextmanager
+def without_compiler(network: DeSpeckNet) -> Iterator[None]:
+    """Run the clean branch as it is: another size of patches would be compiled again."""
+    compiled = network.clean._compiled_call_impl
+    network.clean._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        network.clean._compiled_call_impl = compiled
