@@ -139,6 +139,8 @@ def main() -> None:
         # Not for matrix products: sums over dates need all bits of float32.
         torch.backends.cudnn.allow_tf32 = True
     images, pairs = read_packed(options.data, device) if options.data else ([], None)
+    if schedule.simulation.pair_fraction and pairs is None:
+        print("there are no pairs of real dates: all patches are simulated")
     n_processes = max(1, n_cores() - 3) if options.processes is None else options.processes
     source = DeviceStackPatches if schedule.network == "despecknet-mt" else DevicePatches
     patches = source(
