@@ -23,3 +23,13 @@ def windows(values, window_px):
     for y, x in np.argwhere(~np.isnan(values)):
         near = values[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
         yield (y, x), near[~np.isnan(near)].astype(float)
+
+
+def naive_lee(values, window_px, speckle_cv2):
+    out = np.full(values.shape, np.nan)
+    for place, near in windows(values, window_px):
+        mean = near.mean()
+        local_cv2 = near.var(ddof=1) / mean**2 if len(near) > 1 else 0
+        weight = 1 - speckle_cv2 / local_cv2 if local_cv2 > speckle_cv2 else 0
+        out[place] = mean + weight * (values[place] - mean)
+    return out

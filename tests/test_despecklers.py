@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from naive_filters import WHITE, image, windows
+from naive_filters import WHITE, image, naive_lee, windows
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import uniform_filter
 from scipy.stats import gamma
@@ -13,16 +13,6 @@ from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.errors import UsageError
 from sarstack.speckle.laws import pair_correlation
 from sarstack.speckle.statistics import SceneStatistics
-
-
-def naive_lee(values, window_px, speckle_cv2):
-    out = np.full(values.shape, np.nan)
-    for place, near in windows(values, window_px):
-        mean = near.mean()
-        local_cv2 = near.var(ddof=1) / mean**2 if len(near) > 1 else 0
-        weight = 1 - speckle_cv2 / local_cv2 if local_cv2 > speckle_cv2 else 0
-        out[place] = mean + weight * (values[place] - mean)
-    return out
 
 
 def test_boxcar_is_the_mean_of_the_valid_pixels_of_the_window():

@@ -17,7 +17,7 @@ from sarstack.errors import SarstackError
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window, tile_grid
 
-CLASSICAL = ["boxcar", "lee", "lee-sigma", "median", "frost", "quegan-yu"]
+CLASSICAL = ["boxcar", "lee", "lee-sigma", "median", "frost", "quegan-yu", "rabasar"]
 
 
 def speckle(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:

@@ -93,7 +93,7 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
         return by_chunk.sum(axis=0).astype(np.float32)
 
     def input_window(window: Window) -> Window:
-        return window.expand(despeckler.summary_halo, scene)
+        return despeckler.contribution_window(window, scene)
 
     return _by_windows(array.chunks[1:], input_window, compute)
 

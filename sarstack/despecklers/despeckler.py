@@ -78,6 +78,10 @@ class Despeckler(ABC):
         """Return the window of input pixels that the result of `window` depends on."""
         return window.expand(self.halo, scene, self.alignment)
 
+    def contribution_window(self, window: Window, scene: Shape) -> Window:
+        """Return the window of input pixels that the contribution of `window` depends on."""
+        return window.expand(self.summary_halo, scene, self.alignment)
+
     @abstractmethod
     def despeckle(
         self,

@@ -91,7 +91,7 @@ def contribute_window(
     """
     total = np.zeros((despeckler.n_summary, *window.shape))
     for cell in cells(window, despeckler.cell_px):
-        needed = cell.expand(despeckler.summary_halo, scene)
+        needed = despeckler.contribution_window(cell, scene)
         part = needed.slices_in(outer)
         with _report_failures(despeckler):
             out = despeckler.contribute(block[part], statistics)

@@ -165,7 +165,7 @@ def despeckle_tiled(
     windows = [tile.window for tile in tile_grid(scene, size_px)]
     if despeckler.n_summary:
         for window in windows:
-            outer = window.expand(despeckler.summary_halo, scene)
+            outer = despeckler.contribution_window(window, scene)
             inner = (slice(None), *window.slices_in(outer))
             for date, date_statistics in zip(block, statistics, strict=True):
                 part = despeckler.contribute(date[outer.slices], date_statistics)

@@ -50,7 +50,7 @@ class Lee(MovingWindowMethod):
 
 
 def local_mmse(
-    intensity: NDArray[np.float32], window_px: int, speckle_cv2: float
+    intensity: NDArray[np.float32], window_px: int, speckle_cv2: float | NDArray[np.floating]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return local mean and weight of the centre pixel in the Lee filter.
 
@@ -60,7 +60,7 @@ def local_mmse(
         Linear power, NaN = nodata.
     window_px : int
         Odd width of the window.
-    speckle_cv2 : float
+    speckle_cv2 : float or ndarray, shape (y, x)
         Squared coefficient of variation of speckle in such a window.
 
     Returns
@@ -73,7 +73,7 @@ def local_mmse(
     # W = (var - Cu^2 mean^2) / var, and 0 where var = 0.
     with np.errstate(invalid="ignore"):
         signal = mean**2
-        signal *= -speckle_cv2
+        signal *= np.negative(speckle_cv2)
         signal += variance
         np.maximum(signal, 0, out=signal)
     weight = np.divide(signal, variance, out=np.zeros_like(signal), where=signal > 0)

@@ -126,7 +126,7 @@ def summarise_tile(
     total = np.zeros((despeckler.n_summary, *tile.window.shape))
     check_free(Path(target), total.size * 4)
     with worker_settings(despeckler), explain_disk_errors(Path(target)):
-        outer = tile.window.expand(despeckler.summary_halo, scene)
+        outer = despeckler.contribution_window(tile.window, scene)
         for raster, statistics in images:
             try:
                 block = raster.read(outer, cache_blocks=False)
