@@ -16,6 +16,7 @@ from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.check import check_results
 from sarstack.workflows.despeckle.plan import plan_despeckle
 from sarstack.workflows.despeckle.run import despeckle
+from sarstack.workflows.fingerprint import fingerprint
 from sarstack.workflows.info import describe_stack
 from sarstack.workflows.learning.finetune import finetune_on_stack
 from sarstack.workflows.settings import DespeckleConfig, FinetuneConfig, LabelsConfig
@@ -97,6 +98,16 @@ def test_one_record_has_all_products_and_a_later_run_adds_the_new_one(folder, tm
     assert (tmp_path / "out" / "quicklook.png").exists()
 
 
+def test_other_products_do_not_change_what_identifies_a_result(tmp_path):
+    for day in range(1, 8):
+        numbers = {"vv": simulate_numbers(day, (200, 210), mean=40 * day)}
+        write_safe(tmp_path, numbers, start=f"2021-03-0{day}T05:11:22.594441")
+    together = index_stack(tmp_path, calibration="dn").rasters["vv"]
+    for raster in together:
+        [alone] = index_stack(raster.product.path, calibration="dn").rasters["vv"]
+        assert fingerprint(raster.identity()) == fingerprint(alone.identity())
+
+
 def test_the_plan_counts_the_tiles_of_each_product(folder, tmp_path):
     config = DespeckleConfig.make(stack=str(folder), output=str(tmp_path / "out"), method="boxcar")
     plan = plan_despeckle(config)
@@ -128,7 +139,7 @@ def test_jobs_that_need_a_common_grid_are_refused_before_work(folder, tmp_path):
     tuning = FinetuneConfig.make(stack=str(folder), output=str(tmp_path / "m.safetensors"))
     with pytest.raises(StackError, match="finetune needs dates on a common grid"):
         finetune_on_stack(tuning)
-    with pytest.raises(StackError, match="open one product"):
+    with pytest.raises(StackError, match="open one GRD product"):
         sarstack.open_stack(folder)
     with pytest.raises(StackError, match="leave out the bbox"):
         run(folder, tmp_path / "out", bbox=(15, 42, 16, 43))

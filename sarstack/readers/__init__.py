@@ -65,5 +65,5 @@ def open_stack(
     stack = index_stack(
         path, scale=scale, bands=bands, calibration=calibration, mask=mask, gain_db=gain_db
     )
-    stack.check_coregistered("a cube", do="open one product, for example open_stack('X.SAFE')")
+    stack.check_coregistered("a cube", do="open one GRD product, for example open_stack('X.SAFE')")
     return build_cube(stack, chunk_px)

@@ -135,6 +135,14 @@ class CalibratedRaster(Raster):
                     intensity[find_border(edges, self.image_shape, window, **ends)] = np.nan
                 yield intensity
 
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides the pixels.
+
+        Not ``lowest``: it depends on the samples, which are fewer if there are more dates, and no
+        square is below zero.
+        """
+        return {name: value for name, value in super().identity().items() if name != "lowest"}
+
     def subtract_noise(self, intensity: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
         """Subtract the noise of the product from despeckled pixels.
 
