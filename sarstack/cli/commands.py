@@ -129,7 +129,7 @@ def info(
 
 @cli.command("build-labels")
 @click.argument("stack", required=False)
-@click.option("-o", "--output", help="Zarr store to write; default labels.zarr.")
+@click.option("-o", "--output", help="Zarr store to write, also at s3://; default labels.zarr.")
 @click.option(
     "--rule",
     type=click.Choice(["cv", "paper"]),
@@ -165,7 +165,9 @@ def build_labels_command(
 
 @cli.command("despeckle")
 @click.argument("stack", required=False)
-@click.option("-o", "--output", help="Folder of the results; default STACK-despeckled.")
+@click.option(
+    "-o", "--output", help="Folder of the results, or s3:// URL; default STACK-despeckled."
+)
 @click.option("--method", help="A method of `sarstack methods`, a .safetensors model, or a class "
               "in a file: my_file.py:MyFilter. Default: despecknet-mt for five dates or more, else "
               "despecknet.")  # fmt: skip
@@ -210,11 +212,11 @@ def despeckle_command(
         plan.check_memory()
         return
     outcome = despeckle(settings, overwrite=overwrite, verify=verify)
-    for path in outcome.outputs:
+    for path in outcome.places:
         click.echo(path)
     logging.getLogger("sarstack").info(
         "%d images in %s%s",
-        len(outcome.outputs), outcome.folder,
+        len(outcome.outputs), outcome.url or outcome.folder,
         f"; peak memory per worker {outcome.peak_bytes / 1e6:.0f} MB" if outcome.peak_bytes else "",
     )  # fmt: skip
     outcome.raise_failures()

@@ -78,7 +78,11 @@ def stack_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=int,
         help="Width of a tile, a multiple of 256; it changes speed and memory, never pixels.",
     )
-    return tile(worker_options(command))
+    work = click.option(
+        "--work-folder",
+        help="Local folder of unfinished work if OUTPUT is a URL; default: in the current folder.",
+    )
+    return tile(work(worker_options(command)))
 
 
 def learning_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.output.complete_file import complete_file
+from sarstack.readers.paths import file_stem
 from sarstack.readers.raster import Raster
 from sarstack.tiles import Shape, Window
 
@@ -17,15 +18,15 @@ CROP_PX = 512
 _MAX_RATIO = 3.0
 
 
-def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Path) -> Path:
+def draw_quicklook(raster: Raster, result: Path | str, polarisation: str, picture: Path) -> Path:
     """Draw the centre of an image: input, result, and the ratio of both.
 
     Parameters
     ----------
     raster : Raster
         The input image.
-    result : Path
-        Its despeckled COG, on the same grid.
+    result : Path or str
+        Path or URL of its despeckled COG, on the same grid.
     polarisation : str
         Chooses the stretch, see :func:`choose_stretch`.
     picture : Path
@@ -36,12 +37,13 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
     Path
         `picture`. If the method lost no detail, the ratio shows speckle only: no edge or road.
     """
-    import rasterio
     from rasterio.windows import Window as RasterWindow
+
+    from sarstack.readers.formats.gdal import open_gdal
 
     window = centre_window(raster.shape)
     before = raster.read(window, cache_blocks=False)
-    with rasterio.open(result, driver="GTiff") as file:
+    with open_gdal(str(result)) as file:
         place = RasterWindow(window.x0, window.y0, window.shape.x, window.shape.y)
         after = file.read(1, window=place)
     low, high = choose_stretch(after, polarisation)
@@ -51,7 +53,7 @@ def draw_quicklook(raster: Raster, result: Path, polarisation: str, picture: Pat
             ("despeckled [dB]", 10 * np.log10(after), low, high),
             ("ratio input / despeckled", before / after, 0.0, 2.5),
         ]
-    return draw_panels(panels, picture, title=result.stem)
+    return draw_panels(panels, picture, title=file_stem(str(result)))
 
 
 def centre_window(shape: Shape, crop_px: int = CROP_PX) -> Window:

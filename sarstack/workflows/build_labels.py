@@ -29,6 +29,12 @@ from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim
 from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.progress import now_utc, show_progress
+from sarstack.workflows.remote_folder import (
+    RemoteFolder,
+    choose_work_folder,
+    is_writable_url,
+    upload_store,
+)
 from sarstack.workflows.settings import LabelsConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -37,7 +43,7 @@ Samples = dict[tuple[int, int], SpeckleSample]
 """Speckle samples by date and number of the sample window."""
 
 
-def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
+def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path | str:
     """Compute temporal mean, standard deviation, count, variation and stable mask.
 
     Parameters
@@ -49,8 +55,8 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
 
     Returns
     -------
-    Path
-        A Zarr v3 store with variables ``mean std count cv stable`` of dims
+    Path or str
+        Path or URL of a Zarr v3 store with variables ``mean std count cv stable`` of dims
         ``(polarisation, y, x)``, coordinates and CRS of the stack.
 
     Raises
@@ -66,7 +72,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     Memory depends on the tile size, not on the number of dates or the scene. The store gets its
     name when it is complete. An interrupted run continues.
     """
-    output = local_output(config.output or "labels.zarr")
+    remote, output = _find_output(config)
     check_places([], [output.parent], own_folders=[output, _unfinished(output)])
     stack = select_stack(config)
     if config.multilook_px % 2 == 0:
@@ -77,6 +83,9 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
     lock = claim(output.with_name(f".{output.name}.lock"), output)
     with explain_disk_errors(output.parent), lock:
         mark = _fingerprint(config, stack)
+        if remote and not overwrite and _is_uploaded(remote, mark):
+            LOGGER.info("the labels were finished before")
+            return remote.url
         if output.exists() and not overwrite and _is_finished(output, config, stack, mark):
             LOGGER.info("the labels were finished before")
         else:
@@ -84,7 +93,41 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path:
         unfinished = _unfinished(output)
         for leftover in (unfinished, _created(unfinished), _replaced(output)):
             shutil.rmtree(leftover, ignore_errors=True)
-    return output
+        if remote:
+            upload_store(output, remote)
+            shutil.rmtree(output)
+    return remote.url if remote else output
+
+
+def _find_output(config: LabelsConfig) -> tuple[RemoteFolder | None, Path]:
+    """Return the store in object storage, if any, and the local store."""
+    if config.output and is_writable_url(config.output):
+        remote = RemoteFolder.at(config.output)
+        return remote, choose_work_folder(remote.url, config.work_folder) / "labels.zarr"
+    return None, local_output(config.output or "labels.zarr")
+
+
+def _is_uploaded(remote: RemoteFolder, mark: str) -> bool:
+    """Return whether labels of the same settings and inputs are at a URL.
+
+    Raises
+    ------
+    ResumeMismatchError
+        If there are others.
+    """
+    if "zarr.json" not in remote.list_sizes():
+        return False
+    if _read_attributes(remote.url).get("fingerprint") != mark:
+        raise _other_labels_error(remote.url)
+    return True
+
+
+def _other_labels_error(place: str) -> ResumeMismatchError:
+    return ResumeMismatchError(
+        "the labels exist already, with other settings or inputs, or damaged",
+        where=place,
+        do="name another -o, or --overwrite",
+    )
 
 
 def _unfinished(output: Path) -> Path:
@@ -102,7 +145,7 @@ def _replaced(output: Path) -> Path:
 def _fingerprint(config: LabelsConfig, stack: Stack) -> str:
     rasters = [r for p in stack.polarisations for r in stack.rasters[p]]
     public = config.without_secrets()
-    kept = public.model_dump(exclude={"cluster", "workers", "output"}, mode="json")
+    kept = public.model_dump(exclude={"cluster", "workers", "output", "work_folder"}, mode="json")
     return fingerprint(kept, __version__, stack.grid, *(identity(raster) for raster in rasters))
 
 
@@ -115,11 +158,7 @@ def _is_finished(output: Path, config: LabelsConfig, stack: Stack, mark: str) ->
         If they have other settings or inputs, or are not labels.
     """
     if _read_attributes(output).get("fingerprint") != mark:
-        raise ResumeMismatchError(
-            "the labels exist already, with other settings or inputs, or damaged",
-            where=str(output),
-            do="name another -o, or --overwrite",
-        )
+        raise _other_labels_error(str(output))
     missing = sum(
         not label_tasks.is_written(str(output), name, layer, tile)
         for name in LABELS
@@ -131,7 +170,7 @@ def _is_finished(output: Path, config: LabelsConfig, stack: Stack, mark: str) ->
     return not missing
 
 
-def _read_attributes(store: Path) -> dict[str, Any]:
+def _read_attributes(store: Path | str) -> dict[str, Any]:
     import zarr
 
     try:

@@ -230,7 +230,9 @@ def _describe_labels_command(store: Path, attributes: Mapping[str, Any]) -> str:
         return f"sarstack build-labels STACK -o {shlex.quote(str(store))} --overwrite"
     words = ["sarstack", "build-labels", settings.stack, "-o", str(store), "--overwrite"]
     given = settings.model_dump(
-        mode="json", exclude_defaults=True, exclude={"stack", "output", "cluster", "workers"}
+        mode="json",
+        exclude_defaults=True,
+        exclude={"stack", "output", "cluster", "workers", "work_folder"},
     )
     for polarisation in given.pop("polarisations", ()):
         words += ["--pol", polarisation]

@@ -82,7 +82,7 @@ def stamp_file(file: str) -> FileStamp:
     return [len(changes), max(s.st_mtime_ns for s in changes), max(s.st_ctime_ns for s in changes)]
 
 
-def read_fingerprint(result: Path) -> str | None:
+def read_fingerprint(result: Path | str) -> str | None:
     """Read the fingerprint of a finished image.
 
     Raises

@@ -29,8 +29,9 @@ def local_output(output: str | Path) -> Path:
     if is_url(output):
         name = file_name(f"{output}") or "results"
         raise UsageError(
-            f"results cannot be written to a URL: {output}",
-            expected="the name of a file or folder on a disk of this machine or a network disk",
+            f"results cannot be written to this URL: {output}",
+            expected="a name on a disk of this machine or a network disk; for `despeckle` and "
+            "`build-labels` also an s3:// URL",
             where="output (-o)",
             do=f"use a local name, for example -o {name}, and upload the results after the run",
         )

@@ -165,6 +165,12 @@ class StackConfig(WorkersConfig):
 
     tile_px: int = Field(1024, gt=0, le=2**15, description="width of a tile, a multiple of 256")
 
+    work_folder: _Text | None = Field(
+        None,
+        description="local folder of unfinished work if the output is a URL; default: a folder in "
+        "the current folder, the same for the same output",
+    )
+
     @field_validator("tile_px")
     @classmethod
     def _check_tile(cls, tile_px: int) -> int:
@@ -177,7 +183,7 @@ class DespeckleConfig(StackConfig):
     """Settings of `sarstack despeckle`."""
 
     output: _Text | None = Field(
-        None, description="folder of the results; default: STACK-despeckled"
+        None, description="folder of the results, or s3:// URL; default: STACK-despeckled"
     )
     method: _Text = Field(
         AUTO,
@@ -198,7 +204,9 @@ class DespeckleConfig(StackConfig):
 class LabelsConfig(StackConfig):
     """Settings of `sarstack build-labels`."""
 
-    output: _Text | None = Field(None, description="Zarr store of the labels; default: labels.zarr")
+    output: _Text | None = Field(
+        None, description="Zarr store of the labels, or s3:// URL; default: labels.zarr"
+    )
     rule: Rule = Field(
         "cv",
         description="stable pixels: cv = variation of speckle; paper = std below threshold",

@@ -1,7 +1,6 @@
 """The plan of a despeckling run: images, tiles and sizes, before any pixel is computed."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from sarstack.errors import (
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
 from sarstack.readers.grid import Grid
-from sarstack.readers.paths import file_stem, is_remote, public_path
+from sarstack.readers.paths import public_path
 from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Shape, n_tiles
+from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.memory import (
     cell_px,
     check_memory,
@@ -34,12 +34,14 @@ from sarstack.workflows.despeckle.memory import (
 from sarstack.workflows.despeckle.results import (
     RUN_RECORD,
     UNFINISHED_FOLDER,
+    inspect_remote,
     inspect_result,
     read_records,
 )
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
-from sarstack.workflows.places import check_places, local_output
+from sarstack.workflows.places import check_places
+from sarstack.workflows.remote_folder import RemoteFolder
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -71,6 +73,10 @@ class Plan:
         Images to compute, in order of date and polarisation.
     finished : tuple of Image
         Images that an earlier run with the same settings has finished.
+    output : Path
+        Local folder in which the run works.
+    remote : RemoteFolder or None
+        Where finished results are uploaded to; None if they stay in `output`.
     """
 
     config: DespeckleConfig
@@ -79,6 +85,18 @@ class Plan:
     output: Path
     images: tuple[Image, ...]
     finished: tuple[Image, ...]
+    remote: RemoteFolder | None = None
+
+    @property
+    def destination(self) -> str:
+        """Folder or URL of the finished results."""
+        return self.remote.url if self.remote else str(self.output)
+
+    def readable(self, image: Image) -> str:
+        """Return the path of a finished image, or its URL if it was uploaded."""
+        if self.remote and not image.output.exists():
+            return self.remote.place(image.output.name)
+        return str(image.output)
 
     @property
     def n_tiles(self) -> int:
@@ -181,7 +199,7 @@ class Plan:
             "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
             "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
             "to read": f"{_size(self.bytes_to_read)}, halo included",
-            "to write": f"at most {_size(self.bytes_to_write)} into {self.output}",
+            "to write": f"at most {_size(self.bytes_to_write)} into {self.destination}",
             "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {layout.describe()}",
             "time": f"about {_duration(self.estimate_seconds())}, reading not counted",
         }
@@ -227,13 +245,6 @@ def select_stack(
     return part
 
 
-def default_output(stack_path: str) -> Path:
-    """Return the default output folder."""
-    # An absolute path, because '.' and '..' have no name.
-    stem = file_stem(os.path.abspath(stack_path) if not is_remote(stack_path) else stack_path)  # noqa: PTH100 (resolve() would lose the name of a link)
-    return Path.cwd() / f"{stem.replace('*', '_')}-despeckled"
-
-
 def plan_despeckle(
     config: DespeckleConfig, *, overwrite: bool = False, verify: bool = False
 ) -> Plan:
@@ -245,8 +256,17 @@ def plan_despeckle(
         If the stack is empty or inconsistent, or two results would have the same name.
     ResumeMismatchError
         If finished results have other settings, and `overwrite` is False.
+    UsageError
+        If `verify` is asked for results in object storage.
     """
-    output = local_output(config.output or default_output(config.stack))
+    remote, output = find_output(config)
+    if remote and verify:
+        raise UsageError(
+            f"the results at {remote.url} cannot be compared byte by byte",
+            expected="results on a disk of this machine or a network disk",
+            where="--verify",
+            do="leave it out: size, header and tags are compared in any case",
+        )
     stack = select_stack(config, skip_unreadable=True, remove_noise=config.remove_noise)
     if config.method == AUTO:
         # The polarisation with the fewest dates decides.
@@ -259,7 +279,7 @@ def plan_despeckle(
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
     check_places([], [output])
-    _refuse_input_folder(stack, output)
+    _refuse_input_folder(stack, output, remote)
     images = _list_images(config, stack, despeckler, output)
     _check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:
@@ -268,9 +288,9 @@ def plan_despeckle(
     begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
     finished: tuple[Image, ...] = ()
     if begun or not overwrite:
-        finished = _find_finished(images, output, refuse=not overwrite, verify=verify)
+        finished = _find_finished(images, output, remote, refuse=not overwrite, verify=verify)
     todo = tuple(image for image in images if image not in finished)
-    return Plan(config, stack, despeckler, output, todo, finished)
+    return Plan(config, stack, despeckler, output, todo, finished, remote)
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
@@ -287,8 +307,19 @@ def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleC
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
 
 
-def _refuse_input_folder(stack: Stack, output: Path) -> None:
+def _refuse_input_folder(stack: Stack, output: Path, remote: RemoteFolder | None) -> None:
     """Refuse an output folder that has input images: a later run would read results as input."""
+    if remote and any(
+        r.path.rpartition("/")[0] == remote.url
+        for own in stack.rasters.values()
+        for r in own
+        if r is not None
+    ):
+        raise UsageError(
+            f"the output folder {remote.url} has images of the stack",
+            expected="another folder: a later run would read results as input",
+            do=f"choose another folder, for instance -o {remote.place('despeckled')}",
+        )
     if Path(stack.path).is_file():
         return
     folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
@@ -330,16 +361,26 @@ def _list_images(
 
 
 def _find_finished(
-    images: tuple[Image, ...], output: Path, *, refuse: bool, verify: bool
+    images: tuple[Image, ...],
+    output: Path,
+    remote: RemoteFolder | None,
+    *,
+    refuse: bool,
+    verify: bool,
 ) -> tuple[Image, ...]:
     """Find results with the same fingerprint; refuse or ignore those with another one."""
     finished: list[Image] = []
     records = read_records(output)
+    sizes = remote.list_sizes() if remote else {}
     others: list[Image] = []
     for image in images:
-        if not image.output.exists():
+        name = image.output.name
+        if image.output.exists():
+            found = inspect_result(image.output, records.get(name), every_byte=verify)
+        elif remote and name in sizes:
+            found = inspect_remote(remote.place(name), sizes[name], records.get(name))
+        else:
             continue
-        found = inspect_result(image.output, records.get(image.output.name), every_byte=verify)
         if found.damage:
             LOGGER.warning("%s is made again: %s", image.output, found.damage)
         else:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sarstack import __version__
 from sarstack.errors import SarstackError, hide_secrets
 from sarstack.output.vrt import name_db_view, write_db_view
+from sarstack.readers.formats.gdal import open_gdal
 from sarstack.readers.names import find_instrument_mode
 from sarstack.readers.paths import file_name, file_stem, near_folders, public_path
 from sarstack.readers.stack import Date
@@ -65,7 +66,7 @@ def _draw_middle(run: Run, picture: Path) -> None:
         n_polarisations = len(run.plan.stack.polarisations)
         image = made[len(made) // 2 // n_polarisations * n_polarisations]
         try:
-            draw_quicklook(image.raster, image.output, image.polarisation, picture)
+            draw_quicklook(image.raster, run.plan.readable(image), image.polarisation, picture)
         except SarstackError as failure:
             LOGGER.warning("no quicklook: %s", failure.summary())
 
@@ -84,8 +85,6 @@ def delete_leftovers(run: Run) -> None:
 
 def write_stac(run: Run) -> None:
     """Write STAC items for all finished images, also those of earlier runs."""
-    import rasterio
-
     from sarstack.output.footprint import has_longitudes
     from sarstack.output.stac import Product, write_catalogue
 
@@ -100,7 +99,7 @@ def write_stac(run: Run) -> None:
         images = [image for image in _finished_images(run) if image.layer == layer]
         done = {image.polarisation: image.output for image in images}
         if done and date.timestamp:
-            with rasterio.open(next(iter(done.values())), driver="GTiff") as image:
+            with open_gdal(plan.readable(images[0])) as image:
                 looks = float(image.tags()["ENL_BEFORE"])
             grid, mode = plan.stack.grid_at(layer), _find_mode(date, images)
             products.append(Product(date, grid, done, looks, mode))
@@ -130,7 +129,8 @@ def write_record(run: Run, started: str) -> Outcome:
     failures |= {public_path(path): hide_secrets(reason) for path, reason in plan.stack.skipped}
     done = [image.output for image in _finished_images(run)]
     records = read_records(plan.output) | run.records
-    kept = [record for name, record in records.items() if (plan.output / name).exists()]
+    uploaded = plan.remote.list_sizes() if plan.remote else {}
+    kept = [r for name, r in records.items() if name in uploaded or (plan.output / name).exists()]
     record = {
         "sarstack": __version__,
         "started": started,
@@ -147,4 +147,5 @@ def write_record(run: Run, started: str) -> Outcome:
         "estimated_memory_bytes": plan.memory_bytes,
     }
     write_json(plan.output / RUN_RECORD, record)
-    return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes)
+    url = plan.remote.url if plan.remote else ""
+    return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes, url)

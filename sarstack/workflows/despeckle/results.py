@@ -136,6 +136,19 @@ def inspect_result(path: Path, record: Record | None, *, every_byte: bool) -> In
     return Inspection(mark, "")
 
 
+def inspect_remote(url: str, size_bytes: int, record: Record | None) -> Inspection:
+    """Compare a result in object storage with its record: its size, and the tags of its header.
+
+    An object exists only when its upload was complete.
+    """
+    if size_bytes != (record or {}).get("bytes", size_bytes):
+        return Inspection(None, f"it has {size_bytes} bytes, and is not what was uploaded")
+    try:
+        return Inspection(read_fingerprint(url), "")
+    except SarstackError as failure:
+        return Inspection(None, failure.what.removeprefix(f"{url} "))
+
+
 def _decode(path: Path) -> None:
     """Read all pixels.
 

@@ -23,7 +23,8 @@ from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.plan import Image, Plan, default_output, plan_despeckle
+from sarstack.workflows.despeckle.destination import find_output
+from sarstack.workflows.despeckle.plan import Image, Plan, plan_despeckle
 from sarstack.workflows.despeckle.record import (
     complete_results,
     delete_leftovers,
@@ -32,11 +33,11 @@ from sarstack.workflows.despeckle.record import (
 from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.despeckle.tags import make_tags
+from sarstack.workflows.despeckle.upload import fetch_record, open_uploads, upload_run_files
 from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import FileStamp, fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim_folder
-from sarstack.workflows.places import local_output
 from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
@@ -76,6 +77,8 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
         config = _finetune_first(config, overwrite=overwrite)
     plan = plan_despeckle(config, overwrite=overwrite, verify=verify)
     make_folder(plan.output)
+    if plan.remote:
+        fetch_record(plan.remote, plan.output)
     run = Run(plan, plan.output / UNFINISHED_FOLDER)
     started = now_utc()
     with (
@@ -87,25 +90,34 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
         continued = run.folder.exists()
         keep_records(plan.output)
         write_text(plan.output / "run.yaml", _effective(plan).to_yaml())
-        if plan.images:
-            plan.check_memory()
-            check_space(plan.output, 2 * plan.bytes_to_write)
-            _open_unfinished(run, overwrite=overwrite)
-            on_gpu = plan.despeckler.on_gpu
-            with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:
-                if workers.dashboard:
-                    LOGGER.info("dashboard: %s", workers.dashboard)
-                check_workers(
-                    workers, plan.stack, run.folder,
-                    models=plan.despeckler.files(), source=plan.despeckler.source,
-                )  # fmt: skip
-                _measure(run, workers)
-                _summarise(run, workers)
-                _compute(run, workers)
+        with open_uploads(run):
+            _make_images(run, overwrite=overwrite)
         complete_results(run, continued=continued)
         outcome = write_record(run, started)
+        upload_run_files(run)
         delete_leftovers(run)
     return outcome
+
+
+def _make_images(run: Run, *, overwrite: bool) -> None:
+    """Compute the images that are not finished."""
+    plan, config = run.plan, run.plan.config
+    if not plan.images:
+        return
+    plan.check_memory()
+    check_space(plan.output, 2 * plan.bytes_to_write)
+    _open_unfinished(run, overwrite=overwrite)
+    on_gpu = plan.despeckler.on_gpu
+    with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:
+        if workers.dashboard:
+            LOGGER.info("dashboard: %s", workers.dashboard)
+        check_workers(
+            workers, plan.stack, run.folder,
+            models=plan.despeckler.files(), source=plan.despeckler.source,
+        )  # fmt: skip
+        _measure(run, workers)
+        _summarise(run, workers)
+        _compute(run, workers)
 
 
 def _effective(plan: Plan) -> DespeckleConfig:
@@ -116,7 +128,11 @@ def _effective(plan: Plan) -> DespeckleConfig:
         method = absolute_path(method)
     elif is_method_file(method):
         method = absolute_method(method)
-    paths = {"stack": absolute_path(config.stack), "method": method, "output": str(plan.output)}
+    paths = {
+        "stack": absolute_path(config.stack),
+        "method": method,
+        "output": plan.destination,
+    }
     return config.model_copy(update=paths)
 
 
@@ -139,7 +155,7 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
             expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
             do="choose a network, or leave out --finetune",
         )
-    output = local_output(config.output or default_output(config.stack))
+    _, output = find_output(config)
     make_folder(output)
     model = output / "finetuned.safetensors"
     if overwrite or not model.exists():
@@ -148,7 +164,11 @@ def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleCon
         tuning = FinetuneConfig.make(**entries, model=start, output=str(model))
         LOGGER.info("%s", finetune_on_stack(tuning, overwrite=overwrite).message)
     return config.model_copy(
-        update={"method": str(model), "finetune": False, "output": str(output)}
+        update={
+            "method": str(model),
+            "finetune": False,
+            "output": config.output or str(output),
+        }
     )
 
 

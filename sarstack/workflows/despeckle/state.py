@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Run:
     records: dict[str, Record] = field(default_factory=dict)
     peak_bytes: int = 0
     inputs: dict[str, FileStamp] = field(default_factory=dict)
+    when_finished: Callable[[Image], None] = lambda _image: None
 
     def changed_inputs(self, paths: Iterable[str]) -> list[str]:
         """Return the files whose size or modification time changed since the run began."""
@@ -74,6 +75,7 @@ class Run:
         shutil.rmtree(self.pieces(image).folder, ignore_errors=True)
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
         LOGGER.debug("finished %s", image.output.name)
+        self.when_finished(image)
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,26 @@ class Outcome:
     Attributes
     ----------
     outputs : tuple of Path
-        All COGs of the plan, also those of earlier runs.
+        All COGs of the plan, also those of earlier runs. If the output is a URL, they were
+        uploaded and are no longer at these paths.
     failures : dict of str
         Reasons why images failed, by input file.
     peak_bytes : int
         Largest memory of a worker process.
+    url : str
+        Folder that the results were uploaded to; empty if they are in `folder`.
     """
 
     folder: Path
     outputs: tuple[Path, ...]
     failures: dict[str, str]
     peak_bytes: int
+    url: str = ""
+
+    @property
+    def places(self) -> list[str]:
+        """Paths of all COGs, or their URLs if they were uploaded."""
+        return [f"{self.url}/{p.name}" if self.url else str(p) for p in self.outputs]
 
     def raise_failures(self) -> None:
         """Raise if images have failed.
