@@ -195,5 +195,5 @@ def test_sliced_dask_arrays_give_the_pixels_of_the_method(cut: str, name: str) -
 
 @pytest.mark.parametrize("name", despeckler_names())
 def test_a_pickled_method_is_small(name: str) -> None:
-    """A task carries the path and the hash of a model, never the weights."""
-    assert len(pickle.dumps(make_despeckler(name))) < 10_000
+    """A task carries path, hash and card of a model (10 kB), never the weights (megabytes)."""
+    assert len(pickle.dumps(make_despeckler(name))) < 20_000
