@@ -341,6 +341,16 @@ def test_unreadable_metadata_is_no_product(tmp_path):
         index_stack(path)
 
 
+@pytest.mark.parametrize("name", ["zarr.json", ".zmetadata", ".zattrs"])
+@pytest.mark.parametrize(
+    "text", ["1.5", "[1]", '{"attributes": 3}', '{"metadata": {".zattrs": "a"}}', "[" * 100_000]
+)
+def test_metadata_of_another_structure_is_no_product(tmp_path, name, text):
+    (tmp_path / ".zgroup").write_text("{}")
+    (tmp_path / name).write_text(text)
+    assert not eopf.matches(str(tmp_path))
+
+
 @pytest.mark.parametrize("codec", ["zstd", "lz4", "blosclz", "zlib"])
 @pytest.mark.parametrize("n", [1, 900, 300_001])
 def test_a_part_of_a_chunk_equals_that_part_of_its_data(codec, n):

@@ -60,13 +60,13 @@ def is_eopf(path: Path) -> bool:
 
 def _read_attributes(path: Path) -> Mapping[str, Any]:
     """Return the attributes of the root of a local store; empty if they cannot be read."""
+    places = {"zarr.json": ("attributes",), ".zmetadata": ("metadata", ".zattrs")}
     for name in _METADATA_FILES:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             if (path / name).stat().st_size <= _MAX_METADATA_BYTES:
-                found = json.loads((path / name).read_bytes())
-                for key in ("metadata", ".zattrs") if name == ".zmetadata" else ():
-                    found = found.get(key, {})
-                found = found.get("attributes", {}) if name == "zarr.json" else found
+                found: Any = json.loads((path / name).read_bytes())
+                for key in places.get(name, ()):
+                    found = found.get(key, {}) if isinstance(found, Mapping) else None
                 if isinstance(found, Mapping):
                     return found
     return {}
