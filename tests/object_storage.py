@@ -55,6 +55,8 @@ def serve_storage(log: str) -> Iterator[Storage]:
                 patch.setenv("AWS_CONFIG_FILE", "none")
                 patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
                 system, _ = url_to_fs("s3://archive", skip_instance_cache=True)
+                # Cached file systems would go to the server of another test file.
+                type(system).clear_instance_cache()
                 system.mkdir(BUCKET)
                 yield Storage(address, log)
         finally:
