@@ -4,7 +4,7 @@ A folder of Sentinel-1 images in, despeckled and georeferenced images out, on a 
 a GPU or a cluster. ``import sarstack`` registers the accessor ``ds.despeck``.
 """
 
-import importlib.util
+import importlib
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -47,8 +47,10 @@ class _AfterXarray(MetaPathFinder):
     def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
         if name != "xarray":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        # Programs also search for a module without importing it, so this finder stays.
+        others = [f for f in sys.meta_path if f is not self and hasattr(f, "find_spec")]
+        found = (finder.find_spec(name, None) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
         if spec is None or spec.loader is None:
             return None
         exec_module = spec.loader.exec_module

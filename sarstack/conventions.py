@@ -91,7 +91,7 @@ NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter; _tv are despeckled copies of OPERA.
 AUXILIARY_NAME = re.compile(
-    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?"
+    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?|noise"
     r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview|tv)$"
 )
@@ -204,6 +204,7 @@ TAGS: dict[str, str] = {
     "PROCESSOR_VERSION": "version of the processor of the product",
     "FREQUENCY_BAND": "letter of the radar band, for example C",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
+    "CONTENT": "speckle, if the pixels are the estimated speckle (--output-noise)",
     "GAIN_DB": "decibels added to the input: calibration factor of the product, or --gain-db",
     "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
@@ -223,6 +224,7 @@ TAGS: dict[str, str] = {
 }
 """Tags of a result and their meaning; tags without a value are left out."""
 
+SPECKLE_ATTRIBUTES = {"long_name": "speckle: noisy / speckle-free intensity", "units": "1"}
 INTENSITY_LONG_NAME = "radar backscatter intensity"
 CF_STANDARD_NAME = "surface_backwards_scattering_coefficient_of_radar_wave"
 CF_CONVENTIONS = "CF-1.11"

@@ -1,5 +1,7 @@
 """The accessor: any xarray object of intensities, the same pixels as the methods themselves."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +198,13 @@ def test_finetune_writes_a_model_that_apply_takes(tmp_path: Path) -> None:
     assert read_card(adapted.model).variant == "despecknet"
     result = ds.despeck.apply(str(adapted.model))
     assert np.isfinite(result["vv"].values[0, 20:, 20:]).all()
+
+
+def test_the_accessor_is_there_also_after_a_search_for_xarray():
+    # As torch does: it looks whether xarray is installed, and does not import it.
+    code = (
+        "import importlib.util, sarstack; importlib.util.find_spec('xarray'); import xarray; "
+        "print(hasattr(xarray.Dataset, 'despeck'), hasattr(xarray.DataArray, 'despeck'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

@@ -176,6 +176,8 @@ def build_labels_command(
 @click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--remove-noise", is_flag=True,
               help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
+@click.option("--output-noise", is_flag=True,
+              help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--verify", is_flag=True,

@@ -33,6 +33,8 @@ class DespeckAccessor:
         self,
         method: "str | Despeckler | None" = None,
         looks: float | None = None,
+        *,
+        return_noise: bool = False,
         **parameters: Any,
     ) -> Any:
         """Despeckle all dates and polarisations.
@@ -45,6 +47,9 @@ class DespeckAccessor:
             ``despecknet-mt`` for five dates or more, else ``despecknet``.
         looks : float, optional
             Equivalent number of looks. Default: measured from the scene.
+        return_noise : bool
+            Return the estimated speckle too, the second output of deSpeckNet: noisy divided by
+            speckle-free intensity.
         **parameters
             Parameters of the method, for instance ``window_px=9``.
 
@@ -53,18 +58,19 @@ class DespeckAccessor:
         Dataset or DataArray
             Same dims, coordinates and attributes as the input; float32 linear intensity, NaN
             where the input is nodata. Lazy if the input is lazy. Georeferenced for rioxarray:
-            ``result.rio.to_raster("x.tif")`` works for a date.
+            ``result.rio.to_raster("x.tif")`` works for a date. With `return_noise`, two of
+            them: the despeckled images and the speckle.
 
         Raises
         ------
         UsageError
-            If the method or a parameter is unknown.
+            If the method or a parameter is unknown, or the method does not estimate the speckle.
         ScaleError
             If the values look like dB or amplitude, but the attributes do not declare it.
             Declared dB or amplitude is converted; the result is linear intensity.
         """
         from sarstack.checks import check_looks
-        from sarstack.conventions import POLARISATIONS
+        from sarstack.conventions import POLARISATIONS, SPECKLE_ATTRIBUTES
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import check_crs, georeference
@@ -78,12 +84,20 @@ class DespeckAccessor:
         despeckler = as_despeckler(method, **parameters)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
-        result = cube.copy()
-        for name in cube.data_vars:
-            data = despeckle_array(chunked[name].data, despeckler, looks)
-            attributes = cube[name].attrs | {"speckle_filter": despeckler.name}
-            result[name] = (cube[name].dims, data, attributes)
-        return georeference(restore(result if lazy else result.compute()), POLARISATIONS)
+
+        def compute(method: "Despeckler") -> Any:
+            result = cube.copy()
+            for name in cube.data_vars:
+                data = despeckle_array(chunked[name].data, method, looks)
+                own = SPECKLE_ATTRIBUTES if method.returns_speckle else cube[name].attrs
+                attributes = own | {"speckle_filter": method.name}
+                result[name] = (cube[name].dims, data, attributes)
+            return georeference(restore(result if lazy else result.compute()), POLARISATIONS)
+
+        if return_noise:
+            noise = despeckler.estimate_noise()  # an error here comes before any work
+            return compute(despeckler), compute(noise)
+        return compute(despeckler)
 
     def labels(
         self,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.source import MethodSource
+from sarstack.errors import UsageError
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window
 
@@ -51,6 +52,8 @@ class Despeckler(ABC):
         depends on the brightest pixels. 0: errors are proportional to the value of the pixel.
     source : MethodSource, optional
         Set for a class from outside this package.
+    returns_speckle : bool
+        The result is the speckle, not the intensity; see :meth:`estimate_noise`.
     """
 
     name: ClassVar[str]
@@ -63,6 +66,7 @@ class Despeckler(ABC):
     nodata_acts_as_edge: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 0.0
     source: ClassVar[MethodSource | None] = None
+    returns_speckle: bool = False
 
     @property
     def summary_halo(self) -> int:
@@ -148,6 +152,23 @@ class Despeckler(ABC):
             Zero (not NaN) where the date has no data.
         """
         raise NotImplementedError(f"{self.name} does not use other dates")
+
+    def estimate_noise(self) -> "Despeckler":
+        """Return a copy of this method whose result is the speckle itself.
+
+        The result is the ratio of the noisy to the speckle-free intensity, without unit.
+
+        Raises
+        ------
+        UsageError
+            If the method does not estimate the speckle.
+        """
+        raise UsageError(
+            f"{self.name} does not estimate the speckle",
+            expected="a deSpeckNet method, which has the speckle as its second output",
+            do="leave out --output-noise (return_noise in Python), and divide the noisy by the "
+            "despeckled image",
+        )
 
     def warm_up(self) -> None:  # noqa: B027 - most methods load nothing
         """Load a model into this process, before the first call needs it."""

@@ -2,8 +2,9 @@
 
 import logging
 import re
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from sarstack.networks.inference import (
     choose_device,
     choose_precision,
     despeckle_image,
+    estimate_speckle,
     load_network,
 )
 from sarstack.networks.model_file import model_sha256, read_card, shipped_model
@@ -89,6 +91,12 @@ class NetworkMethod(Despeckler):
         self.sha256 = model_sha256(self.path)
         self.halo = self.card.halo + REACH_PX
 
+    def estimate_noise(self) -> Self:
+        """Return a copy whose result is the speckle: the second output of deSpeckNet."""
+        noise = copy(self)
+        noise.returns_speckle = True
+        return noise
+
     @property
     def path(self) -> str:
         """Path of the model file on this machine."""
@@ -122,7 +130,8 @@ class NetworkMethod(Despeckler):
     def settings(self) -> dict[str, str]:
         """Return the name and hash of the model file, and the precision."""
         linear = self.card.domain == "linear"
-        return {
+        named = {"output": "speckle"} if self.returns_speckle else {}
+        return named | {
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
             "precision": "float32" if linear
@@ -188,13 +197,14 @@ class NetworkMethod(Despeckler):
     ) -> NDArray[np.float32]:
         """Despeckle the window `wanted` in blocks of at most `side_px`."""
         network, shape = self._network(), Shape(*intensity.shape)
+        compute = estimate_speckle if self.returns_speckle else despeckle_image
         result = np.empty(wanted.shape, np.float32)
         for _, _, tile in tile_grid(wanted.shape, side_px):
             y, x = wanted.y0, wanted.x0
             block = Window(y + tile.y0, y + tile.y1, x + tile.x0, x + tile.x1)
             needed = self.input_window(block, shape)
             sums = None if others is None else others[(slice(None), *needed.slices)]
-            result[tile.slices] = despeckle_image(
+            result[tile.slices] = compute(
                 network, self.card, intensity[needed.slices], statistics, sums,
                 block.slices_in(needed),
             )  # fmt: skip

@@ -12,7 +12,7 @@ All variants have two branches. They differ in the layers and in the input of th
   the stack as further input images.
 """
 
-from typing import ClassVar, Self, cast
+from typing import ClassVar, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,37 @@ A pixel as bright as this is a strong scatterer, not speckle."""
 DEVIATION_OFFSET_NAT = 0.1
 """Its square is added to a variance before the root is taken, and it is subtracted afterwards. The
 root of a variance near zero would amplify the rounding errors of float32."""
+
+
+class _Inputs(NamedTuple):
+    """The input of both branches.
+
+    Attributes
+    ----------
+    images, sensor : Tensor
+        Input of a branch.
+    margins : list of int
+        Width of the part of `images` that is input only: top, bottom, left, right.
+    wanted : tuple of slice
+        Rows and columns to predict.
+    u, observed : Tensor
+        At the pixels to predict: log intensity without its local mean, and with it.
+    """
+
+    images: Tensor
+    sensor: Tensor
+    margins: list[int]
+    wanted: Inside
+    u: Tensor
+    observed: Tensor
+
+    def run(self, branch: nn.Module) -> Tensor:
+        """Return what a branch predicts at the wanted pixels."""
+        predicted = branch(self.images, self.sensor, self.margins).float()
+        # The output covers whole cells of the coarse grid, so it may be larger than wanted.
+        y, x = (part.start % ALIGNMENT_PX for part in self.wanted)
+        height, width = self.observed.shape[-2:]
+        return cast("Tensor", predicted[..., y : y + height, x : x + width])
 
 
 class LogDeSpeckNet(DeSpeckNet):
@@ -103,6 +134,35 @@ class LogDeSpeckNet(DeSpeckNet):
         A pixel that is not positive counts as e**-8 of the local mean, also in ``observed``.
         Where no pixel of the window of the local mean is positive, the prediction is NaN.
         """
+        inputs = self._encode(intensity, valid, sensor, others, inside)
+        clean = inputs.observed - _fade_out_correction(inputs.run(self.clean), inputs.u)
+        if not noise:
+            return Prediction(inputs.observed, clean, None, None)
+        speckle = inputs.run(self.noise)
+        return Prediction(inputs.observed, clean, speckle, clean + speckle)
+
+    def predict_speckle(
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
+        inside: Inside | None = None,
+    ) -> Tensor:
+        """Predict the speckle; see :meth:`DeSpeckNet.predict_speckle`."""
+        speckle = self._encode(intensity, valid, sensor, others, inside).run(self.noise)
+        return self.to_intensity(speckle)
+
+    def _encode(
+        self,
+        intensity: Tensor,
+        valid: Tensor | None,
+        sensor: Tensor | None,
+        others: Tensor | None,
+        inside: Inside | None,
+    ) -> "_Inputs":
+        """Make the input of the branches; parameters are those of :meth:`forward`."""
         rows, columns = intensity.shape[-2:]
         valid = torch.ones_like(intensity) if valid is None else valid
         intensity, valid = _pad_to_cells(intensity), _pad_to_cells(valid)
@@ -117,19 +177,7 @@ class LogDeSpeckNet(DeSpeckNet):
         images = torch.cat([channel[(..., *needed)] for channel in channels], dim=1)
         if sensor is None:
             sensor = images.new_zeros((len(images), N_SENSOR_FEATURES))
-        height, width = observed.shape[-2:]
-
-        def predict(branch: nn.Module) -> Tensor:
-            # The output covers whole cells of the coarse grid, so it may be larger than wanted.
-            predicted = branch(images, sensor, margins).float()
-            y, x = (w.start % ALIGNMENT_PX for w in wanted)
-            return cast("Tensor", predicted[..., y : y + height, x : x + width])
-
-        clean = observed - _fade_out_correction(predict(self.clean), u[(..., *wanted)])
-        if not noise:
-            return Prediction(observed, clean, None, None)
-        speckle = predict(self.noise)
-        return Prediction(observed, clean, speckle, clean + speckle)
+        return _Inputs(images, sensor, margins, wanted, u[(..., *wanted)], observed)
 
     def _needed_input(self, wanted: Inside, block: Tensor) -> tuple[Inside, list[int]]:
         """Return the rows and columns that the branches need to predict `wanted`.

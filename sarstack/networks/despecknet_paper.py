@@ -130,6 +130,19 @@ class LinearDeSpeckNet(DeSpeckNet):
         speckle = self.noise(intensity, valid).float()[part]
         return Prediction(intensity[part], clean, speckle, clean * speckle)
 
+    def predict_speckle(
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
+        inside: Inside | None = None,
+    ) -> Tensor:
+        """Predict the speckle; see :meth:`DeSpeckNet.predict_speckle`."""
+        part = (..., *(inside or (slice(None), slice(None))))
+        return self.noise(intensity, valid).float()[part]
+
     def to_intensity(self, clean: Tensor) -> Tensor:
         """Return the clean image itself: it is linear power."""
         return clean

@@ -5,7 +5,7 @@ A network is loaded once per process, with fused layers, and shared by all threa
 
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
     from sarstack.networks.network import DeSpeckNet
 
+Output = Literal["clean", "speckle"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _LOADING = threading.Lock()
 
 # Lowest output, as a part of the 98th percentile of the scene, by domain of the network.
 _LOWEST_OUTPUT = {"log": 1e-8, "linear": 1e-4}
+_LOWEST_SPECKLE = np.float32(1e-8)
 
 
 def load_network(
@@ -122,8 +124,9 @@ def run_network(
     sensor: tuple[float, float, float] | None = None,
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
+    output: Output = "clean",
 ) -> NDArray[np.float32]:
-    """Run the clean branch of a network on one image.
+    """Run one branch of a network on one image.
 
     Parameters
     ----------
@@ -132,19 +135,22 @@ def run_network(
     intensity : ndarray, shape (y, x), float32
         Linear power, may be zero or negative; NaN = nodata. At least 1x1.
     scale : float
-        The input is divided by it, the output multiplied by it.
+        The input is divided by it, the clean image multiplied by it.
     sensor : tuple of float, optional
         Looks and lag-1 correlation along y and x, further inputs; None: unknown.
     others : ndarray, shape (4, y, x), float32, optional
         Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
         Rows and columns to return; None: all.
+    output : {"clean", "speckle"}
+        What to predict.
 
     Returns
     -------
     ndarray, shape (y, x) or of `inside`, float32
-        Linear power. NaN where the input is NaN, and where a network on log intensity has no
-        positive pixel in the window of its local mean; see :func:`despeckle_image`.
+        Linear power, or the ratio of the noisy to the clean image. NaN where the input is NaN,
+        and where a network on log intensity has no positive pixel in the window of its local mean;
+        see :func:`despeckle_image`.
     """
     import torch
 
@@ -164,20 +170,24 @@ def run_network(
     if sensor is not None:
         looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
         encoded_sensor = encode_sensor(looks, correlation, torch.ones(1)).to(device)
+    valid = to_device(finite[None].astype(np.float32)) if has_nodata else None
+    given: dict[str, Any] = {
+        "sensor": encoded_sensor,
+        "others": None if others is None else to_device(others),
+        "inside": inside,
+    }
     with torch.inference_mode():
-        prediction = network(
-            to_device(image[None]),
-            to_device(finite[None].astype(np.float32)) if has_nodata else None,
-            sensor=encoded_sensor,
-            others=None if others is None else to_device(others),
-            noise=False,
-            inside=inside,
-        )
-        despeckled = network.to_intensity(prediction.clean)[0, 0].cpu().numpy()
-    despeckled *= np.float32(scale)
+        if output == "speckle":
+            predicted = network.predict_speckle(to_device(image[None]), valid, **given)
+        else:
+            prediction = network(to_device(image[None]), valid, **given, noise=False)
+            predicted = network.to_intensity(prediction.clean)
+        result = predicted[0, 0].cpu().numpy()
+    if output == "clean":
+        result *= np.float32(scale)
     if has_nodata:
-        despeckled[~finite[inside or ...]] = np.nan
-    return np.asarray(despeckled, dtype=np.float32)
+        result[~finite[inside or ...]] = np.nan
+    return np.asarray(result, dtype=np.float32)
 
 
 def despeckle_image(
@@ -212,32 +222,112 @@ def despeckle_image(
     ndarray, shape (y, x) or of `inside`, float32
         Positive linear power, NaN exactly where the input is not finite.
     """
-    inside = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
-    missing = ~np.isfinite(intensity[inside])
-    if missing.all():
-        return np.full(missing.shape, np.nan, np.float32)
-    intensity, others = fill_holes(intensity, others, statistics.correlation)
-    bright = statistics.bright
-    brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
-    is_linear = card.domain == "linear"
-    despeckled = run_network(
-        network,
-        intensity,
-        brightness if is_linear else 1.0,
-        sensor=statistics.sensor,
-        others=others,
-        inside=inside,
-    )
-    despeckled /= _find_bias(card, statistics, None if others is None else others[0][inside])
+    block = _prepare(card, intensity, statistics, others, inside)
+    despeckled = block.run(network, "clean")
+    despeckled /= block.bias
     # A network on linear intensity may return zero or less. A network on log intensity returns NaN
     # where no pixel in the window of the local mean is positive.
-    lowest = np.float32(max(brightness * _LOWEST_OUTPUT[card.domain], 1e-37))
-    if is_linear:
+    lowest = np.float32(max(block.brightness * _LOWEST_OUTPUT[card.domain], 1e-37))
+    if card.domain == "linear":
         np.maximum(despeckled, lowest, out=despeckled)
     despeckled[np.isnan(despeckled)] = lowest
-    keep_smooth_areas(despeckled, intensity, inside)
-    despeckled[missing] = np.nan
+    keep_smooth_areas(despeckled, block.intensity, block.inside)
+    despeckled[block.missing] = np.nan
     return despeckled
+
+
+def estimate_speckle(
+    network: "DeSpeckNet",
+    card: ModelCard,
+    intensity: NDArray[np.float32],
+    statistics: SceneStatistics,
+    others: NDArray[np.float32] | None = None,
+    inside: tuple[slice, slice] | None = None,
+) -> NDArray[np.float32]:
+    """Estimate the speckle of one image: the second output of deSpeckNet.
+
+    The despeckled image times this is the noisy image as the network reconstructs it: the
+    flat-field bias, by which the despeckled image is divided, is a factor here. Areas without
+    speckle are 1.
+
+    Parameters
+    ----------
+    network, card, intensity, statistics, others, inside
+        As for :func:`despeckle_image`.
+
+    Returns
+    -------
+    ndarray, shape (y, x) or of `inside`, float32
+        Ratio of the noisy to the clean intensity, positive; NaN exactly where the input is not
+        finite.
+
+    References
+    ----------
+    Mullissa et al. 2020, deSpeckNet, Section III.
+    """
+    block = _prepare(card, intensity, statistics, others, inside)
+    speckle = block.run(network, "speckle")
+    speckle *= block.bias
+    np.maximum(speckle, _LOWEST_SPECKLE, out=speckle)
+    speckle[np.isnan(speckle)] = 1
+    keep_smooth_areas(speckle, block.intensity, block.inside, value=1.0)
+    speckle[block.missing] = np.nan
+    return speckle
+
+
+class _Block(NamedTuple):
+    """One image as the network gets it.
+
+    Attributes
+    ----------
+    intensity, others : ndarray
+        With narrow gaps filled.
+    brightness : float
+        Level of the scene.
+    scale : float
+        The network gets the intensity divided by it.
+    statistics : SceneStatistics
+    inside : tuple of slice
+        Rows and columns to return.
+    missing : ndarray of bool, shape of `inside`
+        Nodata.
+    bias : ndarray or float
+        Flat-field bias of the network.
+    """
+
+    intensity: NDArray[np.float32]
+    others: NDArray[np.float32] | None
+    brightness: float
+    scale: float
+    statistics: SceneStatistics
+    inside: tuple[slice, slice]
+    missing: NDArray[np.bool_]
+    bias: NDArray[np.float32] | np.float32
+
+    def run(self, network: "DeSpeckNet", output: Output) -> NDArray[np.float32]:
+        """Return what the network predicts, NaN if all is nodata."""
+        if self.missing.all():
+            return np.full(self.missing.shape, np.nan, np.float32)
+        return run_network(network, self.intensity, self.scale, sensor=self.statistics.sensor,
+                           others=self.others, inside=self.inside, output=output)  # fmt: skip
+
+
+def _prepare(
+    card: ModelCard,
+    intensity: NDArray[np.float32],
+    statistics: SceneStatistics,
+    others: NDArray[np.float32] | None,
+    inside: tuple[slice, slice] | None,
+) -> _Block:
+    inside = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
+    missing = ~np.isfinite(intensity[inside])
+    if not missing.all():
+        intensity, others = fill_holes(intensity, others, statistics.correlation)
+    bright = statistics.bright
+    brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
+    scale = brightness if card.domain == "linear" else 1.0
+    bias = _find_bias(card, statistics, None if others is None else others[0][inside])
+    return _Block(intensity, others, brightness, scale, statistics, inside, missing, bias)
 
 
 def _find_bias(

@@ -97,6 +97,24 @@ class DeSpeckNet(nn.Module):
         """
         raise NotImplementedError
 
+    def predict_speckle(
+        self,
+        intensity: Tensor,
+        valid: Tensor | None = None,
+        *,
+        sensor: Tensor | None = None,
+        others: Tensor | None = None,
+        inside: Inside | None = None,
+    ) -> Tensor:
+        """Predict the speckle alone; parameters are those of :meth:`forward`.
+
+        Returns
+        -------
+        Tensor, shape (batch, 1, y, x) or of `inside`
+            Ratio of the noisy image to the clean image, whatever the domain of the variant.
+        """
+        raise NotImplementedError
+
     def to_intensity(self, clean: Tensor) -> Tensor:
         """Convert the clean image to linear power."""
         raise NotImplementedError

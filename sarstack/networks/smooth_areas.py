@@ -20,6 +20,7 @@ def keep_smooth_areas(
     despeckled: NDArray[np.float32],
     intensity: NDArray[np.float32],
     inside: tuple[slice, slice],
+    value: float | None = None,
 ) -> None:
     """Set the result to the input where the input has no speckle, in place.
 
@@ -29,11 +30,13 @@ def keep_smooth_areas(
     Parameters
     ----------
     despeckled : ndarray, shape of `inside`, float32
-        Linear power.
+        What the network returned: linear power, or speckle.
     intensity : ndarray, shape (y, x), float32
         Linear power, NaN = nodata. Starts at a multiple of `STEP_PX` from the origin of the scene.
     inside : tuple of slice
         Rows and columns of `despeckled` in `intensity`.
+    value : float, optional
+        The result in areas without speckle; default: the input.
     """
     weight = _speckle_weight(intensity[::STEP_PX, ::STEP_PX])
     if not (weight < 1).any():
@@ -41,7 +44,7 @@ def keep_smooth_areas(
     steps = np.ix_(*(np.arange(part.start, part.stop) // STEP_PX for part in inside))
     kept = 1 - weight[steps]
     changed = (kept > 0) & (intensity[inside] > 0)
-    original = intensity[inside][changed]
+    original = intensity[inside][changed] if value is None else np.float32(value)
     despeckled[changed] += kept[changed] * (original - despeckled[changed])
 
 

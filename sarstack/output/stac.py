@@ -39,7 +39,7 @@ class Product:
     grid : Grid
         One that :func:`~sarstack.output.footprint.has_longitudes`.
     images : dict of str to Path
-        COG of each polarisation.
+        COG of each polarisation, ``vv``, and of its estimated speckle, ``vv-noise``.
     looks : float
         Equivalent number of looks of the input.
     instrument_mode : str
@@ -133,10 +133,12 @@ def _make_item(
         stac_extensions=extensions, collection=name,
     )  # fmt: skip
     item.set_self_href(str(folder / f"{item.id}.json"))
-    for polarisation, path in product.images.items():
-        band = {"name": polarisation, "data_type": "float32", "nodata": "nan", "unit": "1"}
+    for name, path in product.images.items():
+        polarisation, _, noise = name.partition("-")
+        band = {"name": name, "data_type": "float32", "nodata": "nan", "unit": "1"}
         extra = {"bands": [band], "sar:polarizations": [polarisation.upper()]}
-        item.add_asset(polarisation, pystac.Asset(str(path), path.stem, None, COG, ["data"], extra))
+        roles = ["metadata"] if noise else ["data"]
+        item.add_asset(name, pystac.Asset(str(path), path.stem, None, COG, roles, extra))
     return item
 
 
@@ -159,7 +161,7 @@ def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]
         "sar:instrument_mode": product.instrument_mode,
         "sar:frequency_band": sensor.band,
         "sar:center_frequency": sensor.frequency_ghz,
-        "sar:polarizations": [p.upper() for p in product.images],
+        "sar:polarizations": [name.upper() for name in product.images if "-" not in name],
         "sar:looks_equivalent_number": round(product.looks, 2),
         "sat:orbit_state": date.orbit_direction,
         "sat:relative_orbit": date.relative_orbit,

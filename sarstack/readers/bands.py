@@ -16,7 +16,7 @@ IGNORED = "-"
 _MAX_POLARISATIONS = 4
 _VALIDITY = re.compile(r"(?i)^(data|valid(ity)?)?[ _-]?(mask|valid(ity)?)$|^alpha$")
 _COMPANION = re.compile(
-    r"(?i)(angle|mask|area|count|weight|looks|shadow|layover|elevation|std(_?dev)?|variance)$"
+    r"(?i)(angle|mask|area|count|weight|looks|shadow|layover|elevation|std(_?dev)?|variance|noise)$"
 )
 
 

@@ -125,6 +125,18 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     write_text(path, hide_secrets(json.dumps(record, indent=2, default=str)) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a record; None without the file. A damaged file is an empty record, with a warning."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as failure:
+        LOGGER.warning("the record %s cannot be read (%s)", path, failure)
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def now_utc() -> str:
     """Return the current time, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -197,6 +197,10 @@ class DespeckleConfig(StackConfig):
         default=False,
         description="subtract the noise of a SAFE or EOPF product from the despeckled pixels",
     )
+    output_noise: bool = Field(
+        default=False,
+        description="write the estimated speckle too, as NAME_noise.tif (deSpeckNet methods)",
+    )
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")
 

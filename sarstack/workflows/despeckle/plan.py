@@ -13,18 +13,16 @@ from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.errors import (
     ResumeMismatchError,
-    StackError,
     UsageError,
 )
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
-from sarstack.readers.grid import Grid
 from sarstack.readers.paths import public_path
-from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Shape, n_tiles
 from sarstack.workflows.despeckle.destination import find_output
+from sarstack.workflows.despeckle.images import Image, list_images
 from sarstack.workflows.despeckle.memory import (
     cell_px,
     check_memory,
@@ -39,7 +37,6 @@ from sarstack.workflows.despeckle.results import (
     read_records,
 )
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
-from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
 from sarstack.workflows.places import check_places
 from sarstack.workflows.remote_folder import RemoteFolder
 from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
@@ -49,18 +46,6 @@ _ONE_AT_A_TIME = "use `sarstack despeckle`, which takes each image alone"
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
-
-
-@dataclass(frozen=True)
-class Image:
-    """One output image of a run."""
-
-    polarisation: str
-    layer: int
-    raster: Raster
-    output: Path
-    fingerprint: str
-    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -280,7 +265,7 @@ def plan_despeckle(
                                  "--method despecknet")  # fmt: skip
     check_places([], [output])
     _refuse_input_folder(stack, output, remote)
-    images = _list_images(config, stack, despeckler, output)
+    images = list_images(config, stack, despeckler, output)
     _check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:
         config = _choose_tile(config, images)
@@ -330,34 +315,6 @@ def _refuse_input_folder(stack: Stack, output: Path, remote: RemoteFolder | None
             expected="another folder: a later run would read results as input",
             do=f"choose another folder, for instance -o {output / 'despeckled'}",
         )
-
-
-def _list_images(
-    config: DespeckleConfig, stack: Stack, despeckler: Despeckler, output: Path
-) -> tuple[Image, ...]:
-    images = []
-    # Once for each image: a multi-temporal method needs those of all dates for each result.
-    identities = {r: identity(r) for own in stack.rasters.values() for r in own}
-    for layer in range(len(stack.dates)):
-        for polarisation in stack.polarisations:
-            raster = stack.rasters[polarisation][layer]
-            if raster is None:
-                continue
-            others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
-            path = (output / f"{raster.stem}_{despeckler.name}.tif").absolute()
-            grid = stack.grid_at(layer)
-            parts = settings_of(config, despeckler), grid
-            mark = fingerprint(*parts, *(identities[r] for r in others))
-            images.append(Image(polarisation, layer, raster, path, mark, grid))
-    names = [image.output.name for image in images]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise StackError(
-            "several results would have the same name",
-            where=twice,
-            do="give the input files different names",
-        )
-    return tuple(images)
 
 
 def _find_finished(

@@ -16,7 +16,7 @@ from sarstack.readers.names import find_instrument_mode
 from sarstack.readers.paths import file_name, file_stem, near_folders, public_path
 from sarstack.readers.stack import Date
 from sarstack.training.checkpoint import CHECKPOINT
-from sarstack.workflows.despeckle.plan import Image
+from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
@@ -40,8 +40,7 @@ def complete_results(run: Run, *, continued: bool) -> None:
     for image in _finished_images(run):
         view = name_db_view(image.output)
         if not view.exists():
-            description = f"{plan.stack.calibration} {image.polarisation}".strip()
-            write_db_view(image.output, image.grid, description)
+            write_db_view(image.output, image.grid, image.describe(plan.stack.calibration))
     picture = plan.output / "quicklook.png"
     if plan.images or continued or not picture.exists():
         _draw_middle(run, picture)
@@ -60,8 +59,8 @@ def _draw_middle(run: Run, picture: Path) -> None:
     """Draw the quicklook of the middle one of the new images; without new ones, of all."""
     from sarstack.output.quicklook import draw_quicklook
 
-    new = [image for image in run.plan.images if image.output not in run.failures]
-    made = new or _finished_images(run)
+    done = [image for image in _finished_images(run) if not image.is_noise]
+    made = [image for image in run.plan.images if image in done] or done
     if made:
         n_polarisations = len(run.plan.stack.polarisations)
         image = made[len(made) // 2 // n_polarisations * n_polarisations]
@@ -97,7 +96,7 @@ def write_stac(run: Run) -> None:
     products = []
     for layer, date in enumerate(plan.stack.dates):
         images = [image for image in _finished_images(run) if image.layer == layer]
-        done = {image.polarisation: image.output for image in images}
+        done = {_name_asset(image): image.output for image in images}
         if done and date.timestamp:
             with open_gdal(plan.readable(images[0])) as image:
                 looks = float(image.tags()["ENL_BEFORE"])
@@ -107,6 +106,10 @@ def write_stac(run: Run) -> None:
         name = f"{file_stem(plan.stack.path)}-{plan.despeckler.name}"
         settings = settings_of(plan.config, plan.despeckler)
         write_catalogue(plan.output / "stac", name, products, settings)
+
+
+def _name_asset(image: Image) -> str:
+    return f"{image.polarisation}-noise" if image.is_noise else image.polarisation
 
 
 def _find_mode(date: Date, images: Sequence[Image]) -> str:

@@ -5,16 +5,13 @@ gets its name. The end of the run, or the next run, moves the records into run.j
 """
 
 import hashlib
-import json
-import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.workflows.fingerprint import read_fingerprint
-from sarstack.workflows.progress import write_json
+from sarstack.workflows.progress import read_json, write_json
 
-LOGGER = logging.getLogger("sarstack")
 UNFINISHED_FOLDER = ".sarstack-unfinished"
 """Folder in the output folder with the pieces, sums and records of a run that is not finished."""
 RUN_RECORD = "run.json"
@@ -59,9 +56,9 @@ def write_result_record(output: Path, complete: Path, record: Record) -> Record:
 
 def read_records(folder: Path) -> dict[str, Record]:
     """Return the records of an output folder by file name, also those of an interrupted run."""
-    images = _read_json(folder / RUN_RECORD).get("images")
+    images = (read_json(folder / RUN_RECORD) or {}).get("images")
     listed = images if isinstance(images, list) else []
-    listed += [_read_json(path) for path in sorted(_records_folder(folder).glob("*.json"))]
+    listed += [read_json(path) for path in sorted(_records_folder(folder).glob("*.json"))]
     return {r["output"]: r for r in listed if isinstance(r, dict) and "output" in r}
 
 
@@ -69,7 +66,7 @@ def keep_records(folder: Path) -> None:
     """Move the records of an interrupted run into run.json."""
     paths = sorted(_records_folder(folder).glob("*.json"))
     if paths:
-        before = _read_json(folder / RUN_RECORD)
+        before = read_json(folder / RUN_RECORD) or {}
         write_json(folder / RUN_RECORD, before | {"images": [*read_records(folder).values()]})
         for path in paths:
             path.unlink(missing_ok=True)
@@ -77,18 +74,6 @@ def keep_records(folder: Path) -> None:
 
 def _records_folder(folder: Path) -> Path:
     return folder / UNFINISHED_FOLDER / "results"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Read a record; a damaged one is the same as none, with a warning."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as failure:
-        LOGGER.warning("the record %s cannot be read (%s)", path, failure)
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 class Inspection(NamedTuple):

@@ -24,7 +24,8 @@ from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.destination import find_output
-from sarstack.workflows.despeckle.plan import Image, Plan, plan_despeckle
+from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.plan import Plan, plan_despeckle
 from sarstack.workflows.despeckle.record import (
     complete_results,
     delete_leftovers,
@@ -38,7 +39,7 @@ from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import FileStamp, fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim_folder
-from sarstack.workflows.progress import log_to, now_utc, show_progress, write_json
+from sarstack.workflows.progress import log_to, now_utc, read_json, show_progress, write_json
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -193,7 +194,7 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
         "images": f"{len(images)} images, {fingerprint(*images)}",
     }
     manifest = run.folder / "manifest.json"
-    found = _read_json(manifest)
+    found = read_json(manifest)
     wanted: dict[str, Any] = {key: str(value) for key, value in settings.items()}
     run.inputs = stamp_files(plan.stack)
     inputs = {public_path(path): stamp for path, stamp in run.inputs.items()}
@@ -232,23 +233,10 @@ def _name_changed(before: dict[str, FileStamp], now: dict[str, FileStamp]) -> li
     return [Path(path).name for path in paths if before.get(path) != now.get(path)]
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None without the file, and an empty one if the file is damaged."""
-    import json
-
-    if not path.exists():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _measure(run: Run, workers: Workers) -> None:
     """Measure the scene statistics of all images, or read those of an interrupted run."""
     plan, path = run.plan, run.folder / "statistics.json"
-    found = _read_json(path)
+    found = read_json(path)
     if not found:  # nothing was measured, or the file is damaged
         found = _measure_stack(run, workers)
         write_json(path, found)
@@ -264,7 +252,8 @@ def _measure(run: Run, workers: Workers) -> None:
 
 def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, Any]]]:
     plan = run.plan
-    images = sorted((*plan.images, *plan.finished), key=lambda image: image.layer)
+    inputs = {(i.polarisation, i.layer): i for i in (*plan.images, *plan.finished)}
+    images = sorted(inputs.values(), key=lambda image: image.layer)
     jobs = (Task(tasks.sample_image, (image.raster, image.grid.shape), image) for image in images)
     samples: dict[str, dict[int, SpeckleSample]] = {i.polarisation: {} for i in images}
     for task, outcome in run_tasks(workers, jobs):
@@ -384,7 +373,7 @@ def _compute(run: Run, workers: Workers) -> None:
 
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
-    despeckler = run.plan.despeckler
+    despeckler = image.despeckler
     statistics = run.statistics[image.polarisation][image.layer]
     summary = run.summary(image.polarisation) if despeckler.n_summary else ""
     arguments = (despeckler, image.raster, statistics, tile, run.pieces(image), summary)
@@ -392,7 +381,7 @@ def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
 
 
 def _finish_task(run: Run, image: Image) -> Task:
-    description = f"{run.plan.stack.calibration} {image.polarisation}".strip()
+    description = image.describe(run.plan.stack.calibration)
     source = image.raster.read_metadata()
     grid = replace(image.grid, rpcs=source.rpcs or image.grid.rpcs)
     arguments = (run.pieces(image), grid, str(image.output), description,

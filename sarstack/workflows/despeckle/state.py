@@ -11,7 +11,8 @@ from sarstack.output.pieces import Pieces
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.remote import is_server_file
 from sarstack.speckle.statistics import SceneStatistics
-from sarstack.workflows.despeckle.plan import Image, Plan
+from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.plan import Plan
 from sarstack.workflows.despeckle.results import Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FileStamp, stamp_file
@@ -58,7 +59,8 @@ class Run:
 
     def pieces(self, image: Image) -> Pieces:
         """Return the pieces of an image."""
-        folder = self.folder / image.polarisation / str(image.layer)
+        name = f"{image.layer}-noise" if image.is_noise else str(image.layer)
+        folder = self.folder / image.polarisation / name
         return Pieces(folder, image.grid.shape, self.plan.config.tile_px)
 
     def summary(self, polarisation: str) -> str:

@@ -14,7 +14,7 @@ from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 from sarstack.workflows.progress import now_utc
 
 if TYPE_CHECKING:
-    from sarstack.workflows.despeckle.plan import Image
+    from sarstack.workflows.despeckle.images import Image
     from sarstack.workflows.despeckle.state import Run
 
 # Tags that describe the stored numbers of the source, or how its file is made. The result has
@@ -24,6 +24,8 @@ _NOT_KEPT = re.compile(
     r"|valid_(min|max|range)|_unsigned|nodata|_nodata|nodata_values|tifftag_m(in|ax)samplevalue"
     r"|ovr_resampling_alg|layout|interleave|compression|speckle_.*|sarstack_.*)$"
 )
+# Speckle has no calibration.
+_OF_INTENSITY = ("CALIBRATION", "BACKSCATTER_SCALE", "GAIN_DB", "THERMAL_NOISE")
 # Characters that XML does not allow.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -80,9 +82,9 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "GAIN_DB": f"{gain:.6g}" if gain else "",
         "MASKED": ", ".join(image.raster.masked_parts),
         "THERMAL_NOISE": "subtracted" if plan.config.remove_noise else "",
-        "SPECKLE_FILTER": plan.despeckler.name,
-        **{f"SPECKLE_{k.upper()}": v for k, v in plan.despeckler.provenance().items()},
-        "HALO_PX": str(plan.despeckler.halo),
+        "SPECKLE_FILTER": image.despeckler.name,
+        **{f"SPECKLE_{k.upper()}": v for k, v in image.despeckler.provenance().items()},
+        "HALO_PX": str(image.despeckler.halo),
         "TILE_SIZE_PX": str(plan.config.tile_px),
         "INPUT_FILE": _name_input(image.raster),
         "ENL_BEFORE": f"{statistics.looks:.2f}",
@@ -93,6 +95,8 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
         FINGERPRINT_TAG: image.fingerprint,
     }
+    if image.is_noise:
+        tags |= dict.fromkeys(_OF_INTENSITY, "") | {"CONTENT": "speckle"}
     return {name: value for name, value in tags.items() if value}
 
 

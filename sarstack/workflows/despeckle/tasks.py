@@ -96,13 +96,13 @@ def despeckle_tile(
                     block, outer, part, scene, despeckler, statistics, sums
                 )
             sum_before += float(np.nansum(block[part.slices_in(outer)], dtype=np.float64))
-        notes = {
-            "valid_px": float(np.isfinite(result).sum()),
-            "sum_before": sum_before,
-            "sum_after": float(np.nansum(result, dtype=np.float64)),
-            "seconds": time.perf_counter() - start,
-        }
-        write_piece(pieces, tile, raster.subtract_noise(result, window), notes)
+        notes = {"valid_px": float(np.isfinite(result).sum())}
+        if not despeckler.returns_speckle:
+            sum_after = float(np.nansum(result, dtype=np.float64))
+            notes |= {"sum_before": sum_before, "sum_after": sum_after}
+            result = raster.subtract_noise(result, window)
+        notes["seconds"] = time.perf_counter() - start
+        write_piece(pieces, tile, result, notes)
     return TileRecord(peak_memory_bytes())
 
 
@@ -160,8 +160,10 @@ def finish_image(
     largest = image_bytes(*pieces.scene)
     check_free(path.parent, largest)
     with worker_settings(), explain_disk_errors(path.parent, file_bytes=largest):
-        after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
-        enl_after = after.looks if after.looks_source == "estimated" else None
+        enl_after = None
+        if "CONTENT" not in tags:  # an image of intensity
+            after = combine_samples([sample_speckle(read_pieces(pieces, w) for w in windows)])[0]
+            enl_after = after.looks if after.looks_source == "estimated" else None
         looks_tag = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
         finish_cog(path, pieces, grid, description=description, tags=tags | looks_tag,
                    before_naming=write_companions)  # fmt: skip
@@ -173,6 +175,6 @@ def _describe_pixels(pieces: Pieces) -> Record:
     if not notes:
         return {}
     described: Record = {"valid_px": int(notes["valid_px"]), "seconds": round(notes["seconds"], 3)}
-    if notes["sum_before"]:
+    if notes.get("sum_before"):
         described["mean_ratio"] = notes["sum_after"] / notes["sum_before"]
     return described

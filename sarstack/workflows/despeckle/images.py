@@ -1,0 +1,98 @@
+"""The output images of a despeckling run: their inputs, names and fingerprints."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sarstack.despecklers import Despeckler
+from sarstack.errors import StackError
+from sarstack.readers.grid import Grid
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
+from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
+from sarstack.workflows.settings import DespeckleConfig
+
+
+@dataclass(frozen=True)
+class Image:
+    """One output image of a run: despeckled intensity, or estimated speckle.
+
+    Attributes
+    ----------
+    polarisation : str
+    layer : int
+        Index of the date.
+    raster : Raster
+        The input image.
+    output : Path
+    fingerprint : str
+    grid : Grid
+    despeckler : Despeckler
+        The method that computes the pixels.
+    """
+
+    polarisation: str
+    layer: int
+    raster: Raster
+    output: Path
+    fingerprint: str
+    grid: Grid
+    despeckler: Despeckler
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the image is the estimated speckle."""
+        return self.despeckler.returns_speckle
+
+    def describe(self, calibration: str) -> str:
+        """Return the description of the band."""
+        content = "speckle" if self.is_noise else calibration
+        return f"{content} {self.polarisation}".strip()
+
+
+def list_images(
+    config: DespeckleConfig, stack: Stack, despeckler: Despeckler, output: Path
+) -> tuple[Image, ...]:
+    """List the images that a run makes, in order of date and polarisation.
+
+    Raises
+    ------
+    StackError
+        If two results would have the same name.
+    UsageError
+        If the speckle is wanted and the method does not estimate it.
+    """
+    methods = [("", despeckler)]
+    if config.output_noise:
+        methods.append(("_noise", despeckler.estimate_noise()))
+    images = [
+        Image(polarisation, layer, raster,
+              (output / f"{raster.stem}_{despeckler.name}{ending}.tif").absolute(),
+              fingerprint(settings_of(config, method), stack.grid_at(layer), *inputs),
+              stack.grid_at(layer), method)
+        for polarisation, layer, raster, inputs in _list_inputs(stack, despeckler)
+        for ending, method in methods
+    ]  # fmt: skip
+    names = [image.output.name for image in images]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StackError(
+            "several results would have the same name",
+            where=twice,
+            do="give the input files different names",
+        )
+    return tuple(images)
+
+
+def _list_inputs(
+    stack: Stack, despeckler: Despeckler
+) -> Iterator[tuple[str, int, Raster, list[dict[str, object]]]]:
+    """Yield polarisation, date, input image, and what identifies all images that it depends on."""
+    # Once for each image: a multi-temporal method needs those of all dates for each result.
+    identities = {r: identity(r) for own in stack.rasters.values() for r in own}
+    for layer in range(len(stack.dates)):
+        for polarisation in stack.polarisations:
+            raster = stack.rasters[polarisation][layer]
+            if raster is not None:
+                others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
+                yield polarisation, layer, raster, [identities[r] for r in others]
