@@ -1,5 +1,7 @@
 """Classical methods compared with slow, direct versions of the formulas of their papers."""
 
+import re
+
 import numpy as np
 import pytest
 from naive_filters import WHITE, image, naive_lee, windows
@@ -7,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.ndimage import uniform_filter
 from scipy.stats import gamma
 
-from sarstack.despecklers import describe_despecklers, despeckler_names, make_despeckler
+from sarstack.despecklers import despeckler_names, make_despeckler
+from sarstack.despecklers.catalogue import list_methods, measure_speed
 from sarstack.despecklers.methods.lee_sigma import point_targets, prior_gain, sigma_range
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.errors import UsageError
@@ -171,8 +174,21 @@ def test_parameters_are_set_or_refused():
 
 
 def test_every_method_has_a_description_of_one_line():
-    described = describe_despecklers()
-    assert list(described) == despeckler_names()
-    for line in described.values():
-        assert 20 < len(line) < 100
-        assert line[-1] in ".)"
+    entries = list_methods()
+    assert [entry.name for entry in entries] == despeckler_names()
+    for entry in entries:
+        assert 20 < len(entry.summary) < 100
+        assert entry.summary[-1] in ".)"
+        assert entry.halo == make_despeckler(entry.name).halo
+
+
+def test_every_published_method_names_its_paper_and_every_network_its_licence():
+    for entry in list_methods():
+        published = re.search(r", (19|20)\d\d\b", entry.paper)
+        assert published or entry.name in ("boxcar", "median"), entry.name
+        is_network = hasattr(make_despeckler(entry.name), "card")
+        assert bool(entry.licence) == is_network, entry.name
+
+
+def test_the_speed_of_a_method_is_measured_in_this_process():
+    assert 1e3 < measure_speed(make_despeckler("quegan-yu")) < 1e10

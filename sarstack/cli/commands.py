@@ -296,8 +296,9 @@ def _print_model(adapted: Any) -> None:
 
 @cli.command()
 @click.argument("method", required=False)
-def methods(method: str | None) -> None:
-    """List the methods, or describe one.
+@click.option("--speed", is_flag=True, help="Measure the speed of each method on this machine.")
+def methods(method: str | None, *, speed: bool) -> None:
+    """List the methods with paper, domain, halo and licence of weights, or describe one.
 
     METHOD is a name, or a class in a file: my_file.py:MyFilter. Methods of installed packages
     are listed with the package.
@@ -307,14 +308,14 @@ def methods(method: str | None) -> None:
       sarstack methods
       sarstack methods lee-sigma
     """
-    from sarstack.despecklers import describe_class, despeckler_classes, find_class, first_line
+    from sarstack.despecklers import find_class
+    from sarstack.despecklers.catalogue import describe_class, list_methods
 
     if method is not None:
         click.echo(describe_class(find_class(method)))
         return
-    for name, cls in despeckler_classes().items():
-        origin = f" [{cls.source.label}]" if cls.source else ""
-        click.echo(f"{name:<18} {first_line(cls)}{origin}")
+    for entry in list_methods(measure=speed):
+        click.echo(entry.render())
 
 
 @cli.command()

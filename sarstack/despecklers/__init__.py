@@ -4,12 +4,9 @@ from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.registry import (
     as_despeckler,
     default_method,
-    describe_class,
-    describe_despecklers,
     despeckler_classes,
     despeckler_names,
     find_class,
-    first_line,
     make_despeckler,
 )
 
@@ -17,11 +14,8 @@ __all__ = [
     "Despeckler",
     "as_despeckler",
     "default_method",
-    "describe_class",
-    "describe_despecklers",
     "despeckler_classes",
     "despeckler_names",
     "find_class",
-    "first_line",
     "make_despeckler",
 ]

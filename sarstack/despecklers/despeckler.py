@@ -52,6 +52,8 @@ class Despeckler(ABC):
         depends on the brightest pixels. 0: errors are proportional to the value of the pixel.
     source : MethodSource, optional
         Set for a class from outside this package.
+    domain : str
+        What the method computes on, for lists of methods.
     returns_speckle : bool
         The result is the speckle, not the intensity; see :meth:`estimate_noise`.
     """
@@ -66,6 +68,7 @@ class Despeckler(ABC):
     nodata_acts_as_edge: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 0.0
     source: ClassVar[MethodSource | None] = None
+    domain: str = "intensity"
     returns_speckle: bool = False
 
     @property

@@ -90,6 +90,7 @@ class NetworkMethod(Despeckler):
         check_weights(self.path)
         self.sha256 = model_sha256(self.path)
         self.halo = self.card.halo + REACH_PX
+        self.domain = "log intensity" if self.card.domain == "log" else "intensity"
 
     def estimate_noise(self) -> Self:
         """Return a copy whose result is the speckle: the second output of deSpeckNet."""

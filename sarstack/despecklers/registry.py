@@ -9,7 +9,7 @@ import pkgutil
 import warnings
 from functools import cache
 from importlib import import_module
-from inspect import cleandoc, isabstract, signature
+from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any
 
@@ -79,28 +79,6 @@ def despeckler_classes() -> dict[str, type[Despeckler]]:
 def despeckler_names() -> list[str]:
     """Return the names of all methods that are installed."""
     return list(despeckler_classes())
-
-
-def describe_despecklers() -> dict[str, str]:
-    """Return the first line of the description of each method, by name."""
-    return {name: first_line(cls) for name, cls in despeckler_classes().items()}
-
-
-def first_line(cls: type[Despeckler]) -> str:
-    """Return the first line of the description of a method; empty without a docstring."""
-    return next(iter((cls.__doc__ or "").strip().splitlines()), "")
-
-
-def describe_class(cls: type[Despeckler]) -> str:
-    """Return name, origin, halo, parameters and the whole description of a method."""
-    parameters = ", ".join(str(p) for p in signature(cls).parameters.values()) or "none"
-    lines = [f"{cls.name}: {first_line(cls)}", "", f"parameters (--set NAME=VALUE): {parameters}"]
-    if cls.source:
-        lines.append(f"source: {cls.source.label}, sha256 {cls.source.sha256}")
-    if cls.n_summary:
-        lines.append("multi-temporal: uses all dates of the stack")
-    rest = (cleandoc(cls.__doc__ or "").splitlines() or [""])[1:]
-    return "\n".join([*lines, *rest])
 
 
 def find_class(method: str) -> type[Despeckler]:

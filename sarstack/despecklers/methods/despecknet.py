@@ -1,8 +1,4 @@
-"""deSpeckNet: the networks of this project, and the network of the paper.
-
-Mullissa, Marcos, Tuia, Herold, Reiche: deSpeckNet: Generalizing Deep Learning-Based SAR
-Image Despeckling, IEEE Transactions on Geoscience and Remote Sensing, 2020.
-"""
+"""deSpeckNet: the networks of this project, and the network of the paper."""
 
 from typing import ClassVar
 
@@ -19,6 +15,11 @@ class DeSpeckNetDespeckler(NetworkMethod):
 
     The input of the network is ln y minus its local mean. So a factor on the scene is the same
     factor on the result.
+
+    References
+    ----------
+    A. G. Mullissa, D. Marcos, D. Tuia, M. Herold, J. Reiche, "deSpeckNet: generalizing deep
+    learning-based SAR image despeckling", IEEE TGRS 60, 2022 (first published in 2020).
     """
 
     name: ClassVar[str] = "despecknet"
@@ -80,6 +81,11 @@ class PaperDeSpeckNetDespeckler(NetworkMethod):
     multiplied by it. So a factor on the scene is the same factor on the result. Without it, the
     network works only at the brightness of its training scene (the released weights saturate 8 dB
     above it). Far below the 98th percentile the network is less accurate.
+
+    References
+    ----------
+    A. G. Mullissa, D. Marcos, D. Tuia, M. Herold, J. Reiche, "deSpeckNet: generalizing deep
+    learning-based SAR image despeckling", IEEE TGRS 60, 2022 (first published in 2020).
     """
 
     name: ClassVar[str] = "despecknet-paper"

@@ -43,6 +43,7 @@ class Rabasar(MethodWithInner):
     """
 
     name: ClassVar[str] = "rabasar"
+    domain = "ratio to the temporal mean"
     n_summary = 2
     has_thresholds: ClassVar[bool] = True
 

@@ -56,6 +56,7 @@ class TotalVariation(Despeckler):
     """
 
     name: ClassVar[str] = "total-variation"
+    domain = "log intensity"
 
     def __init__(self, strength: float = 1.0, n_iterations: int = 29) -> None:
         check_between(0.01, 100, strength=strength)
