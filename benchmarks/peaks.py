@@ -1,7 +1,7 @@
 """Peak rates of this machine: stages that sarstack is compared with.
 
 Operations per second (convolution, matrix product), bytes per second in memory (copy), from
-files (read, decode) and through compression (deflate).
+files (read, decode) and through compression (zstd).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.timing import BYTES, FLOP, Stage, time_in_threads
 from sarstack.networks.inference import choose_device, choose_precision
-from sarstack.output.cog import DEFLATE_LEVEL
+from sarstack.output.cog import LEVEL
 from sarstack.output.pieces import BLOCKS_PX
 from sarstack.readers.index import index_stack
 from sarstack.tiles import tile_grid
@@ -129,23 +129,23 @@ def pixel_read_stage(
     return Stage(name, time_in_threads(work, n_threads), {BYTES: n_bytes})
 
 
-def deflate_stage(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
-    """Make a stage that compresses an image in memory with GDAL's deflate, as in our COGs."""
+def zstd_stage(pixels: NDArray[np.float32], n_threads: int = 1) -> Stage:
+    """Make a stage that compresses an image in memory with GDAL's zstd, as in our COGs."""
     from rasterio.io import MemoryFile
     from rasterio.transform import from_origin
 
     (height, width), block_px = pixels.shape, BLOCKS_PX[0]
     profile = {
         "driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": "float32",
-        "tiled": True, "blockxsize": block_px, "blockysize": block_px, "compress": "DEFLATE",
-        "zlevel": DEFLATE_LEVEL, "predictor": 3, "transform": from_origin(4e5, 5.4e6, 10, 10),
+        "tiled": True, "blockxsize": block_px, "blockysize": block_px, "compress": "ZSTD",
+        "zstd_level": LEVEL, "predictor": 3, "transform": from_origin(4e5, 5.4e6, 10, 10),
     }  # fmt: skip
 
     def work(_: int) -> None:
         with MemoryFile() as file, file.open(**profile) as raster:
             raster.write(pixels, 1)
 
-    name = _with_threads("deflate", n_threads)
+    name = _with_threads("zstd", n_threads)
     return Stage(name, time_in_threads(work, n_threads), {BYTES: pixels.nbytes * n_threads})
 
 

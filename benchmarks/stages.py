@@ -172,7 +172,7 @@ def peak_stages(sizes: Sizes) -> list[Stage]:
             peaks.memory_copy_stage(n),
             peaks.file_read_stage(file, n),
             peaks.pixel_read_stage(stack, n, len(block) // 2),
-            peaks.deflate_stage(block, n),
+            peaks.zstd_stage(block, n),
         ]
 
     one_thread = stages = with_threads(1)
@@ -236,13 +236,13 @@ def despeckle_stages(sizes: Sizes) -> list[Stage]:
     n = sizes.n_workers
     stack, small, n_px = write_archive(sizes, 4)
     convolution = peaks.fastest_convolution(choose_precision(choose_device()), n)
-    deflate = peaks.deflate_stage(sizes.block(), n)
-    stages = [convolution, deflate]
+    zstd = peaks.zstd_stage(sizes.block(), n)
+    stages = [convolution, zstd]
     for method in ("boxcar", "despecknet-lite", "despecknet"):
         options = ("--method", method, "--workers", str(n))
         start = command_stage(f"start of {method}", "despeckle", small, *options)
         work = count_work(method, n_px)
-        references = [Reference(deflate.name, BYTES)]
+        references = [Reference(zstd.name, BYTES)]
         if FLOP in work:
             references = [Reference(convolution.name, FLOP), *references]
         if method == "despecknet-lite":

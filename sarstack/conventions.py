@@ -211,6 +211,7 @@ TAGS: dict[str, str] = {
     "SPECKLE_FILTER": "name of the method",
     "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",
     "HALO_PX": "halo of the method",
+    "MANTISSA_BITS": "bits of the mantissa that the pixels are rounded to (--keep-bits)",
     "TILE_SIZE_PX": "width of the tiles; it does not change pixels",
     "INPUT_FILE": "name of the input file, after that of its STAC item; all files of joined slices",
     "ENL_BEFORE": "equivalent number of looks of the input",

@@ -227,7 +227,7 @@ def despeckle_safe(path, output, calibration="sigma0", **settings):
     """Despeckle VV of a product; return pixels, tags and ground control points of the result."""
     config = DespeckleConfig.make(
         stack=str(path), output=str(output), method="boxcar", polarisations=["vv"], workers=1,
-        calibration=calibration, **settings,
+        calibration=calibration, keep_bits=23, **settings,
     )  # fmt: skip
     [result] = despeckle(config).outputs
     with rasterio.open(result) as file:

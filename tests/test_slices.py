@@ -93,6 +93,7 @@ def test_points_time_and_name_are_those_of_the_whole(tmp_path):
 def run(stack, output, **settings):
     config = DespeckleConfig.make(
         stack=str(stack), output=str(output), method="boxcar", workers=1, polarisations=["vv"],
+        keep_bits=23,
         **settings,
     )  # fmt: skip
     return despeckle(config)

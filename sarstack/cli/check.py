@@ -1,11 +1,9 @@
-"""The commands that check results, and that check methods."""
+"""The command that checks results."""
 
 import logging
 from pathlib import Path
 
 import click
-
-from sarstack.cli.options import parse_parameters
 
 
 @click.command("check")
@@ -29,39 +27,3 @@ def check(results: Path) -> None:
         click.echo(finding.render())
     report.raise_damage()
     logging.getLogger("sarstack").info("%d results are as they were written", report.n_ok)
-
-
-@click.command("check-method")
-@click.argument("method")
-@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
-              help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
-def check_method(method: str, parameters: tuple[str, ...]) -> None:
-    """Check that a method keeps the laws: tiling, scale, mean, nodata and others.
-
-    METHOD is a name, a model, or a class in a file: my_file.py:MyFilter. Exit code 5 if a law
-    is broken.
-
-    \b
-    Example:
-      sarstack check-method my_file.py:MyFilter
-    """
-    from sarstack.despecklers import make_despeckler
-    from sarstack.errors import MethodError
-    from sarstack.evaluation.laws import LAWS, find_violation
-
-    despeckler = make_despeckler(method, **parse_parameters(parameters) or {})
-    broken = []
-    for law in LAWS:
-        problem = find_violation(despeckler, law)
-        click.echo(f"{'BROKEN' if problem else 'kept':<7} {law.title}")
-        if problem:
-            broken.append(law.title)
-            click.echo(f"        {problem}")
-    if broken:
-        raise MethodError(
-            f"{despeckler.name} breaks {len(broken)} of {len(LAWS)} laws",
-            expected="all laws kept: results of a method that breaks one can have seams, a bias "
-            "or lost pixels",
-            where=broken,
-            do="correct the method and check it again",
-        )

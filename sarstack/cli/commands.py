@@ -15,10 +15,13 @@ import click
 
 from sarstack import __version__
 from sarstack.cli.bench import bench
-from sarstack.cli.check import check, check_method
+from sarstack.cli.check import check
+from sarstack.cli.methods import check_method, methods
 from sarstack.cli.options import (
     calibration_option,
+    compress_option,
     gain_option,
+    keep_bits_option,
     learning_options,
     mask_option,
     parse_bands,
@@ -75,7 +78,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
-for command in (bench, check, check_method):
+for command in (bench, check, check_method, methods):
     cli.add_command(command)
 
 
@@ -178,6 +181,8 @@ def build_labels_command(
               help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
 @click.option("--output-noise", is_flag=True,
               help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
+@keep_bits_option
+@compress_option
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--verify", is_flag=True,
@@ -292,30 +297,6 @@ def finetune_command(
 def _print_model(adapted: Any) -> None:
     logging.getLogger("sarstack").info("%s", adapted.message)
     click.echo(adapted.model)
-
-
-@cli.command()
-@click.argument("method", required=False)
-@click.option("--speed", is_flag=True, help="Measure the speed of each method on this machine.")
-def methods(method: str | None, *, speed: bool) -> None:
-    """List the methods with paper, domain, halo and licence of weights, or describe one.
-
-    METHOD is a name, or a class in a file: my_file.py:MyFilter. Methods of installed packages
-    are listed with the package.
-
-    \b
-    Example:
-      sarstack methods
-      sarstack methods lee-sigma
-    """
-    from sarstack.despecklers import find_class
-    from sarstack.despecklers.catalogue import describe_class, list_methods
-
-    if method is not None:
-        click.echo(describe_class(find_class(method)))
-        return
-    for entry in list_methods(measure=speed):
-        click.echo(entry.render())
 
 
 @cli.command()

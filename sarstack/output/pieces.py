@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.output.complete_file import complete_file
+from sarstack.output.rounding import ALL_BITS, round_mantissa
 from sarstack.tiles import Shape, Tile, Window, tile_grid
 
 BLOCKS_PX = (512, 256, 128)
@@ -71,15 +72,19 @@ class Pieces:
         Rows and columns of the image.
     tile_px : int
         Width of a tile.
+    keep_bits : int
+        Bits of the mantissa that pixels are rounded to.
     """
 
     folder: Path
     scene: Shape
     tile_px: int
+    keep_bits: int = ALL_BITS
 
-    def path(self, tile: Tile) -> Path:
-        """Return the path of the piece of a tile, written or not."""
-        return self.folder / f"{tile.row}_{tile.column}.tif"
+    def path(self, tile: Tile, level: int = 0) -> Path:
+        """Return the path of the piece of a tile, or of its overview, written or not."""
+        overview = f".overview-{level}" if level else ""
+        return self.folder / f"{tile.row}_{tile.column}{overview}.tif"
 
     @property
     def n_overviews(self) -> int:
@@ -98,7 +103,9 @@ def write_piece(
     image: NDArray[np.float32],
     notes: Mapping[str, float] | None = None,
 ) -> None:
-    """Write one tile and its overviews (means of valid pixels). The file appears when complete.
+    """Write one tile and its overviews (means of valid pixels), rounded to the bits that are kept.
+
+    The file of the tile appears when all is complete.
 
     Parameters
     ----------
@@ -111,25 +118,45 @@ def write_piece(
     notes : dict of float, optional
         Numbers that are stored with the piece; see :func:`sum_notes`.
     """
-    from rasterio.enums import Resampling
-    from rasterio.io import MemoryFile
-
     path = pieces.path(tile)
     path.parent.mkdir(parents=True, exist_ok=True)
-    levels = [2**level for level in range(1, pieces.n_overviews + 1)]
-    # Padded to whole pixels of the coarsest overview: means do not depend on the tile size.
-    rest = [(0, -length % max([1, *levels])) for length in image.shape]
-    padded = np.pad(image, rest, constant_values=np.nan) if np.any(rest) else image
-    profile = {"driver": "GTiff", "height": padded.shape[0], "width": padded.shape[1], "count": 1,
+    levels = [image]
+    for _ in range(pieces.n_overviews):
+        levels.append(halve(levels[-1]))
+    # The image comes last: a tile whose file is there has its overviews.
+    for level in reversed(range(len(levels))):
+        rounded = round_mantissa(levels[level], pieces.keep_bits)
+        _write_image(pieces.path(tile, level), rounded, notes or {})
+
+
+def halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean of the valid pixels of each 2 x 2 pixels; NaN where none is valid.
+
+    Partial blocks at the bottom and at the right count, so the size is rounded up.
+    """
+    total = np.zeros(coarsen(Shape(*image.shape), 1), np.float32)
+    count = np.zeros(total.shape, np.float32)
+    for y, x in np.ndindex(2, 2):
+        part = image[y::2, x::2]
+        valid = np.isfinite(part)
+        inside = tuple(slice(size) for size in part.shape)
+        np.add(total[inside], part, out=total[inside], where=valid)
+        count[inside] += valid
+    with np.errstate(invalid="ignore"):
+        return total / count
+
+
+def _write_image(path: Path, image: NDArray[np.float32], notes: Mapping[str, float]) -> None:
+    from rasterio.io import MemoryFile
+
+    profile = {"driver": "GTiff", "height": image.shape[0], "width": image.shape[1], "count": 1,
                "dtype": "float32", "nodata": np.nan}  # fmt: skip
     # In memory first: GDAL hides the reason why a file cannot be written, and finds some failures
     # only when it closes the file, where nobody is told.
     with MemoryFile() as memory:
         with without_georeference_warning(), memory.open(**profile) as raster:
-            raster.write(padded, 1)
-            raster.update_tags(ns=_NOTES, **{name: repr(v) for name, v in (notes or {}).items()})
-            if levels:
-                raster.build_overviews(levels, Resampling.average)
+            raster.write(image, 1)
+            raster.update_tags(ns=_NOTES, **{name: repr(v) for name, v in notes.items()})
         with complete_file(path) as unfinished:
             unfinished.write_bytes(memory.getbuffer())
 

@@ -67,7 +67,7 @@ def _write_level(pieces: Pieces, level: int) -> Path:
 def _place_pieces(pieces: Pieces, level: int = 0) -> str:
     """Return the XML that places every piece, or an overview of it."""
     return "".join(
-        _place_file(pieces.path(tile), _coarsen_window(tile.window, level), level)
+        _place_file(pieces.path(tile, level), _coarsen_window(tile.window, level))
         for tile in pieces.tiles()
     )
 
@@ -115,13 +115,12 @@ def write_db_view(cog: Path, grid: Grid, description: str = "") -> Path:
     return view
 
 
-def _place_file(path: Path, place: Window, level: int = 0) -> str:
-    """Return the XML that places a file of the same folder, or one of its overviews."""
-    chosen = f'<OpenOptions><OOI key="OVERVIEW_LEVEL">{level - 1}</OOI></OpenOptions>\n      '
+def _place_file(path: Path, place: Window) -> str:
+    """Return the XML that places a file of the same folder."""
     size = f'xSize="{place.shape.x}" ySize="{place.shape.y}"'
     return f"""    <SimpleSource>
       <SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>
-      {chosen if level else ""}<SourceBand>1</SourceBand>
+      <SourceBand>1</SourceBand>
       <SrcRect xOff="0" yOff="0" {size}/>
       <DstRect xOff="{place.x0}" yOff="{place.y0}" {size}/>
     </SimpleSource>

@@ -18,6 +18,7 @@ from typing import Any
 
 from sarstack import __version__
 from sarstack.despecklers import Despeckler
+from sarstack.output.rounding import ALL_BITS
 from sarstack.readers.raster import Raster
 from sarstack.readers.remote import is_server_file, read_object_version
 from sarstack.readers.stack import Stack
@@ -30,12 +31,14 @@ FileStamp = list[int | str]
 
 def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
     """Return the settings that the pixels of a result depend on."""
+    rounded = {"keep_bits": config.keep_bits} if config.keep_bits < ALL_BITS else {}
     return {
         "method": despeckler.name,
         **despeckler.provenance(),
         "looks": config.looks,
         "bbox": config.bbox,
         "version": __version__,
+        **rounded,
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sarstack.checks import MAX_WINDOW_PX
 from sarstack.conventions import MAX_GAIN_DB, Calibration, MaskWord
 from sarstack.errors import HIDDEN, ConfigError
+from sarstack.output.rounding import ALL_BITS, DEFAULT_BITS, FEWEST_BITS
 from sarstack.readers.paths import is_remote, public_path
 from sarstack.workflows.settings_file import read_settings
 
@@ -200,6 +201,15 @@ class DespeckleConfig(StackConfig):
     output_noise: bool = Field(
         default=False,
         description="write the estimated speckle too, as NAME_noise.tif (deSpeckNet methods)",
+    )
+    keep_bits: int = Field(
+        DEFAULT_BITS,
+        ge=FEWEST_BITS,
+        le=ALL_BITS,
+        description="bits of the mantissa that results are rounded to: 12 = 0.0005 dB, 23 = all",
+    )
+    compress: Literal["zstd", "deflate"] = Field(
+        "zstd", description="compression of the results: zstd, or deflate for old programs"
     )
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")

@@ -13,6 +13,7 @@ from sarstack.cluster.dispatch import Task, run_groups, run_tasks
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
+from sarstack.output.cog import check_compression
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path, public_path
 from sarstack.readers.slices import describe_slices
@@ -106,6 +107,7 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
     if not plan.images:
         return
     plan.check_memory()
+    check_compression(config.compress)
     check_space(plan.output, 2 * plan.bytes_to_write)
     _open_unfinished(run, overwrite=overwrite)
     on_gpu = plan.despeckler.on_gpu
@@ -385,5 +387,5 @@ def _finish_task(run: Run, image: Image) -> Task:
     source = image.raster.read_metadata()
     grid = replace(image.grid, rpcs=source.rpcs or image.grid.rpcs)
     arguments = (run.pieces(image), grid, str(image.output), description,
-                 make_tags(run, image, source.tags))  # fmt: skip
+                 make_tags(run, image, source.tags), run.plan.config.compress)  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

@@ -61,7 +61,8 @@ class Run:
         """Return the pieces of an image."""
         name = f"{image.layer}-noise" if image.is_noise else str(image.layer)
         folder = self.folder / image.polarisation / name
-        return Pieces(folder, image.grid.shape, self.plan.config.tile_px)
+        config = self.plan.config
+        return Pieces(folder, image.grid.shape, config.tile_px, config.keep_bits)
 
     def summary(self, polarisation: str) -> str:
         """Return the path of the sums over dates of a polarisation."""

@@ -85,6 +85,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "SPECKLE_FILTER": image.despeckler.name,
         **{f"SPECKLE_{k.upper()}": v for k, v in image.despeckler.provenance().items()},
         "HALO_PX": str(image.despeckler.halo),
+        "MANTISSA_BITS": str(plan.config.keep_bits),
         "TILE_SIZE_PX": str(plan.config.tile_px),
         "INPUT_FILE": _name_input(image.raster),
         "ENL_BEFORE": f"{statistics.looks:.2f}",

@@ -15,7 +15,7 @@ from sarstack.cluster.process import arithmetic_slots, peak_memory_bytes, worker
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import StackReadError
-from sarstack.output.cog import finish_cog
+from sarstack.output.cog import Compression, finish_cog
 from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
 from sarstack.readers.grid import Grid
@@ -139,7 +139,12 @@ def summarise_tile(
 
 
 def finish_image(
-    pieces: Pieces, grid: Grid, output: str, description: str, tags: dict[str, str]
+    pieces: Pieces,
+    grid: Grid,
+    output: str,
+    description: str,
+    tags: dict[str, str],
+    compress: Compression = "zstd",
 ) -> ImageRecord:
     """Write the COG, the dB view and the record of an image from its pieces.
 
@@ -166,7 +171,7 @@ def finish_image(
             enl_after = after.looks if after.looks_source == "estimated" else None
         looks_tag = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
         finish_cog(path, pieces, grid, description=description, tags=tags | looks_tag,
-                   before_naming=write_companions)  # fmt: skip
+                   compress=compress, before_naming=write_companions)  # fmt: skip
     return ImageRecord(record, peak_memory_bytes())
 
 
