@@ -38,8 +38,6 @@ class Despeckler(ABC):
         multi-temporal method gets the sum of the contributions of all dates, and nothing else of
         the other dates. So memory does not grow with the number of dates, and dates can be
         summed in any order.
-    runtime_bytes : int
-        Memory that the libraries of the method need once in each worker process.
     has_thresholds : bool
         The method compares pixels with thresholds. If the input is multiplied by a constant,
         rounding may change the outcome for a few pixels (0.2 % are allowed).
@@ -63,7 +61,6 @@ class Despeckler(ABC):
     alignment: ClassVar[int] = 1
     cell_px: ClassVar[int] = 512
     n_summary: int = 0
-    runtime_bytes: ClassVar[int] = 0
     has_thresholds: ClassVar[bool] = False
     nodata_acts_as_edge: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 0.0
@@ -75,6 +72,11 @@ class Despeckler(ABC):
     def summary_halo(self) -> int:
         """Number of pixels on each side of a pixel that its contribution depends on."""
         return self.halo
+
+    @property
+    def runtime_bytes(self) -> int:
+        """Memory that the libraries of the method need once in each worker process."""
+        return 0
 
     @property
     def on_gpu(self) -> bool:

@@ -22,9 +22,13 @@ class MethodWithInner(Despeckler):
         vars(self).update(
             alignment=inner.alignment,
             cell_px=inner.cell_px,
-            runtime_bytes=inner.runtime_bytes,
             nodata_acts_as_edge=inner.nodata_acts_as_edge,
         )
+
+    @property
+    def runtime_bytes(self) -> int:
+        """Memory of the libraries of the inner method."""
+        return self.inner.runtime_bytes
 
     @property
     def on_gpu(self) -> bool:
@@ -52,7 +56,7 @@ class MethodWithInner(Despeckler):
         return dict(sorted((own | of_inner).items()))
 
 
-_NOT_SETTINGS = ("inner", "alignment", "cell_px", "runtime_bytes", "nodata_acts_as_edge")
+_NOT_SETTINGS = ("inner", "alignment", "cell_px", "nodata_acts_as_edge")
 
 
 def make_inner(**names: Any) -> Despeckler:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d{1,3})?")
 LOGGER = logging.getLogger("sarstack")
 
+TORCH_BYTES, CUDA_LIBRARIES_BYTES = 282 * 2**20, 390 * 2**20
 MIN_BLOCK_PX = 64
 # Largest block that fits into the memory of a GPU, by device; filled after a failure.
 _MAX_BLOCK_PX: dict[str, int] = {}
@@ -62,8 +63,6 @@ class NetworkMethod(Despeckler):
     """
 
     alignment: ClassVar[int] = ALIGNMENT_PX
-    # Memory of torch and oneDNN, measured.
-    runtime_bytes: ClassVar[int] = 282 * 2**20
 
     def __init__(
         self, model: str | Path | None = None, *, device: str | None = None, precision: str = "auto"
@@ -102,6 +101,13 @@ class NetworkMethod(Despeckler):
     def path(self) -> str:
         """Path of the model file on this machine."""
         return self.model or str(shipped_model(self.name))
+
+    @property
+    def runtime_bytes(self) -> int:
+        """Memory of torch and oneDNN, measured; a build for CUDA loads larger libraries."""
+        import torch
+
+        return TORCH_BYTES + (CUDA_LIBRARIES_BYTES if torch.version.cuda else 0)
 
     @property
     def on_gpu(self) -> bool:

@@ -119,9 +119,9 @@ def _parse_span(value: Any) -> tuple[np.datetime64, np.datetime64]:
             f"T{text[9:11]}:{text[11:13]}:{text[13:]}" if len(text) == 15 else ""
         )
     try:
-        start = np.datetime64(text)
-        if np.isnat(start):
+        if str(text).upper() in ("NAT", ""):  # NumPy reads them, with a warning
             raise ValueError("not a time")  # noqa: TRY301 (handled as a text that is not a time)
+        start = np.datetime64(text)
     except ValueError as err:
         raise UsageError(
             f"{value!r} is not a date",
