@@ -16,6 +16,7 @@ import click
 from sarstack import __version__
 from sarstack.cli.bench import bench
 from sarstack.cli.check import check
+from sarstack.cli.evaluate import evaluate_command
 from sarstack.cli.methods import check_method, methods
 from sarstack.cli.options import (
     calibration_option,
@@ -78,7 +79,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
-for command in (bench, check, check_method, methods):
+for command in (bench, check, check_method, evaluate_command, methods):
     cli.add_command(command)
 
 
@@ -183,6 +184,7 @@ def build_labels_command(
               help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
 @keep_bits_option
 @compress_option
+@click.option("--no-report", is_flag=True, help="Write no report.html.")
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--verify", is_flag=True,

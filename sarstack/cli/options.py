@@ -179,6 +179,24 @@ def _refuse_code(settings: Any, entries: dict[str, Any]) -> Any:
     return settings
 
 
+def parse_output(_context: Any, _option: Any, text: str | None) -> Path | None:
+    """Check the name of a report: its folder exists, and it is no folder or URL."""
+    if text is None:
+        return None
+    path = Path(text)
+    problem = (
+        "is a URL" if "://" in text
+        else "is a folder" if path.is_dir()
+        else "does not end with .html or .csv" if path.suffix not in (".html", ".csv")
+        else f"is in the folder {path.parent}, which does not exist"
+        if not path.parent.is_dir() else ""
+    )  # fmt: skip
+    if problem:
+        raise UsageError(f"the output {text} {problem}", expected="a file name such as report.html",
+                         where="--output", do="give another name")  # fmt: skip
+    return path
+
+
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any] | None:
     """Parse ``NAME=VALUE`` into parameters of a method; None without any."""
     from sarstack.workflows.settings_file import parse_yaml

@@ -99,6 +99,41 @@ class DespeckAccessor:
             return compute(despeckler), compute(noise)
         return compute(despeckler)
 
+    def evaluate(
+        self,
+        despeckled: "xr.Dataset | xr.DataArray",
+        reference: "xr.Dataset | xr.DataArray | None" = None,
+        looks: float | None = None,
+    ) -> xr.Dataset:
+        """Score a despeckled result of these images, by any program.
+
+        Parameters
+        ----------
+        despeckled : Dataset or DataArray
+            Result for the same dates, polarisations and pixels.
+        reference : Dataset or DataArray, optional
+            Images without speckle: one a date, or one for all dates.
+        looks : float, optional
+            Equivalent number of looks of these images. Default: measured.
+
+        Returns
+        -------
+        Dataset
+            One variable a score, dims ``(polarisation, time)``; its attribute ``long_name`` says
+            what it means. NaN where a score cannot be computed, for example without a reference.
+            Computed immediately.
+
+        Raises
+        ------
+        UsageError
+            If sizes or polarisations differ.
+        """
+        from sarstack.checks import check_looks
+        from sarstack.cube.scores import score_cubes
+
+        check_looks(looks=looks)
+        return score_cubes(self._obj, despeckled, reference, looks)
+
     def labels(
         self,
         rule: str = "cv",

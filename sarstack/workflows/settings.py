@@ -211,6 +211,7 @@ class DespeckleConfig(StackConfig):
     compress: Literal["zstd", "deflate"] = Field(
         "zstd", description="compression of the results: zstd, or deflate for old programs"
     )
+    no_report: bool = Field(default=False, description="write no report.html")
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")
 

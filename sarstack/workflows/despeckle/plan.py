@@ -279,7 +279,7 @@ def plan_despeckle(
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
-    names = ["log.txt", "run.yaml", RUN_RECORD, "quicklook.png"]
+    names = ["log.txt", "run.yaml", RUN_RECORD, "quicklook.png", "report.html"]
     results = [image.output for image in images]
     files = [*(output / name for name in names), *results, *map(name_db_view, results)]
     folders = [output / "stac"] if config.stac else []

@@ -17,6 +17,7 @@ from sarstack.readers.paths import file_name, file_stem, near_folders, public_pa
 from sarstack.readers.stack import Date
 from sarstack.training.checkpoint import CHECKPOINT
 from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.report import RUN_REPORT, write_run_report
 from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
@@ -26,13 +27,15 @@ from sarstack.workflows.progress import now_utc, write_json
 LOGGER = logging.getLogger("sarstack")
 
 
-def complete_results(run: Run, *, continued: bool) -> None:
-    """Write dB views that are missing, the quicklook, and the STAC items if they were asked for.
+def complete_results(run: Run, started: str, *, continued: bool) -> None:
+    """Write missing dB views, the quicklook, the report, and STAC items if they were asked for.
 
     Parameters
     ----------
     run : Run
         With all images done.
+    started : str
+        Time of the start, ISO 8601.
     continued : bool
         Whether an earlier run was interrupted: its quicklook may be that of still older results.
     """
@@ -44,6 +47,8 @@ def complete_results(run: Run, *, continued: bool) -> None:
     picture = plan.output / "quicklook.png"
     if plan.images or continued or not picture.exists():
         _draw_middle(run, picture)
+    if not plan.config.no_report:
+        write_run_report(run, _finished_images(run), started)
     if plan.config.stac:
         write_stac(run)
 
@@ -74,7 +79,7 @@ def delete_leftovers(run: Run) -> None:
     """Delete the folder of unfinished work, and temporary files of killed runs."""
     output = run.plan.output
     shutil.rmtree(run.folder, ignore_errors=True)
-    names = [RUN_RECORD, "run.yaml", "quicklook.png", "finetuned.safetensors"]
+    names = [RUN_RECORD, "run.yaml", RUN_REPORT, "quicklook.png", "finetuned.safetensors"]
     for image in _finished_images(run):
         names += [image.output.name, name_db_view(image.output).name]
     remove_temporary_files(output, names)

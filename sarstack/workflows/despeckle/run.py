@@ -94,7 +94,7 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
         write_text(plan.output / "run.yaml", _effective(plan).to_yaml())
         with open_uploads(run):
             _make_images(run, overwrite=overwrite)
-        complete_results(run, continued=continued)
+        complete_results(run, started, continued=continued)
         outcome = write_record(run, started)
         upload_run_files(run)
         delete_leftovers(run)

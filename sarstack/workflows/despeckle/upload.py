@@ -13,13 +13,14 @@ from pathlib import Path
 from sarstack.errors import SarstackError
 from sarstack.output.vrt import name_db_view
 from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.report import RUN_REPORT
 from sarstack.workflows.despeckle.results import RUN_RECORD
 from sarstack.workflows.despeckle.state import Run
 from sarstack.workflows.remote_folder import RemoteFolder
 
 LOGGER = logging.getLogger("sarstack")
 _N_UPLOADS = 2
-_RUN_FILES = ("quicklook.png", "log.txt", "finetuned.safetensors", RUN_RECORD)
+_RUN_FILES = ("quicklook.png", RUN_REPORT, "log.txt", "finetuned.safetensors", RUN_RECORD)
 
 
 @contextmanager

@@ -1,0 +1,316 @@
+"""Score despeckled images of the user, and show them: a table, and a report as an HTML file."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarstack.errors import UsageError
+from sarstack.evaluation import report
+from sarstack.evaluation.image_pairs import Comparison, find_comparisons
+from sarstack.evaluation.image_scores import COLUMNS, Column, ImagePair, ImageScores, score_image
+from sarstack.output.complete_file import complete_file
+from sarstack.output.quicklook import choose_stretch
+from sarstack.readers.paths import public_path
+from sarstack.tiles import Shape, Window
+
+CROP_PX, N_CROPS = 320, 2
+"""Width and number of the crops of an image in a report."""
+_PLACES_PER_AXIS, _BLOCK_PX = 5, 8
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A result with its scores."""
+
+    comparison: Comparison
+    pair: ImagePair
+    scores: ImageScores
+
+    @property
+    def name(self) -> str:
+        """Method, polarisation and date."""
+        one = self.comparison
+        return " ".join(part for part in (one.method, one.polarisation.upper(), one.date) if part)
+
+
+def evaluate(
+    noisy: str,
+    results: Sequence[str],
+    reference: str | None = None,
+    *,
+    looks: float | None = None,
+    scale: str | None = None,
+) -> list[Evaluated]:
+    """Score despeckled images, with a reference or without one.
+
+    Parameters
+    ----------
+    noisy : str
+        The input of the results: a stack or an image, as for `despeckle`.
+    results : sequence of str
+        Folders of results, or images, of sarstack or of other programs: linear power, or declared
+        as dB or amplitude.
+    reference : str, optional
+        Images without speckle on the same grid.
+    looks : float, optional
+        Equivalent number of looks of the input. Default: measured in each image.
+    scale : str, optional
+        Scale of the numbers in `noisy`: linear, amplitude or db. Default: detected.
+
+    Returns
+    -------
+    list of Evaluated
+        One entry a result, sorted by polarisation, date and method.
+
+    Raises
+    ------
+    StackError
+        If a result has no input, or lies on another grid.
+    """
+    found = find_comparisons(noisy, results, reference, scale=scale)
+    ordered = sorted(found, key=lambda one: (one.polarisation, one.date, one.method))
+    evaluated = []
+    for comparison in ordered:
+        pair = comparison.open(looks)
+        evaluated.append(Evaluated(comparison, pair, score_image(pair)))
+    return evaluated
+
+
+def used_columns(evaluated: Sequence[Evaluated]) -> dict[str, Column]:
+    """Return the scores that at least one result has."""
+    return {
+        name: column
+        for name, column in COLUMNS.items()
+        if any(np.isfinite(one.scores.values[name]) for one in evaluated)
+    }
+
+
+def render_text(evaluated: Sequence[Evaluated]) -> str:
+    """Return the scores as a text table, one score in each row, with what the scores mean."""
+    lines = []
+    width = max(len(column.heading) for column in COLUMNS.values()) + 2
+    for one in evaluated:
+        lines.append(one.name)
+        for name, column in used_columns([one]).items():
+            value = f"{one.scores.values[name]:.{column.decimals}f}"
+            lines.append(f"  {column.heading:<{width}}{value:>9}   {explain(column)}")
+    return "\n".join(lines)
+
+
+def explain(column: Column) -> str:
+    """Return the meaning of a score, and which values are better."""
+    which = {"low": "; lower is better", "high": "; higher is better", "": ""}
+    return column.meaning + which.get(column.ideal, f"; ideal: {column.ideal}")
+
+
+def write_csv(evaluated: Sequence[Evaluated], path: Path) -> Path:
+    """Write one row a result with all scores; the file appears when it is complete."""
+    with complete_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(["method", "polarisation", "date", "looks", *COLUMNS])
+        for one in evaluated:
+            own = one.comparison
+            values = [f"{one.scores.values[name]:.6g}" for name in COLUMNS]
+            writer.writerow([own.method, own.polarisation, own.date, f"{one.pair.looks:.3g}",
+                             *values])  # fmt: skip
+    return path
+
+
+def write_evaluation(
+    evaluated: Sequence[Evaluated], path: Path, *, title: str = "Evaluation", n_images: int = 3
+) -> Path:
+    """Write the report of an evaluation.
+
+    Parameters
+    ----------
+    evaluated : sequence of Evaluated
+    path : Path
+        HTML file.
+    title : str
+    n_images : int
+        Pictures are drawn of at most this number of input images: the middle ones of each
+        polarisation first.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to show.
+    """
+    if not evaluated:
+        raise UsageError("there is no result to show", expected="one result or more",
+                         do="give a folder or an image")  # fmt: skip
+    groups = _group_by_input(evaluated)
+    shown = _choose_groups(list(groups), n_images)
+    facts = [
+        ("input", public_path(str(Path(evaluated[0].comparison.noisy.path).parent))),
+        ("methods", ", ".join(dict.fromkeys(one.comparison.method for one in evaluated))),
+        ("images", f"{len(groups)} inputs, {len(evaluated)} results"),
+        ("looks of the inputs", _span(one.pair.looks for one in evaluated)),
+        ("reference", "yes" if evaluated[0].comparison.reference else "none"),
+    ]
+    return report.write_report(
+        report.Report(
+            title, facts, make_tables(evaluated),
+            [_show_image(key, groups[key]) for key in shown],
+        ),
+        path,
+    )  # fmt: skip
+
+
+def make_tables(evaluated: Sequence[Evaluated]) -> list[report.ReportTable]:
+    """Return the means of each method and polarisation, and the scores of all results."""
+    columns = used_columns(evaluated)
+    groups: dict[str, dict[str, list[Evaluated]]] = {}
+    for one in evaluated:
+        of_polarisation = groups.setdefault(one.comparison.polarisation.upper(), {})
+        of_polarisation.setdefault(one.comparison.method, []).append(one)
+    means = {
+        polarisation: {method: _average(own, columns) for method, own in methods.items()}
+        for polarisation, methods in groups.items()
+    }
+    by_input = {
+        " ".join(key): {one.name: one.scores.values for one in group}
+        for key, group in _group_by_input(evaluated).items()
+    }
+    legend = [f"{column.heading}: {explain(column)}" for column in columns.values()]
+    headings = [column.heading for column in columns.values()]
+    n_images = len(by_input)
+    first = f"Means over {n_images} images" if n_images > 1 else "Scores"
+    tables = [report.ReportTable(first, "method", headings,
+                                 _make_rows(means, columns, with_group=True), legend)]  # fmt: skip
+    if n_images > 1:
+        title = f"Scores of all {len(evaluated)} results"
+        rows = _make_rows(by_input, columns)
+        tables.append(report.ReportTable(title, "result", headings, rows, folded=True))
+    return tables
+
+
+def _average(group: Sequence[Evaluated], columns: dict[str, Column]) -> dict[str, float]:
+    values = {name: np.array([one.scores.values[name] for one in group]) for name in columns}
+    return {name: float(v[np.isfinite(v)].mean()) if np.isfinite(v).any() else np.nan
+            for name, v in values.items()}  # fmt: skip
+
+
+def _make_rows(
+    groups: dict[str, dict[str, dict[str, float]]],
+    columns: dict[str, Column],
+    *,
+    with_group: bool = False,
+) -> list[report.Row]:
+    """Return one row a result; the best value of each column among the rivals of a group."""
+    rows = []
+    for group, rivals in groups.items():
+        best = {name: _find_best(rivals, name, column) for name, column in columns.items()}
+        for label, values in rivals.items():
+            cells = [
+                report.Cell(
+                    f"{values[name]:.{column.decimals}f}" if np.isfinite(values[name]) else "-",
+                    len(rivals) > 1 and best[name] == label,
+                )
+                for name, column in columns.items()
+            ]
+            rows.append(report.Row(f"{label} {group}" if with_group else label, cells))
+    return rows
+
+
+def _find_best(rivals: dict[str, dict[str, float]], name: str, column: Column) -> str | None:
+    known = {label: values[name] for label, values in rivals.items() if np.isfinite(values[name])}
+    if not column.ideal or not known:
+        return None
+    if column.ideal in ("low", "high"):
+        sign = 1 if column.ideal == "low" else -1
+        return min(known, key=lambda label: sign * known[label])
+    return min(known, key=lambda label: abs(known[label] - float(column.ideal)))
+
+
+Input = tuple[str, str, str]
+
+
+def _input_of(one: Evaluated) -> Input:
+    return one.comparison.polarisation, one.comparison.date, one.comparison.noisy.path
+
+
+def _group_by_input(evaluated: Iterable[Evaluated]) -> dict[Input, list[Evaluated]]:
+    groups: dict[Input, list[Evaluated]] = {}
+    for one in evaluated:
+        groups.setdefault(_input_of(one), []).append(one)
+    return groups
+
+
+def _choose_groups(keys: Sequence[Input], n_images: int) -> list[Input]:
+    """Return the middle date of each polarisation, then the first ones."""
+    by_polarisation: dict[str, list[Input]] = {}
+    for key in keys:
+        by_polarisation.setdefault(key[0], []).append(key)
+    middle = [own[len(own) // 2] for own in by_polarisation.values()]
+    return [*middle, *(key for key in keys if key not in middle)][:n_images]
+
+
+def _show_image(key: Input, group: Sequence[Evaluated]) -> report.ReportImage:
+    polarisation, first = key[0], group[0]
+    maps = first.scores
+    low, high = choose_stretch(maps.despeckled_map, polarisation)
+    pictures = [report.Picture("input, homogeneous areas outlined", report.draw_map(
+        maps.noisy_map, maps.map_step_px, low, high, maps.windows))]  # fmt: skip
+    pictures += [
+        report.Picture(one.comparison.method, report.draw_map(
+            one.scores.despeckled_map, maps.map_step_px, low, high))
+        for one in group
+    ]  # fmt: skip
+    crops = []
+    for window in choose_crops(first.pair):
+        before = first.pair.noisy(window)
+        after = {one.comparison.method: one.pair.despeckled(window) for one in group}
+        title = f"rows {window.y0} to {window.y1}, columns {window.x0} to {window.x1}"
+        crops.append(report.make_crop(title, before, after, polarisation))
+    counts = {one.comparison.method: one.scores.ratio_counts for one in group}
+    return report.ReportImage(
+        " ".join(part for part in (polarisation.upper(), key[1], Path(key[2]).name) if part),
+        crops, f"{polarisation.upper()}, {low:g} to {high:g} dB from black to white.",
+        pictures, report.draw_distribution(counts, first.pair.looks),
+        "Distribution of input / despeckled over all pixels, and the gamma density of speckle "
+        "(dotted).",
+    )  # fmt: skip
+
+
+def choose_crops(pair: ImagePair) -> list[Window]:
+    """Choose the places with most detail, among a grid of places of the image.
+
+    Detail is the standard deviation of the mean level of blocks of 8 px, in dB. Places that are
+    mostly nodata are left out, unless all are.
+    """
+    side = Shape(min(pair.shape.y, CROP_PX), min(pair.shape.x, CROP_PX))
+    ys, xs = (
+        np.unique(np.linspace(0, size - crop, _PLACES_PER_AXIS).astype(int))
+        for size, crop in zip(pair.shape, side, strict=True)
+    )
+    places = [Window(int(y), int(y) + side.y, int(x), int(x) + side.x) for y in ys for x in xs]
+    detail = [_measure_detail(pair.despeckled(place)) for place in places]
+    chosen: list[Window] = []
+    for index in np.argsort(detail)[::-1]:
+        place = places[int(index)]
+        if all(place.overlap(other) is None for other in chosen):
+            chosen.append(place)
+        if len(chosen) == N_CROPS:
+            break
+    return chosen
+
+
+def _measure_detail(image: NDArray[np.float32]) -> float:
+    rows, columns = (max(size // _BLOCK_PX, 1) for size in image.shape)
+    if min(image.shape) < _BLOCK_PX:
+        return 0.0
+    whole = image[: rows * _BLOCK_PX, : columns * _BLOCK_PX]
+    blocks = whole.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX).mean(axis=(1, 3))
+    valid = blocks[np.isfinite(blocks) & (blocks > 0)]
+    return float(np.log(valid).std()) * valid.size / blocks.size if valid.size else 0.0
+
+
+def _span(values: Iterable[float]) -> str:
+    numbers = sorted(values)
+    low, high = numbers[0], numbers[-1]
+    return f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
