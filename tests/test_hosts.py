@@ -71,7 +71,7 @@ class Hosts:
         method.write_text(SLOW_METHOD, encoding="utf-8")
         command = python_program(
             "sarstack", "despeckle", str(stack), "-o", str(output), "--method", f"{method}:Slow",
-            "--cluster", cluster,
+            "--cluster", cluster, "--keep-bits", "23",
         )  # fmt: skip
         # A lost connection is noticed after this time without an answer, 30 s by default.
         env = environment(DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP="12s")
@@ -272,7 +272,10 @@ def assert_loss_is_reported(printed: str, cluster: str) -> None:
 def finish_in_one_process(stack: SimulatedStack, folder: Path) -> None:
     """Continue an interrupted run of the slow method, which returns its input."""
     config = DespeckleConfig.make(
-        stack=str(stack.folder), method=f"{folder / 'slow.py'}:Slow", output=str(folder / "out")
+        stack=str(stack.folder),
+        method=f"{folder / 'slow.py'}:Slow",
+        output=str(folder / "out"),
+        keep_bits=23,
     )
     assert len(despeckle(config).outputs) == len(stack.files)
     for file in stack.files:
