@@ -24,11 +24,15 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
-def test_every_odd_input_gives_the_right_result_or_a_clear_error() -> None:
-    command = [sys.executable, str(RECIPE / "run.py"), "--seed", "16", "--inputs", "80"]
+@pytest.mark.parametrize(("n_inputs", "options"), [(80, []), (24, ["--products"])])
+def test_every_odd_input_gives_the_right_result_or_a_clear_error(
+    n_inputs: int, options: list[str]
+) -> None:
+    command = [sys.executable, str(RECIPE / "run.py"), "--seed", "16", "--inputs", str(n_inputs)]
+    command += options
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split()[:2] == ["all", "80"]
+    assert done.stdout.splitlines()[-1].split()[:2] == ["all", str(n_inputs)]
 
 
 def test_the_recipe_finds_pixels_that_are_wrong(

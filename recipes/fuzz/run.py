@@ -26,26 +26,36 @@ INPUT_SECONDS = 60.0
 START_SECONDS = 120.0
 
 
-def kind_of(seed: int, number: int) -> str:
+def list_kinds(*, products: bool) -> dict:
     from inputs import KINDS
 
-    weights = np.array([weight for _, weight in KINDS.values()], float)
+    if products:
+        from products import PRODUCTS
+
+        return PRODUCTS
+    return KINDS
+
+
+def kind_of(seed: int, number: int, *, products: bool = False) -> str:
+    kinds = list_kinds(products=products)
+    weights = np.array([weight for _, weight in kinds.values()], float)
     rng = np.random.default_rng([seed, number, 0])
-    return str(rng.choice(list(KINDS), p=weights / weights.sum()))
+    return str(rng.choice(list(kinds), p=weights / weights.sum()))
 
 
-def run_one(seed: int, number: int, *, debug: bool = False) -> tuple[str, str, str]:
+def run_one(
+    seed: int, number: int, *, products: bool = False, debug: bool = False
+) -> tuple[str, str, str]:
     """Run one input; return its kind, outcome and reason."""
-    from inputs import KINDS
     from outcomes import run_input
 
-    kind = kind_of(seed, number)
+    kind = kind_of(seed, number, products=products)
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     rng = np.random.default_rng([seed, number, 1])
 
     def case() -> None:
         try:
-            KINDS[kind][0](rng, folder)
+            list_kinds(products=products)[kind][0](rng, folder)
         except BaseException:
             if debug:
                 traceback.print_exc()
@@ -59,12 +69,14 @@ def run_one(seed: int, number: int, *, debug: bool = False) -> tuple[str, str, s
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def work(seed: int, first: int, last: int) -> None:
+def work(seed: int, first: int, last: int, *, products: bool) -> None:
     """Run inputs and print one line before and one after each."""
     channel, sys.stdout = sys.stdout, sys.stderr
     for number in range(first, last):
-        print(json.dumps([number, kind_of(seed, number)]), file=channel, flush=True)
-        print(json.dumps([number, *run_one(seed, number)]), file=channel, flush=True)
+        kind = kind_of(seed, number, products=products)
+        print(json.dumps([number, kind]), file=channel, flush=True)
+        result = run_one(seed, number, products=products)
+        print(json.dumps([number, *result]), file=channel, flush=True)
 
 
 def add_result(results: list[list], number: int, kind: str, outcome: str, reason: str) -> None:
@@ -76,11 +88,14 @@ def add_result(results: list[list], number: int, kind: str, outcome: str, reason
         print(f"--only {number}  {outcome}  {kind}: {reason}", file=sys.stderr, flush=True)
 
 
-def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
+def run_batch(
+    seed: int, first: int, last: int, deadline: float, *, products: bool = False
+) -> list[list]:
     """Run a batch in other processes; an input that crashes or hangs ends its process."""
     results: list[list] = []
     while first < last and time.monotonic() < deadline:
         command = [sys.executable, __file__, "--work", str(seed), str(first), str(last)]
+        command += ["--products"] if products else []
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         lines: queue.Queue[bytes] = queue.Queue()
 
@@ -115,13 +130,18 @@ def run_batch(seed: int, first: int, last: int, deadline: float) -> list[list]:
     return results
 
 
-def fuzz(seed: int, n_inputs: int, seconds: float, n_workers: int) -> list[list]:
+def fuzz(
+    seed: int, n_inputs: int, seconds: float, n_workers: int, *, products: bool = False
+) -> list[list]:
     """Return number, kind, outcome and reason of each input that was run."""
     deadline = time.monotonic() + seconds
     starts = range(0, n_inputs, BATCH)
     with ThreadPoolExecutor(n_workers) as pool:
         batches = pool.map(
-            lambda first: run_batch(seed, first, min(first + BATCH, n_inputs), deadline), starts
+            lambda first: run_batch(
+                seed, first, min(first + BATCH, n_inputs), deadline, products=products
+            ),
+            starts,
         )
         return [result for batch in batches for result in batch]
 
@@ -147,18 +167,20 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=7200, help="time limit of the whole run")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--products", action="store_true", help="damaged products instead")
     parser.add_argument("--only", type=int, help="run this input alone, and print its traceback")
     parser.add_argument("--work", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(*options.work)
+        work(*options.work, products=options.products)
         return 0
     if options.only is not None:
-        print(*run_one(options.seed, options.only, debug=True))
+        print(*run_one(options.seed, options.only, products=options.products, debug=True))
         return 0
     from outcomes import GOOD
 
-    results = fuzz(options.seed, options.inputs, options.seconds, options.workers)
+    results = fuzz(options.seed, options.inputs, options.seconds, options.workers,
+                   products=options.products)  # fmt: skip
     print(table(results))
     return 0 if all(outcome in GOOD for _, _, outcome, _ in results) else 1
 
