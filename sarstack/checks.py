@@ -76,8 +76,8 @@ def check_between(low: float, high: float, **values: Any) -> None:
             raise _usage(name, value, f"a number between {low:g} and {high:g}")
 
 
-def check_choice(allowed: Sequence[str], **values: Any) -> None:
-    """Refuse words that are not allowed.
+def check_choice(allowed: Sequence[str] | Sequence[int], **values: Any) -> None:
+    """Refuse words or numbers that are not allowed.
 
     Raises
     ------
@@ -85,8 +85,8 @@ def check_choice(allowed: Sequence[str], **values: Any) -> None:
         If a value is another one.
     """
     for name, value in values.items():
-        if value not in allowed:
-            raise _usage(name, value, f"one of {', '.join(allowed)}")
+        if value not in allowed or isinstance(value, bool):
+            raise _usage(name, value, f"one of {', '.join(map(str, allowed))}")
 
 
 def _is_int(value: Any) -> bool:

@@ -180,6 +180,11 @@ def build_labels_command(
 @click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--remove-noise", is_flag=True,
               help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
+@click.option(
+    "--ensemble",
+    type=int,
+    help="4 or 8: mean over so many mirror images; better, and as many times slower.",
+)
 @click.option("--output-noise", is_flag=True,
               help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
 @keep_bits_option

@@ -13,6 +13,7 @@ from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import ModelCardError, NotEnoughSpaceError, UsageError
 from sarstack.networks.card import ModelCard
+from sarstack.networks.ensemble import SIZES
 from sarstack.networks.holes import REACH_PX
 from sarstack.networks.inference import (
     PRECISIONS,
@@ -54,6 +55,9 @@ class NetworkMethod(Despeckler):
         Precision of the inner layers; auto: bfloat16 if the processor (or GPU) of the machine
         that plans the work has it in hardware. All worker processes use the same precision, also
         on other processors.
+    ensemble : {1, 4, 8}
+        With 4 or 8, the result is the mean over 4 mirror images or all 8 symmetries of the square:
+        a smaller error for 4 or 8 times the time.
 
     Raises
     ------
@@ -65,9 +69,15 @@ class NetworkMethod(Despeckler):
     alignment: ClassVar[int] = ALIGNMENT_PX
 
     def __init__(
-        self, model: str | Path | None = None, *, device: str | None = None, precision: str = "auto"
+        self,
+        model: str | Path | None = None,
+        *,
+        device: str | None = None,
+        precision: str = "auto",
+        ensemble: int = 1,
     ) -> None:
         check_choice(PRECISIONS, precision=precision)
+        check_choice(SIZES, ensemble=ensemble)
         if not isinstance(model, str | Path | None):
             raise UsageError(f"model = {model!r}", expected="the path of a .safetensors file",
                              do="leave it out to use the shipped weights")  # fmt: skip
@@ -77,7 +87,7 @@ class NetworkMethod(Despeckler):
         # None stays None: each worker process uses the shipped file of its own installation. The
         # path is absolute, because a worker process may run in another folder.
         self.model = None if model is None else str(Path(model).absolute())
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.ensemble = device, precision, int(ensemble)
         self.card: ModelCard = read_card(self.path)
         if self.card.variant != self.name:
             raise ModelCardError(
@@ -138,6 +148,8 @@ class NetworkMethod(Despeckler):
         """Return the name and hash of the model file, and the precision."""
         linear = self.card.domain == "linear"
         named = {"output": "speckle"} if self.returns_speckle else {}
+        if self.ensemble > 1:
+            named["ensemble"] = str(self.ensemble)
         return named | {
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
@@ -213,7 +225,7 @@ class NetworkMethod(Despeckler):
             sums = None if others is None else others[(slice(None), *needed.slices)]
             result[tile.slices] = compute(
                 network, self.card, intensity[needed.slices], statistics, sums,
-                block.slices_in(needed),
+                block.slices_in(needed), self.ensemble,
             )  # fmt: skip
         return result
 

@@ -4,7 +4,7 @@ A network is loaded once per process, with fused layers, and shared by all threa
 """
 
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.date_sums import scale_date_count
+from sarstack.networks.ensemble import run_ensemble
 from sarstack.networks.holes import fill_holes
 from sarstack.networks.memory_pages import keep_freed_memory
 from sarstack.networks.model_file import load_model, model_sha256
@@ -197,6 +198,7 @@ def despeckle_image(
     statistics: SceneStatistics,
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
+    ensemble: int = 1,
 ) -> NDArray[np.float32]:
     """Despeckle one image and divide by the flat-field bias of the network.
 
@@ -216,6 +218,8 @@ def despeckle_image(
         Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
         Rows and columns to return; the rest is their halo. None: all.
+    ensemble : {1, 4, 8}
+        Number of mirror images, see :mod:`sarstack.networks.ensemble`.
 
     Returns
     -------
@@ -223,7 +227,7 @@ def despeckle_image(
         Positive linear power, NaN exactly where the input is not finite.
     """
     block = _prepare(card, intensity, statistics, others, inside)
-    despeckled = block.run(network, "clean")
+    despeckled = block.run(network, "clean", ensemble)
     despeckled /= block.bias
     # A network on linear intensity may return zero or less. A network on log intensity returns NaN
     # where no pixel in the window of the local mean is positive.
@@ -243,6 +247,7 @@ def estimate_speckle(
     statistics: SceneStatistics,
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
+    ensemble: int = 1,
 ) -> NDArray[np.float32]:
     """Estimate the speckle of one image: the second output of deSpeckNet.
 
@@ -252,7 +257,7 @@ def estimate_speckle(
 
     Parameters
     ----------
-    network, card, intensity, statistics, others, inside
+    network, card, intensity, statistics, others, inside, ensemble
         As for :func:`despeckle_image`.
 
     Returns
@@ -266,7 +271,7 @@ def estimate_speckle(
     Mullissa et al. 2020, deSpeckNet, Section III.
     """
     block = _prepare(card, intensity, statistics, others, inside)
-    speckle = block.run(network, "speckle")
+    speckle = block.run(network, "speckle", ensemble)
     speckle *= block.bias
     np.maximum(speckle, _LOWEST_SPECKLE, out=speckle)
     speckle[np.isnan(speckle)] = 1
@@ -304,12 +309,13 @@ class _Block(NamedTuple):
     missing: NDArray[np.bool_]
     bias: NDArray[np.float32] | np.float32
 
-    def run(self, network: "DeSpeckNet", output: Output) -> NDArray[np.float32]:
+    def run(self, network: "DeSpeckNet", output: Output, ensemble: int) -> NDArray[np.float32]:
         """Return what the network predicts, NaN if all is nodata."""
         if self.missing.all():
             return np.full(self.missing.shape, np.nan, np.float32)
-        return run_network(network, self.intensity, self.scale, sensor=self.statistics.sensor,
-                           others=self.others, inside=self.inside, output=output)  # fmt: skip
+        run = partial(run_network, network, scale=self.scale, output=output)
+        return run_ensemble(run, self.intensity, self.statistics.sensor, self.others, self.inside,
+                            ensemble)  # fmt: skip
 
 
 def _prepare(

@@ -198,6 +198,9 @@ class DespeckleConfig(StackConfig):
         default=False,
         description="subtract the noise of a SAFE or EOPF product from the despeckled pixels",
     )
+    ensemble: Literal[1, 4, 8] = Field(
+        1, description="mean over so many mirror images: better, and as many times slower"
+    )
     output_noise: bool = Field(
         default=False,
         description="write the estimated speckle too, as NAME_noise.tif (deSpeckNet methods)",

@@ -259,7 +259,8 @@ def plan_despeckle(
         if not stack.is_coregistered:
             n_dates = 1
         config = config.model_copy(update={"method": default_method(n_dates)})
-    despeckler = make_despeckler(config.method, **config.parameters)
+    ensemble = {"ensemble": config.ensemble} if config.ensemble > 1 else {}
+    despeckler = make_despeckler(config.method, **config.parameters | ensemble)
     if despeckler.n_summary:
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
