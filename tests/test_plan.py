@@ -7,7 +7,7 @@ import pytest
 from simulated_stack import SimulatedStack
 
 from benchmarks.simulated_stacks import write_stack
-from sarstack.cluster.layout import Layout, Machine, n_cores
+from sarstack.cluster.layout import Layout, Machine, memory_limit_bytes, n_cores
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.tiles import Shape
@@ -110,3 +110,14 @@ def test_peak_memory_of_a_worker_is_near_the_estimate_of_the_plan(
     assert outcome.failures == {}
     # Measured 1.05 to 1.24; processors and C libraries differ.
     assert 0.85 < estimate / outcome.peak_bytes < 1.7
+
+
+def test_the_memory_limit_is_that_of_the_machine_or_of_its_container(tmp_path: Path) -> None:
+    from distributed.system import MEMORY_LIMIT
+
+    assert memory_limit_bytes() == MEMORY_LIMIT
+    total = memory_limit_bytes(tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_limit_bytes(tmp_path) == total
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert memory_limit_bytes(tmp_path) == 1_000_000

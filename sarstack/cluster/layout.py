@@ -5,11 +5,14 @@ tested, on another machine than the one that computes.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 GPU_THREADS = 4
 """Smallest number of threads of a process with a GPU: some read and write while others use it."""
+
+_CGROUP_LIMITS = ("memory.max", "memory.high", "memory/memory.limit_in_bytes")
 
 GPU_SLOTS = 2
 """Tiles that a process computes at a time on its GPU: one is copied while another computes."""
@@ -135,3 +138,23 @@ def visible_gpus() -> list[str]:
     # As CUDA reads it: an entry that names no device (-1 is usual) ends the list.
     n_named = next((i for i, name in enumerate(devices) if name in ("", "-1")), len(devices))
     return devices[:n_named]
+
+
+def memory_limit_bytes(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that this process may use: that of the machine, or of its container.
+
+    `distributed.system` tells the same, but importing it takes a third of a second, which most
+    runs would pay for this number alone.
+
+    Parameters
+    ----------
+    cgroups : Path
+        Folder in which Linux tells the limits of a container.
+    """
+    import psutil
+
+    limits = [int(psutil.virtual_memory().total)]
+    for name in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # there is no such limit; "max" is none
+            limits.append(int((cgroups / name).read_text()))
+    return min(limit for limit in limits if limit > 0)

@@ -3,7 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from sarstack.cluster.layout import Layout, Machine, find_machine, plan_layout
+from sarstack.cluster.layout import (
+    Layout,
+    Machine,
+    find_machine,
+    memory_limit_bytes,
+    plan_layout,
+)
 from sarstack.cluster.process import GDAL_CACHE_BYTES
 from sarstack.cluster.workers import LOCAL
 from sarstack.despecklers import Despeckler
@@ -104,12 +110,10 @@ def check_memory(
     NotEnoughSpaceError
         With the tile size or the number of workers that fits.
     """
-    from distributed.system import MEMORY_LIMIT
-
     if config.cluster not in (None, LOCAL):
         return
     machine = machine or find_machine(on_gpu=despeckler.on_gpu)
-    limit = available_bytes or MEMORY_LIMIT
+    limit = available_bytes or memory_limit_bytes()
 
     def needed(n_workers: int, tile_px: int) -> int:
         tried = config.model_copy(update={"workers": n_workers, "tile_px": tile_px})
