@@ -43,13 +43,15 @@ def test_the_readme_has_commands_and_python() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_folder_of_a_user")
 def test_the_commands_of_the_readme_run() -> None:
+    results = ""
     for number, command in enumerate(COMMANDS):
         if command[0] == "train":
             command = [*command, "--steps", "2", "--overwrite"]
         if command[:2] == ["bench", "quality"]:
             command = [*command, "--suite", "grd", "--size-px", "96", "--landscapes", "0"]
         if command[0] == "despeckle":
-            command = [f"out{number}" if word == "out/" else word for word in command]
+            results = f"out{number}"
+        command = [results if word == "out/" else word for word in command]
         assert run(["-q", *command]) == 0, command
 
 

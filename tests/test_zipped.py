@@ -111,6 +111,17 @@ def test_results_of_a_zip_equal_those_of_its_unpacked_images(zips, tmp_path):
     assert run_cli(["-q", *arguments]) == 5  # the zip file changed
 
 
+def test_a_zip_with_a_damaged_directory_is_named(zips):
+    """Its end is that of a zip file, but the list of members before it is not."""
+    archive = sorted(zips.glob("*.zip"))[0]
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02")] = 0
+    archive.write_bytes(content)
+    assert zipfile.is_zipfile(archive)
+    with pytest.raises(StackReadError, match="no zip file, or not complete"):
+        index_stack(zips)
+
+
 def test_a_zip_beside_its_unpacked_images_counts_once(zips):
     archive = next(zips.glob("*AB01.zip"))
     with zipfile.ZipFile(archive) as opened:

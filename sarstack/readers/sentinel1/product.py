@@ -99,12 +99,20 @@ def find_product(path: str) -> SafeProduct | None:
         place = place.parent
     if (place / MANIFEST).is_file() and (place / "annotation").is_dir():
         return SafeProduct(str(place))
-    if place.suffix.lower() == ".zip" and place.is_file() and zipfile.is_zipfile(place):
-        with zipfile.ZipFile(place) as archive:
-            manifests = [n for n in archive.namelist() if n.split("/")[1:] == [MANIFEST]]
+    if place.suffix.lower() == ".zip" and place.is_file():
+        manifests = [n for n in _list_members(place) if n.split("/")[1:] == [MANIFEST]]
         if len(manifests) == 1:
             return SafeProduct(str(place), manifests[0].removesuffix(MANIFEST))
     return None
+
+
+def _list_members(path: Path) -> list[str]:
+    """Return the names of the members of a zip file; none if it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
 
 
 def is_product(path: Path) -> bool:
