@@ -22,7 +22,7 @@ from sarstack.speckle.statistics import SceneStatistics
 PIXEL_LAWS = [law for law in LAWS if law.name not in ("scale", "mean")]
 
 
-@pytest.mark.parametrize("variant", ["despecknet-lite", "despecknet-mt", "despecknet-paper"])
+@pytest.mark.parametrize("variant", ["despecknet-mt", "despecknet-paper"])
 @pytest.mark.parametrize("law", PIXEL_LAWS, ids=lambda law: law.name)
 def test_the_speckle_keeps_the_laws_of_pixels(law: Law, variant: str, tmp_path: Path):
     model = save_small_network(tmp_path, variant)
