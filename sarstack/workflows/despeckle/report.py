@@ -54,7 +54,7 @@ def write_run_report(run: Run, done: Sequence[Image], started: str) -> None:
     plan = run.plan
     results = [image for image in done if not image.is_noise]
     records = read_records(plan.output) | run.records
-    method = ", ".join(f"{k} {v[:24]}" for k, v in plan.despeckler.provenance().items())
+    method = ", ".join(f"{k} {v[:32]}" for k, v in plan.despeckler.provenance().items())
     facts = [
         ("stack", public_path(plan.stack.path)),
         ("method", f"{plan.despeckler.name} ({method})" if method else plan.despeckler.name),
