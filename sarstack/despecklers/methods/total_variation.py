@@ -13,13 +13,11 @@ from sarstack.despecklers.flat_field import (
     gain_of_filter,
     rounded,
 )
+from sarstack.despecklers.log_speckle import DARKEST
 from sarstack.speckle.laws import correlated_area, log_speckle_variance
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics
 
-# Pixels darker than this fraction of the mean around them count as this dark: the logarithm of a
-# value near zero would be an outlier. Speckle of one look is as dark once in 10,000 pixels.
-DARKEST = 1e-4
 # Weight of the variation in units of the standard deviation of ln y, found on simulated scenes.
 STRENGTH = 0.9
 DEVIATION_EXPONENT, CORRELATION_EXPONENT = 1.5, 0.4
