@@ -7,7 +7,8 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from sarstack.evaluation.evaluate import evaluate, render_text, write_csv, write_evaluation
+from sarstack.evaluation.evaluation_report import write_evaluation
+from sarstack.evaluation.scored_results import evaluate, render_text, write_csv
 from sarstack.speckle.sensor import simulate_stack
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig

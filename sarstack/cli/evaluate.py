@@ -38,7 +38,8 @@ def evaluate_command(
       sarstack evaluate stack/ lee/ despecknet/ -o report.html
     """
     from sarstack.checks import check_looks
-    from sarstack.evaluation.evaluate import evaluate, render_text, write_csv, write_evaluation
+    from sarstack.evaluation.evaluation_report import write_evaluation
+    from sarstack.evaluation.scored_results import evaluate, render_text, write_csv
 
     check_looks(looks=looks)
     evaluated = evaluate(noisy, despeckled, reference, looks=looks, scale=scale)

@@ -1,8 +1,6 @@
-"""Score despeckled images of the user, and show them: a table, and a report as an HTML file."""
+"""The report of an evaluation: tables of scores, maps, crops and distributions of each image."""
 
-import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +8,8 @@ from numpy.typing import NDArray
 
 from sarstack.errors import UsageError
 from sarstack.evaluation import report
-from sarstack.evaluation.image_pairs import Comparison, find_comparisons
-from sarstack.evaluation.image_scores import COLUMNS, Column, ImagePair, ImageScores, score_image
-from sarstack.output.complete_file import complete_file
+from sarstack.evaluation.image_scores import Column, ImagePair
+from sarstack.evaluation.scored_results import ScoredResult, explain, used_columns
 from sarstack.output.quicklook import choose_stretch
 from sarstack.readers.paths import public_path
 from sarstack.tiles import Shape, Window
@@ -22,112 +19,14 @@ CROP_PX, N_CROPS = 320, 2
 _PLACES_PER_AXIS, _BLOCK_PX = 5, 8
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A result with its scores."""
-
-    comparison: Comparison
-    pair: ImagePair
-    scores: ImageScores
-
-    @property
-    def name(self) -> str:
-        """Method, polarisation and date."""
-        one = self.comparison
-        return " ".join(part for part in (one.method, one.polarisation.upper(), one.date) if part)
-
-
-def evaluate(
-    noisy: str,
-    results: Sequence[str],
-    reference: str | None = None,
-    *,
-    looks: float | None = None,
-    scale: str | None = None,
-) -> list[Evaluated]:
-    """Score despeckled images, with a reference or without one.
-
-    Parameters
-    ----------
-    noisy : str
-        The input of the results: a stack or an image, as for `despeckle`.
-    results : sequence of str
-        Folders of results, or images, of sarstack or of other programs: linear power, or declared
-        as dB or amplitude.
-    reference : str, optional
-        Images without speckle on the same grid.
-    looks : float, optional
-        Equivalent number of looks of the input. Default: measured in each image.
-    scale : str, optional
-        Scale of the numbers in `noisy`: linear, amplitude or db. Default: detected.
-
-    Returns
-    -------
-    list of Evaluated
-        One entry a result, sorted by polarisation, date and method.
-
-    Raises
-    ------
-    StackError
-        If a result has no input, or lies on another grid.
-    """
-    found = find_comparisons(noisy, results, reference, scale=scale)
-    ordered = sorted(found, key=lambda one: (one.polarisation, one.date, one.method))
-    evaluated = []
-    for comparison in ordered:
-        pair = comparison.open(looks)
-        evaluated.append(Evaluated(comparison, pair, score_image(pair)))
-    return evaluated
-
-
-def used_columns(evaluated: Sequence[Evaluated]) -> dict[str, Column]:
-    """Return the scores that at least one result has."""
-    return {
-        name: column
-        for name, column in COLUMNS.items()
-        if any(np.isfinite(one.scores.values[name]) for one in evaluated)
-    }
-
-
-def render_text(evaluated: Sequence[Evaluated]) -> str:
-    """Return the scores as a text table, one score in each row, with what the scores mean."""
-    lines = []
-    width = max(len(column.heading) for column in COLUMNS.values()) + 2
-    for one in evaluated:
-        lines.append(one.name)
-        for name, column in used_columns([one]).items():
-            value = f"{one.scores.values[name]:.{column.decimals}f}"
-            lines.append(f"  {column.heading:<{width}}{value:>9}   {explain(column)}")
-    return "\n".join(lines)
-
-
-def explain(column: Column) -> str:
-    """Return the meaning of a score, and which values are better."""
-    which = {"low": "; lower is better", "high": "; higher is better", "": ""}
-    return column.meaning + which.get(column.ideal, f"; ideal: {column.ideal}")
-
-
-def write_csv(evaluated: Sequence[Evaluated], path: Path) -> Path:
-    """Write one row a result with all scores; the file appears when it is complete."""
-    with complete_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.writer(f)
-        writer.writerow(["method", "polarisation", "date", "looks", *COLUMNS])
-        for one in evaluated:
-            own = one.comparison
-            values = [f"{one.scores.values[name]:.6g}" for name in COLUMNS]
-            writer.writerow([own.method, own.polarisation, own.date, f"{one.pair.looks:.3g}",
-                             *values])  # fmt: skip
-    return path
-
-
 def write_evaluation(
-    evaluated: Sequence[Evaluated], path: Path, *, title: str = "Evaluation", n_images: int = 3
+    evaluated: Sequence[ScoredResult], path: Path, *, title: str = "Evaluation", n_images: int = 3
 ) -> Path:
     """Write the report of an evaluation.
 
     Parameters
     ----------
-    evaluated : sequence of Evaluated
+    evaluated : sequence of ScoredResult
     path : Path
         HTML file.
     title : str
@@ -161,10 +60,10 @@ def write_evaluation(
     )  # fmt: skip
 
 
-def make_tables(evaluated: Sequence[Evaluated]) -> list[report.ReportTable]:
+def make_tables(evaluated: Sequence[ScoredResult]) -> list[report.ReportTable]:
     """Return the means of each method and polarisation, and the scores of all results."""
     columns = used_columns(evaluated)
-    groups: dict[str, dict[str, list[Evaluated]]] = {}
+    groups: dict[str, dict[str, list[ScoredResult]]] = {}
     for one in evaluated:
         of_polarisation = groups.setdefault(one.comparison.polarisation.upper(), {})
         of_polarisation.setdefault(one.comparison.method, []).append(one)
@@ -189,7 +88,7 @@ def make_tables(evaluated: Sequence[Evaluated]) -> list[report.ReportTable]:
     return tables
 
 
-def _average(group: Sequence[Evaluated], columns: dict[str, Column]) -> dict[str, float]:
+def _average(group: Sequence[ScoredResult], columns: dict[str, Column]) -> dict[str, float]:
     values = {name: np.array([one.scores.values[name] for one in group]) for name in columns}
     return {name: float(v[np.isfinite(v)].mean()) if np.isfinite(v).any() else np.nan
             for name, v in values.items()}  # fmt: skip
@@ -230,12 +129,12 @@ def _find_best(rivals: dict[str, dict[str, float]], name: str, column: Column) -
 Input = tuple[str, str, str]
 
 
-def _input_of(one: Evaluated) -> Input:
+def _input_of(one: ScoredResult) -> Input:
     return one.comparison.polarisation, one.comparison.date, one.comparison.noisy.path
 
 
-def _group_by_input(evaluated: Iterable[Evaluated]) -> dict[Input, list[Evaluated]]:
-    groups: dict[Input, list[Evaluated]] = {}
+def _group_by_input(evaluated: Iterable[ScoredResult]) -> dict[Input, list[ScoredResult]]:
+    groups: dict[Input, list[ScoredResult]] = {}
     for one in evaluated:
         groups.setdefault(_input_of(one), []).append(one)
     return groups
@@ -250,7 +149,7 @@ def _choose_groups(keys: Sequence[Input], n_images: int) -> list[Input]:
     return [*middle, *(key for key in keys if key not in middle)][:n_images]
 
 
-def _show_image(key: Input, group: Sequence[Evaluated]) -> report.ReportImage:
+def _show_image(key: Input, group: Sequence[ScoredResult]) -> report.ReportImage:
     polarisation, first = key[0], group[0]
     maps = first.scores
     low, high = choose_stretch(maps.despeckled_map, polarisation)
