@@ -29,8 +29,8 @@ from sarstack.speckle.statistics import measure_scene
 METHODS = builtin_classes()
 WINDOWED = [name for name, cls in METHODS.items() if issubclass(cls, MovingWindowMethod)]
 NETWORKS = [name for name, cls in METHODS.items() if issubclass(cls, NetworkMethod)]
-# Only each second or third combination of looks and correlation is tried with these.
-SLOWEST = {"despecknet-paper": 3, "mulog": 2}
+# Only each second, third or fifth combination of looks and correlation is tried with these.
+SLOWEST = {"despecknet-paper": 3, "mulog": 2, "sar-bm3d": 5}
 BY_NAME = {law.name: law for law in LAWS}
 
 
@@ -204,7 +204,7 @@ def test_tiles_in_bfloat16_differ_by_rounding_only(name: str) -> None:
 def test_powers_of_two_scale_exactly(name: str) -> None:
     """A method adds no constant to pixels and compares them with no constant."""
     despeckler = make_exact(name)
-    n_examples = 3 if name in NETWORKS else 15
+    n_examples = 3 if name in (*NETWORKS, *SLOWEST) else 15
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
     @given(seed=st.integers(*SEED), exponent=st.integers(-13, 13))
