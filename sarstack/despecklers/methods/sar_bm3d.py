@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sarstack.checks import check_choice
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.flat_field import LEVEL_WINDOW_PX, correct_bias
-from sarstack.networks.despecknet import DARKEST
+from sarstack.despecklers.log_speckle import DARKEST
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics
 
