@@ -1,7 +1,9 @@
 """Scores of images of any size, the command `evaluate`, and its report in a browser."""
 
+import base64
 import csv
 import html
+import io
 import os
 import re
 import shutil
@@ -11,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from matplotlib.image import imread
 from numpy.typing import NDArray
+from rasterio.transform import from_origin
 from simulated_stack import write_tif
 
 from sarstack.cli.commands import run
@@ -20,10 +25,10 @@ from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
 from sarstack.evaluation import metrics
 from sarstack.evaluation.image_scores import COLUMNS, ImagePair, score_image
-from sarstack.evaluation.report import Report, write_report
+from sarstack.evaluation.report import Report, draw_map, write_report
 from sarstack.evaluation.tile_sums import to_8_bits
 from sarstack.speckle.laws import log_speckle_variance
-from sarstack.tiles import Shape
+from sarstack.tiles import Shape, Window
 
 Image = NDArray[np.float32]
 LOOKS = 4.0
@@ -217,6 +222,44 @@ def test_a_result_without_its_input_or_on_another_grid_is_refused(results: Path,
     write_tif(other / name, np.full((80, 120), 0.07, np.float32))
     assert run(["evaluate", str(results / "stack"), str(other)]) == 4
     assert "is not on the grid of its input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [({"pixel": 20.0}, "pixel x 20 instead of 10"), ({"crs": "EPSG:32633"}, "CRS EPSG:32633")],
+    ids=["pixel size", "CRS"],
+)
+def test_a_result_of_another_place_is_refused(place, reason: str, tmp_path: Path, capsys):
+    image = np.full((30, 30), 0.07, np.float32)
+    _write_at(tmp_path / "in_vv.tif", image)
+    _write_at(tmp_path / "out_vv.tif", image, **place)
+    assert run(["evaluate", str(tmp_path / "in_vv.tif"), str(tmp_path / "out_vv.tif")]) == 4
+    assert reason in capsys.readouterr().err
+
+
+def test_a_result_can_be_an_array_without_georeference(tmp_path: Path, capsys):
+    image = np.random.default_rng(2).gamma(4, 0.02, (60, 60)).astype(np.float32)
+    _write_at(tmp_path / "in_vv.tif", image)
+    np.save(tmp_path / "out_vv.npy", 2 * image)
+    assert run(["evaluate", str(tmp_path / "in_vv.tif"), str(tmp_path / "out_vv.npy")]) == 0
+    printed = capsys.readouterr()
+    assert "bias dB              3.010" in printed.out
+    assert "out_vv.npy has no georeference" in printed.err
+
+
+def _write_at(path: Path, image: Image, pixel: float = 10.0, crs: str = "EPSG:32632") -> None:
+    with rasterio.open(path, "w", driver="GTiff", height=image.shape[0], width=image.shape[1],
+                       count=1, dtype="float32", crs=crs, nodata=np.nan,
+                       transform=from_origin(6e5, 5.3e6, pixel, pixel)) as file:  # fmt: skip
+        file.write(image, 1)
+
+
+def test_pictures_show_greys_nodata_and_outlines():
+    level = np.array([[-30, -11, 0, np.nan]], np.float32).repeat(3, axis=0).repeat(3, axis=1)
+    drawn = draw_map(10 ** (level / 10), 1, -22.0, 0.0, [Window(0, 3, 6, 9)])
+    png = base64.b64decode(drawn.removeprefix("data:image/png;base64,"))
+    colours = (255 * imread(io.BytesIO(png), format="png")[1, ::3, :3]).round().astype(int)
+    assert colours.tolist() == [[0] * 3, [126] * 3, [255, 176, 0], [39, 64, 139]]
 
 
 @pytest.mark.parametrize("output", ["s3://bucket/report.html", "report.txt", "no/report.html"])

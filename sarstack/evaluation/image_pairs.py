@@ -1,5 +1,6 @@
 """Find the input image of each result, and the reference: by file name, else by date."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.errors import StackError
+from sarstack.errors import GridMismatchError, StackError
 from sarstack.evaluation.image_scores import ImagePair
 from sarstack.readers import index_stack
-from sarstack.readers.formats.gdal import open_gdal
+from sarstack.readers.consistency import describe_difference
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
@@ -20,8 +21,9 @@ from sarstack.speckle.statistics import combine_samples
 from sarstack.tiles import Window, sample_windows
 
 MAX_OTHERS = 6
+LOGGER = logging.getLogger("sarstack")
 # Corners may differ by this part of a pixel: coordinates are rounded in some formats.
-_CORNER_TOLERANCE = 0.01
+_CORNER_TOLERANCE_PX = 0.05
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _pair(inputs: Stack, results: Stack, references: Stack | None) -> Iterator[C
             source = inputs.rasters[place[0]][place[1]]
             assert source is not None
             _check_grid(inputs.grid_at(place[1]), results.grid_at(layer), source, raster)
-            tags = _read_tags(raster)
+            tags = raster.read_metadata().tags
             yield Comparison(
                 tags.get("SPECKLE_FILTER") or file_name(public_path(results.path)),
                 place[0], inputs.dates[place[1]].timestamp, source, raster,
@@ -188,27 +190,41 @@ def _find_others(inputs: Stack, place: tuple[str, int]) -> tuple[Raster, ...]:
 
 
 def _check_grid(expected: Grid, found: Grid, source: Raster, raster: Raster) -> None:
-    if expected.shape == found.shape and _same_corner(expected, found):
+    if expected.shape == found.shape and _same_place(expected, found):
+        if expected.is_georeferenced and not found.is_georeferenced:
+            LOGGER.warning("%s has no georeference: taken to be on the grid of its input",
+                           file_name(public_path(raster.path)))  # fmt: skip
         return
-    raise StackError(
+    raise GridMismatchError(
         f"{file_name(public_path(raster.path))} is not on the grid of its input",
-        expected=f"{expected.shape.y} x {expected.shape.x} px at the same place",
-        where=f"{found.shape.y} x {found.shape.x} px; input {file_name(public_path(source.path))}",
+        expected=f"{expected.shape.y} x {expected.shape.x} px at the same place, as "
+        f"{file_name(public_path(source.path))}",
+        where=describe_difference(found, expected),
         do="give the input from which the result was made (not resampled, not cropped)",
     )
 
 
-def _same_corner(expected: Grid, found: Grid) -> bool:
-    if expected.gcps or found.gcps:
+def _same_place(expected: Grid, found: Grid) -> bool:
+    """Return whether the corners of two grids of one shape are the same.
+
+    Only grids with an affine transform can be compared. CRS are compared by their EPSG codes:
+    formats write a CRS without a code in different words.
+    """
+    if not all(g.is_georeferenced and not g.gcps and not g.rpcs for g in (expected, found)):
         return True
-    pixel = max(abs(expected.transform[0]), abs(expected.transform[4]), 1e-300)
-    difference = np.abs(np.subtract(expected.transform, found.transform))
-    return bool(difference[[2, 5]].max() <= _CORNER_TOLERANCE * pixel)
+    if expected.crs_wkt and found.crs_wkt:
+        codes = {expected.crs.to_epsg(), found.crs.to_epsg()} - {None}
+        if len(codes) > 1:
+            return False
+    limit = _CORNER_TOLERANCE_PX * max(min(expected.pixel_size), 1e-300)
+    return bool(np.abs(_corners(expected) - _corners(found)).max() <= limit)
 
 
-def _read_tags(raster: Raster) -> dict[str, str]:
-    with open_gdal(raster.opened_path) as image:
-        return dict(image.tags())
+def _corners(grid: Grid) -> NDArray[np.float64]:
+    a, b, c, d, e, f = grid.transform
+    return np.array([
+        (a * x + b * y + c, d * x + e * y + f) for y in (0, grid.shape.y) for x in (0, grid.shape.x)
+    ])  # fmt: skip
 
 
 def _read_speckle(tags: dict[str, str]) -> tuple[float, tuple[float, float]] | None:

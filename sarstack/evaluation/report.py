@@ -22,7 +22,10 @@ from sarstack.tiles import Window
 Image = NDArray[np.float32]
 
 RATIO_RANGE = (0.0, 2.5)
-_NODATA_RGB, _OUTLINE_RGB = (0x27, 0x40, 0x8B), (0xFF, 0xB0, 0x00)
+# Pictures have 254 greys and two colours: half of the bytes of pictures in RGB.
+_WHITE, _NODATA, _OUTLINE = 253, 254, 255
+_GREYS = np.linspace(0, 255, _WHITE + 1).astype(np.uint8).repeat(3)
+_PALETTE = _GREYS.tobytes() + bytes.fromhex("27408b ffb000")
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,13 @@ def draw_map(
         In pixels of the image.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        rgb = _paint(10 * np.log10(np.maximum(intensity, 1e-30)), low, high)
+        levels = _paint(10 * np.log10(np.maximum(intensity, 1e-30)), low, high)
     for window in windows:
         y0, x0 = window.y0 // step_px, window.x0 // step_px
         y1, x1 = (window.y1 - 1) // step_px, (window.x1 - 1) // step_px
-        rgb[[y0, y1], x0 : x1 + 1] = _OUTLINE_RGB
-        rgb[y0 : y1 + 1, [x0, x1]] = _OUTLINE_RGB
-    return _encode(rgb)
+        levels[[y0, y1], x0 : x1 + 1] = _OUTLINE
+        levels[y0 : y1 + 1, [x0, x1]] = _OUTLINE
+    return _encode(levels)
 
 
 def draw_grey(image: NDArray[np.floating], low: float, high: float) -> str:
@@ -190,19 +193,19 @@ def draw_grey(image: NDArray[np.floating], low: float, high: float) -> str:
 
 
 def _paint(image: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """Return the indices of colours in `_PALETTE`."""
     with np.errstate(invalid="ignore"):
-        grey = np.clip((image - low) / (high - low) * 255, 0, 255)
-    missing = ~np.isfinite(image)
-    rgb = np.repeat(np.where(missing, 0, grey).astype(np.uint8)[..., np.newaxis], 3, axis=2)
-    rgb[missing] = _NODATA_RGB
-    return rgb
+        grey = np.clip((image - low) / (high - low) * _WHITE, 0, _WHITE)
+    return np.where(np.isfinite(image), np.nan_to_num(grey), _NODATA).astype(np.uint8)
 
 
-def _encode(rgb: NDArray[np.uint8]) -> str:
-    from matplotlib.image import imsave
+def _encode(levels: NDArray[np.uint8]) -> str:
+    from PIL import Image as Picture
 
+    picture = Picture.fromarray(levels).convert("P")
+    picture.putpalette(_PALETTE)
     buffer = io.BytesIO()
-    imsave(buffer, rgb, format="png")
+    picture.save(buffer, format="png")
     return _as_uri(buffer.getvalue())
 
 
