@@ -15,6 +15,7 @@ from sarstack.despecklers.block_matching.matching import Similarity, match_block
 from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
 from sarstack.despecklers.block_matching.speckle_filters import filter_wiener, shrink_wavelets
 from sarstack.despecklers.methods import sar_bm3d
+from sarstack.evaluation.laws import draw_speckle
 from sarstack.speckle.statistics import SceneStatistics
 
 # Daubechies' filter of eight taps.
@@ -66,6 +67,16 @@ def test_groups_are_the_most_similar_blocks_that_a_loop_finds(weights: tuple[flo
         assert_allclose(found, sorted(distances.values())[:15], rtol=1e-4)
 
 
+def test_candidates_can_be_every_second_row_and_column():
+    blocks = place_blocks(np.ones((30, 30), bool))
+    image = pad_image(positive_image(1, (30, 30)), blocks)
+    groups = match_blocks(blocks, Similarity(image, image, image, 1.0), 16, spacing_px=2)
+    y, x = np.divmod(groups[blocks.used], image.shape[1])
+    assert (groups[blocks.used] >= 0).all()
+    assert ((y - y[:, :1]) % 2 == 0).all()
+    assert ((x - x[:, :1]) % 2 == 0).all()
+
+
 def test_blocks_that_differ_too_much_do_not_match():
     blocks = place_blocks(np.ones((20, 20), bool))
     image = pad_image(positive_image(1, (20, 20)), blocks)
@@ -99,6 +110,13 @@ def test_transforms_are_orthonormal(matrix: np.ndarray):
     transforms.transform(group, np.ascontiguousarray(matrix.T), work[0])
     transforms.inverse_haar(group, work)
     assert_allclose(group, before, atol=1e-5)
+
+
+def test_the_biorthogonal_wavelet_has_details_of_mean_zero_and_can_be_inverted():
+    matrix = transforms.biorthogonal_matrix()
+    assert_allclose(matrix @ np.ones(8), [np.sqrt(8), *[0] * 7], atol=1e-6)
+    assert_allclose(np.linalg.norm(matrix, axis=1), 1, rtol=1e-6)
+    assert np.linalg.cond(matrix) < 1.5
 
 
 def transform_undecimated(block: np.ndarray) -> list[np.ndarray]:
@@ -210,9 +228,9 @@ def draw_scene(side: int) -> np.ndarray:
     return waves + 50 * ((x - 0.5) ** 2 + (y - 0.4) ** 2 < 0.06) - 70 * (np.abs(x - y) < 0.02)
 
 
-@pytest.mark.parametrize(("sigma", "least_db"), [(15, 37.4), (50, 28.8)])
+@pytest.mark.parametrize(("sigma", "least_db"), [(15, 38.05), (50, 28.85)])
 def test_bm3d_removes_gaussian_noise(sigma: float, least_db: float):
-    """The `bm3d` package has 38.35 and 29.14 dB on this image."""
+    """The `bm3d` package 4.0.3 has 38.35 and 29.14 dB on this image; 0.3 dB less are allowed."""
     truth = draw_scene(256)
     noisy = truth + np.random.default_rng(5).normal(0, sigma, truth.shape)
     found = denoise_bm3d(noisy.astype(np.float32), sigma)
@@ -243,6 +261,14 @@ def test_sar_bm3d_is_better_than_refined_lee_on_white_single_looks():
         return float(np.sqrt(np.mean((10 * np.log10(found / truth)) ** 2)))
 
     assert error_db("sar-bm3d") < 0.75 * error_db("refined-lee")
+
+
+def test_correlated_speckle_is_removed_if_the_noise_follows_the_correlation():
+    speckle = draw_speckle(4, (0.65, 0.65), 130, np.random.default_rng(1))[np.newaxis]
+    statistics = [SceneStatistics(4, (0.65, 0.65), 1.0)]
+    left = [make_despeckler("sar-bm3d", noise=noise).apply(speckle, statistics).std()
+            for noise in ("correlated", "white")]  # fmt: skip
+    assert left[0] < 0.5 * left[1]
 
 
 def test_the_registry_does_not_import_numba():

@@ -65,7 +65,7 @@ def fill_after_the_check(
     ("method", "leave_kb", "cluster"),
     [("boxcar", 0, None), ("quegan-yu", 150, None), ("boxcar", 1_500, None),
      pytest.param("boxcar", 2_600, None, marks=pytest.mark.slow),
-     pytest.param("boxcar", 3_600, None, marks=pytest.mark.slow),
+     pytest.param("boxcar", 3_000, None, marks=pytest.mark.slow),
      pytest.param("quegan-yu", 150, "local", marks=pytest.mark.slow),
      pytest.param("boxcar", 2_600, "local", marks=pytest.mark.slow)],
 )  # fmt: skip

@@ -114,8 +114,8 @@ COLUMNS = {
     "reference_bias_db": Column("bias to ref. dB", "mean of result / mean of reference", "0", 3),
     "bias_db": Column("bias dB", "mean of result / mean of input", "0", 3),
     "enl_before": Column("ENL in", "looks of the input in homogeneous areas", "", 1),
-    "enl": Column("ENL", "looks of the result in homogeneous areas", "high", 0),
-    "cx": Column("Cx", "standard deviation / mean of the result in homogeneous areas", "low", 3),
+    "enl": Column("ENL", "looks of the result in homogeneous areas; blur has many", "", 0),
+    "cx": Column("Cx", "standard deviation / mean of the result in homogeneous areas", "", 3),
     "ratio_mean": Column("MoR", "mean of input / result in homogeneous areas", "1", 3),
     "ratio_variance": Column("VoR x L", "variance of input / result there, times the looks", "1"),
     "log_ratio_variance": Column("log var", "variance of ln(input / result) over that of speckle, "

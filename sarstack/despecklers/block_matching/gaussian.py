@@ -10,6 +10,7 @@ from sarstack.despecklers.block_matching.groups import add_blocks, copy_blocks, 
 from sarstack.despecklers.block_matching.matching import MATCH_HALO_PX, Similarity, match_blocks
 from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
 from sarstack.despecklers.block_matching.transforms import (
+    biorthogonal_matrix,
     cosine_matrix,
     haar,
     inverse_haar,
@@ -52,10 +53,6 @@ def denoise_bm3d(
     -------
     ndarray, shape (y, x), float32
 
-    Notes
-    -----
-    Both steps use the cosine transform; the first step of the paper has a wavelet (bior1.5).
-
     References
     ----------
     K. Dabov, A. Foi, V. Katkovnik, K. Egiazarian, "Image denoising by sparse 3-D transform-domain
@@ -63,14 +60,15 @@ def denoise_bm3d(
     """
     blocks = place_blocks(np.ones(image.shape, bool), origin)
     noisy = pad_image(image, blocks)
-    noise = noise_power(cosine_matrix(), correlation) * np.float32(sigma**2)
     pilot = noisy
-    for step in (0, 1):
+    for step, matrix in enumerate((biorthogonal_matrix(), cosine_matrix())):
+        noise = noise_power(matrix, correlation) * np.float32(sigma**2)
+        inverse = np.linalg.inv(matrix.astype(np.float64)).astype(np.float32)
         similarity = Similarity(noisy, noisy, pilot, square_weight=1.0)
         places = match_blocks(blocks, similarity, _N_MOST[step], 64 * _FARTHEST[step] * sigma**2)
         total, weights = np.zeros((2, noisy.size), np.float32)
         _filter(noisy.ravel(), pilot.ravel(), places.reshape(-1, _N_MOST[step]), noisy.shape[1],
-                noise, step == 0, cosine_matrix(), kaiser_window(), total, weights)  # fmt: skip
+                noise, step == 0, matrix, inverse, kaiser_window(), total, weights)  # fmt: skip
         mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
         found = crop_image(np.asarray(mean, np.float32).reshape(noisy.shape))
         pilot = pad_image(found, blocks)
@@ -79,11 +77,10 @@ def denoise_bm3d(
 
 @compiled
 def _filter(image: Any, pilot: Any, places: Any, width: int, noise: Any, with_threshold: Any,
-            matrix: Any, window: Any, total: Any, weights: Any) -> None:  # fmt: skip
+            matrix: Any, back: Any, window: Any, total: Any, weights: Any) -> None:  # fmt: skip
     most = places.shape[1]
     memory, work = np.empty((most, 64), np.float32), np.empty((most, 64), np.float32)
     of_pilot = np.empty((most, 64), np.float32)
-    back = np.ascontiguousarray(matrix.T)
     limit = np.float32(_THRESHOLD * _THRESHOLD)
     for r in range(len(places)):
         n = count_blocks(places[r])

@@ -41,7 +41,11 @@ class Similarity(NamedTuple):
 
 
 def match_blocks(
-    blocks: Blocks, similarity: Similarity, n_most: int, farthest: float = np.inf
+    blocks: Blocks,
+    similarity: Similarity,
+    n_most: int,
+    farthest: float = np.inf,
+    spacing_px: int = 1,
 ) -> NDArray[np.int32]:
     """Return the most similar blocks within 19 px of each reference block.
 
@@ -53,6 +57,8 @@ def match_blocks(
         Size of a group: a power of two.
     farthest : float
         Blocks with a larger distance do not match.
+    spacing_px : int
+        Each how many rows and columns there is a candidate.
 
     Returns
     -------
@@ -70,18 +76,20 @@ def match_blocks(
         inverses = [1 / np.maximum(image, np.finfo(np.float32).tiny)
                     for image in (similarity.amplitude, similarity.pilot)]  # fmt: skip
     weights = np.array(similarity[3:], np.float32)
+    displacements = _spiral(SEARCH_RADIUS_PX, spacing_px)
     shape = (len(blocks.rows), len(blocks.columns), n_most)
     places = np.full(shape, -1, np.int32)
     distances = np.full(shape, farthest, np.float32)
     _scan(similarity.amplitude, inverses[0], similarity.pilot, inverses[1], similarity.values,
-          weights, blocks.complete, blocks.used, blocks.rows, blocks.columns, *_DISPLACEMENTS,
+          weights, blocks.complete, blocks.used, blocks.rows, blocks.columns, *displacements,
           _LOG_COEFFICIENTS, places, distances)  # fmt: skip
     return places
 
 
-def _spiral(radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _spiral(radius: int, spacing: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return all displacements but (0, 0), the nearest first: near blocks are most similar."""
-    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    steps = radius // spacing
+    y, x = spacing * np.mgrid[-steps : steps + 1, -steps : steps + 1].reshape(2, -1)
     order = np.lexsort((x, y, y**2 + x**2))[1:]
     return y[order].astype(np.int64), x[order].astype(np.int64)
 
@@ -93,7 +101,6 @@ def _fit_logarithm() -> NDArray[np.float32]:
     return np.asarray(fit.convert(kind=Polynomial).coef, np.float32)
 
 
-_DISPLACEMENTS = _spiral(SEARCH_RADIUS_PX)
 _LOG_COEFFICIENTS = _fit_logarithm()
 
 

@@ -20,6 +20,31 @@ def cosine_matrix() -> NDArray[np.float32]:
     return matrix.astype(np.float32)
 
 
+def biorthogonal_matrix() -> NDArray[np.float32]:
+    """Return the matrix of a wavelet transform (bior1.5) of three levels, on a block that repeats.
+
+    Rows have the norm 1, so that white noise has the same power in all coefficients. They are not
+    orthogonal: the inverse is not the transpose.
+
+    References
+    ----------
+    A. Cohen, I. Daubechies, J. C. Feauveau, "Biorthogonal bases of compactly supported wavelets",
+    Comm. Pure and Applied Mathematics 45(5), 1992: the filters 1,5.
+    """
+    half = np.array([3, -3, -22, 22, 128]) / 256
+    low = np.concatenate([half, half[::-1]])
+    matrix, size = np.eye(BLOCK_PX), BLOCK_PX
+    while size > 1:
+        level = np.zeros((size, size))
+        for k in range(size // 2):
+            np.add.at(level[k], (2 * k + np.arange(-4, 6)) % size, low)
+            level[size // 2 + k, [2 * k, 2 * k + 1]] = 1, -1
+        matrix[:size] = level @ matrix[:size]
+        size //= 2
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.asarray(matrix / norms, np.float32)
+
+
 def fourier_matrix() -> NDArray[np.float32]:
     """Return the matrix of the real Fourier transform: constant, cosines and sines of 1 to 4.
 
@@ -108,7 +133,7 @@ def transform(group: Any, matrix: Any, work: Any) -> None:
     group : ndarray, shape (blocks, 64), float32
         Changed.
     matrix : ndarray, shape (8, 8), float32
-        ``work = matrix @ block @ matrix.T``; its transpose inverts it.
+        The result is ``matrix @ block @ matrix.T``.
     work : ndarray, shape (64,), float32
         Memory.
     """
