@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: install demo test test-newest test-oldest lint docs-check coverage clean
+.PHONY: install demo test test-newest test-oldest lint docs docs-check coverage clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,15 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation site: open docs/build/index.html in a browser; no network is needed.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/build
+	@echo "docs/build/index.html"
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 docs-check: install
 	$(BIN)/ruff check --select D --ignore D105,D107,D203,D213 sarstack benchmarks
 	find sarstack benchmarks -name '*.py' | xargs $(BIN)/numpydoc lint
@@ -48,4 +57,4 @@ coverage: install
 	$(BIN)/coverage report
 
 clean:
-	rm -rf $(VENV) .venv-* demo build *.egg-info
+	rm -rf $(VENV) .venv-* demo build docs/build docs/generated *.egg-info

@@ -93,7 +93,8 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 
 @cli.command()
 @click.argument("stack")
-@click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]))
+@click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
+              help="Scale of the stored numbers; detected by default.")  # fmt: skip
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
 @calibration_option
 @slices_option
@@ -240,7 +241,8 @@ def despeckle_command(
 @click.argument("stack", required=False)
 @click.option("--labels", help="Zarr store that build-labels made from the same stack.")
 @click.option("-o", "--output", help="Model to write; default model.safetensors.")
-@click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]))
+@click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]),
+              help="Network to train; default despecknet.")  # fmt: skip
 @click.option(
     "--start", help="Weights to start from: shipped (default), scratch (random), or a model file."
 )
