@@ -18,7 +18,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["build"]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline"]
 myst_heading_anchors = 3
 smartquotes = False  # options are written with two hyphens
 
@@ -33,7 +33,7 @@ html_title = f"sarstack {version}"
 html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["small-screens.css"]
 
 # Pages and pictures that are made from the code come before Sphinx looks for its files.
 write_reference_pages(HERE / "generated")
