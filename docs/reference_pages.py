@@ -12,6 +12,8 @@ from sarstack.cli.commands import cli
 from sarstack.conventions import TAGS
 from sarstack.despecklers import Despeckler, make_despeckler
 from sarstack.despecklers.catalogue import find_paper, first_line
+from sarstack.despecklers.moving_window_method import MovingWindowMethod
+from sarstack.despecklers.network_method import NetworkMethod
 from sarstack.despecklers.registry import MIN_DATES_MULTI_TEMPORAL, builtin_classes
 from sarstack.evaluation.laws import LAWS
 from sarstack.workflows.settings import (
@@ -21,14 +23,6 @@ from sarstack.workflows.settings import (
     SelectionConfig,
     TrainConfig,
 )
-
-# Order and headings of the index; a method that stands nowhere here is in the last group.
-GROUPS = {
-    "Networks": ["despecknet-mt", "despecknet", "despecknet-lite", "despecknet-paper"],
-    "Several dates": ["quegan-yu", "rabasar"],
-    "Searching the whole image": ["mulog", "sar-bm3d", "total-variation"],
-    "Moving windows": [],
-}
 
 
 def write_reference_pages(folder: Path) -> list[Path]:
@@ -56,10 +50,18 @@ def write_reference_pages(folder: Path) -> list[Path]:
 
 def group_methods(classes: dict[str, type[Despeckler]]) -> dict[str, list[str]]:
     """Return the names of all methods, by the heading that they stand under."""
-    listed = {name for names in GROUPS.values() for name in names}
-    *_, last = GROUPS
-    groups = {title: [name for name in names if name in classes] for title, names in GROUPS.items()}
-    groups[last] = sorted(set(classes) - listed)
+    groups: dict[str, list[str]] = {
+        "Networks": [], "Several dates": [], "Moving windows": [], "Larger surroundings": [],
+    }  # fmt: skip
+    for name, cls in sorted(classes.items()):
+        if issubclass(cls, NetworkMethod):
+            groups["Networks"].append(name)
+        elif cls.n_summary:
+            groups["Several dates"].append(name)
+        elif issubclass(cls, MovingWindowMethod):
+            groups["Moving windows"].append(name)
+        else:
+            groups["Larger surroundings"].append(name)
     return groups
 
 
@@ -70,7 +72,8 @@ def describe_index(classes: dict[str, type[Despeckler]]) -> str:
         "Every method keeps the same laws ([How it works](../../how-it-works.md)). "
         f"Without `--method`, stacks of {MIN_DATES_MULTI_TEMPORAL} dates or more get "
         "[`despecknet-mt`](despecknet-mt.md), all others [`despecknet`](despecknet.md). "
-        "[How good is it](../../quality.md) compares them. `sarstack methods` prints this list; "
+        "[Choose a method](../../choose.md) helps, and [How good is it](../../quality.md) compares "
+        "them. `sarstack methods` prints this list; "
         "`sarstack methods --speed` also measures the speed of each on your machine.",
     ]  # fmt: skip
     groups = group_methods(classes)
@@ -78,7 +81,9 @@ def describe_index(classes: dict[str, type[Despeckler]]) -> str:
         lines += ["", f"## {title}", "", "| method | what it does | halo |", "|---|---|---|"]
         for name in names:
             halo = make_despeckler(name).halo
-            lines.append(f"| [`{name}`]({name}.md) | {first_line(classes[name])} | {halo} px |")
+            lines.append(
+                f"| [`{name}`]({name}.md) | {first_line(classes[name])} | {halo}&nbsp;px |"
+            )
     pages = [name for names in groups.values() for name in names]
     return "\n".join([*lines, "", "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
