@@ -1,7 +1,8 @@
 """Fill values that no tag declares: numbers at the border of an image that are no backscatter.
 
-Each image is judged by its own pixels. Zero in linear and amplitude data, and decibel outside the
-possible range, need no search: they are nodata in every image.
+Each image is judged by its own pixels, and by the same ones whatever the other images are. Zero in
+linear and amplitude data, and decibel outside the possible range, need no search: they are nodata
+in every image.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ def find_fill_values(
     used: list[str] = []
     kept: list[str] = []
     found = []
-    for image, sample in zip(images, samples, strict=True):
+    for image, whole in zip(images, samples, strict=True):
+        sample = whole.own
         rest = sample.without(far_fill_values(sample)).valid
         lowest = _lowest_possible(rest, scale)
         is_declared = bool(image.raster.declared_nodata)

@@ -42,12 +42,24 @@ class Sample:
         Windows of 64 x 64 pixels. All NaN if the image cannot be read.
     border : ndarray, shape (m,), float64
         Pixels of the first and last rows and columns of the image.
+    n_own : int, optional
+        Number of windows that are read whatever the other images are; None: all.
     """
 
     windows: NDArray[np.float64] = field(
         default_factory=lambda: np.full((1, _SAMPLE_PX, _SAMPLE_PX), np.nan)
     )
     border: NDArray[np.float64] = field(default_factory=_no_numbers)
+    n_own: int | None = None
+
+    @property
+    def own(self) -> "Sample":
+        """The part that is read whatever the other images of the stack are.
+
+        What is decided of one image must come from it: another decision makes its finished result
+        invalid, and dates are added to a stack later.
+        """
+        return Sample(self.windows[: self.n_own], self.border)
 
     @property
     def valid(self) -> NDArray[np.float64]:
@@ -122,12 +134,14 @@ def _read_sample(image: Image, *, all_windows: bool) -> Sample:
     if size == shape:
         [numbers] = image.raster.read_unpacked([Window(0, shape.y, 0, shape.x)])
         return Sample(numbers.astype(np.float64)[None], _outermost(numbers, (0.0, 0.0), both=True))
-    found, valid = [], 0
+    found, valid, n_own = [], 0, None
     for numbers in image.raster.read_unpacked([_place(p, shape, size) for p in _INSIDE]):
         found.append(numbers.astype(np.float64))
         valid += int(np.count_nonzero(np.isfinite(numbers) & (numbers != 0)))
-        if not all_windows and valid >= _ENOUGH_PIXELS:
-            break
+        if n_own is None and valid >= _ENOUGH_PIXELS:
+            n_own = len(found)
+            if not all_windows:
+                break
     border = []
     windows = image.raster.read_unpacked([_place(p, shape, size) for p in _AT_BORDER])
     for place, numbers in zip(_AT_BORDER, windows, strict=True):
@@ -135,7 +149,7 @@ def _read_sample(image: Image, *, all_windows: bool) -> Sample:
         if all_windows or valid < _ENOUGH_PIXELS:
             # Elsewhere not kept: a long series would need much memory.
             found.append(numbers.astype(np.float64))
-    return Sample(np.stack(found), np.concatenate(border))
+    return Sample(np.stack(found), np.concatenate(border), n_own)
 
 
 def _place(fractions: tuple[float, float], shape: Shape, size: Shape) -> Window:
