@@ -26,8 +26,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the site, and write its generated pages there."""
     copy = tmp_path_factory.mktemp("repository") / "docs"
     shutil.copytree(SITE, copy, ignore=shutil.ignore_patterns("build", "generated", "__pycache__"))
-    for name in ("README.md", "CONTRIBUTING.md"):
-        shutil.copy(ROOT / name, copy.parent)
     write_reference_pages(copy / "generated")
     return copy
 

@@ -22,8 +22,8 @@ from sarstack.readers import formats, index_stack, open_stack, registry
 from sarstack.readers.cube import build_cube
 from sarstack.readers.selection import select_part
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-INPUTS = "\n".join(line for line in README.splitlines() if line.startswith("| "))
+PAGE = (Path(__file__).parents[1] / "docs" / "inputs.md").read_text(encoding="utf-8")
+INPUTS = "\n".join(line for line in PAGE.splitlines() if line.startswith("| "))
 
 # A format that sarstack does not have: numbers as text, one row of the image a line.
 TEXT_FORMAT = """

@@ -1,4 +1,4 @@
-"""A method of a user's own: from the README's file, or from an installed package."""
+"""A method of a user's own: from the file of the documentation, or from an installed package."""
 
 import os
 import pickle
@@ -22,14 +22,14 @@ from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler, 
 from sarstack.errors import MethodError, UsageError
 from sarstack.evaluation.laws import LAWS, find_violation
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-EXAMPLE = re.search(r"```python\n# (my_\w+\.py)\n(.*?)```", README, re.DOTALL)
+PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+EXAMPLE = re.search(r"```python\n# (my_\w+\.py)\n(.*?)```", PAGE, re.DOTALL)
 MakeStack = Callable[..., SimulatedStack]
 
 
 @pytest.fixture
 def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write the file of the README into an empty current folder."""
+    """Write the file of the documentation into an empty current folder."""
     monkeypatch.chdir(tmp_path)
     Path(EXAMPLE[1]).write_text(EXAMPLE[2], encoding="utf-8")
     return f"{EXAMPLE[1]}:Gauss"
@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         return image.read(1), image.tags()
 
 
-def test_the_example_of_the_readme_keeps_the_laws(method: str) -> None:
+def test_the_example_of_the_documentation_keeps_the_laws(method: str) -> None:
     lines = [line for line in EXAMPLE[2].splitlines() if line.strip()]
     assert len(lines) <= 20
     despeckler = make_despeckler(method)

@@ -122,5 +122,5 @@ def check_class(cls: Any, source: MethodSource) -> None:
         expected="a class that derives from Despeckler, with a class attribute "
         "name = \"my-filter\" (a-z, 0-9, '.', '_', '-'), a halo and a method despeckle()",
         where=source.path,
-        do="see 'A method of your own' in the README",
+        do="see 'Add your own' in the documentation (docs/extend.md)",
     )

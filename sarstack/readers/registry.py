@@ -19,7 +19,7 @@ class Format(Protocol):
     """The names that a file of ``readers/formats`` must have at module level."""
 
     TITLE: str
-    """Its name in the table of inputs of the README."""
+    """Its name in the table of ``docs/inputs.md``."""
 
     SUFFIXES: tuple[str, ...]
     """Suffixes of its files, in lower case with the dot.

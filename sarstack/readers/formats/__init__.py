@@ -3,5 +3,5 @@
 A file of this folder is a module with four names, which are described in
 :class:`sarstack.readers.registry.Format`: ``TITLE``, ``SUFFIXES``, ``matches`` and
 ``list_images``. The registry finds the files itself. To add a format, write one file here
-and one row in the table of inputs of the README.
+and one row in the table of ``docs/inputs.md``.
 """
