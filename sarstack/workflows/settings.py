@@ -35,7 +35,7 @@ _PLAIN_WORDS = {"extra_forbidden": "there is no such setting", "missing": "is re
 class SelectionConfig(BaseModel):
     """Select images of a stack."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     stack: _Text = Field(
         repr=False, description="folder, file, Zarr store, netCDF file or glob pattern"
