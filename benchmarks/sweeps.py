@@ -27,7 +27,8 @@ from benchmarks.timing import (
     time_in_threads,
 )
 from sarstack.cluster.dispatch import Task, run_tasks
-from sarstack.cluster.workers import LOCAL, open_workers
+from sarstack.cluster.layout import LOCAL
+from sarstack.cluster.workers import open_workers
 from sarstack.despecklers import make_despeckler
 from sarstack.output.pieces import Pieces
 from sarstack.speckle.statistics import SceneStatistics

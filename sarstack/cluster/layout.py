@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+LOCAL = "local"
+"""Setting `cluster`: a Dask cluster of processes on this machine."""
+
 GPU_THREADS = 4
 """Smallest number of threads of a process with a GPU: some read and write while others use it."""
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sarstack.cluster.connection import connect
-from sarstack.cluster.layout import Layout, find_machine, n_cores, plan_layout
+from sarstack.cluster.fork_server import METHOD, can_fork, start_fork_server
+from sarstack.cluster.layout import LOCAL, Layout, find_machine, n_cores, plan_layout
 from sarstack.errors import UsageError
 from sarstack.readers.block_cache import CACHE
 
-LOCAL = "local"
 # Each process of a local cluster takes some hundred MB, and a second of a core to start.
 MAX_PROCESSES_PER_CORE = 4
 
@@ -106,11 +106,17 @@ def _threads(n_threads: int) -> Iterator[Workers]:
 @contextmanager
 def _dask_client(cluster: str, n_workers: int | None, *, on_gpu: bool) -> Iterator[Any]:
     import dask
+    import distributed.utils
     from distributed import Client
 
     # Dask blames all tasks of a lost worker. On pre-emptible nodes workers are lost often, so a
     # task fails only after many losses.
-    settings = {"distributed.scheduler.allowed-failures": 10}
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": 10}
+    if cluster == LOCAL and can_fork():
+        start_fork_server()
+        settings["distributed.worker.multiprocessing-method"] = METHOD
+        # Or Dask would import all its optional libraries, for a server that it starts itself.
+        distributed.utils._forkserver_preload_set = True
     for name in ("distributed", "distributed.worker", "distributed.nanny"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with dask.config.set(settings):

@@ -25,6 +25,7 @@ from sarstack.networks.inference import (
 )
 from sarstack.networks.model_file import model_sha256, read_card, shipped_model
 from sarstack.networks.stored_weights import check_weights
+from sarstack.networks.torch_abilities import find_abilities
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window, tile_grid
 
@@ -115,9 +116,7 @@ class NetworkMethod(Despeckler):
     @property
     def runtime_bytes(self) -> int:
         """Memory of torch and oneDNN, measured; a build for CUDA loads larger libraries."""
-        import torch
-
-        return TORCH_BYTES + (CUDA_LIBRARIES_BYTES if torch.version.cuda else 0)
+        return TORCH_BYTES + (CUDA_LIBRARIES_BYTES if find_abilities().built_for_cuda else 0)
 
     @property
     def on_gpu(self) -> bool:

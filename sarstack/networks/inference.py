@@ -18,6 +18,7 @@ from sarstack.networks.holes import fill_holes
 from sarstack.networks.memory_pages import keep_freed_memory
 from sarstack.networks.model_file import load_model, model_sha256
 from sarstack.networks.smooth_areas import keep_smooth_areas
+from sarstack.networks.torch_abilities import find_abilities
 from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:
@@ -85,15 +86,14 @@ def choose_device(wanted: str | None = None) -> str:
     """Return the torch device: `wanted` if given, else a GPU if there is one, else the CPU."""
     if wanted and not wanted.startswith("cuda"):
         return wanted
-    import torch
-
-    if wanted and not torch.cuda.is_available():
+    has_cuda = find_abilities().has_cuda
+    if wanted and not has_cuda:
         raise UsageError(
             f"device = {wanted!r}: torch finds no GPU here",
             expected="a CUDA device, and a torch that was built for it",
             do="leave the device out, or compute with device=cpu",
         )
-    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    return wanted or ("cuda" if has_cuda else "cpu")
 
 
 def choose_precision(device: str, wanted: str = "auto") -> str:
@@ -108,13 +108,11 @@ def choose_precision(device: str, wanted: str = "auto") -> str:
 
 
 def _computes_in_bfloat16(device: str) -> bool:
-    import torch
-
     if device.startswith("cuda"):
+        import torch
+
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    # A version of torch without such a function counts as no: bool() is False.
-    return device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+    return device == "cpu" and find_abilities().bfloat16_on_cpu
 
 
 def run_network(

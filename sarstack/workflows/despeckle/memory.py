@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from sarstack.cluster.layout import (
+    LOCAL,
     Layout,
     Machine,
     find_machine,
@@ -11,7 +12,6 @@ from sarstack.cluster.layout import (
     plan_layout,
 )
 from sarstack.cluster.process import GDAL_CACHE_BYTES
-from sarstack.cluster.workers import LOCAL
 from sarstack.despecklers import Despeckler
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.readers.raster import Raster

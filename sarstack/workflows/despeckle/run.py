@@ -1,5 +1,6 @@
 """Despeckle a stack: plan, measure the speckle, compute tiles, write COGs and the record."""
 
+import gc
 import logging
 import shutil
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 
 from sarstack.cluster.check import check_workers
 from sarstack.cluster.dispatch import Task, run_groups, run_tasks
+from sarstack.cluster.layout import LOCAL
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
 from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
@@ -27,6 +29,7 @@ from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.plan import Plan, plan_despeckle
+from sarstack.workflows.despeckle.preparation import prepare_workers
 from sarstack.workflows.despeckle.record import (
     complete_results,
     delete_leftovers,
@@ -77,7 +80,12 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
     """
     if config.finetune:
         config = _finetune_first(config, overwrite=overwrite)
+    if config.cluster == LOCAL:
+        prepare_workers(config.method)
     plan = plan_despeckle(config, overwrite=overwrite, verify=verify)
+    if not gc.isenabled():  # by the command line, until all large libraries are imported
+        gc.freeze()
+        gc.enable()
     make_folder(plan.output)
     if plan.remote:
         fetch_record(plan.remote, plan.output)
