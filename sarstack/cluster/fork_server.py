@@ -16,7 +16,7 @@ from typing import TypeVar
 from sarstack.cluster.layout import visible_gpus
 
 METHOD = "forkserver"
-TORCH_WANTED = "SARSTACK_PRELOAD_TORCH"
+MODULES = "SARSTACK_PRELOAD"
 # As Dask sets them for its workers; libraries read them when they are imported.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -29,26 +29,25 @@ def can_fork() -> bool:
     return chosen == METHOD and not visible_gpus()
 
 
-def start_fork_server(*, with_torch: bool = False) -> None:
+def start_fork_server(*modules: str) -> None:
     """Start the fork server, unless it runs; it imports libraries while this process goes on.
 
     Parameters
     ----------
-    with_torch : bool
-        Whether workers will need torch. They can import it themselves, each in a second.
+    *modules : str
+        What workers need beside Dask and GDAL. They can also import it themselves, each of them.
     """
     multiprocessing.set_forkserver_preload([f"{__package__}.preload"])
     resource_tracker.ensure_running()  # the fork server needs it; it changes the mask of signals
-    wanted = ONE_THREAD | ({TORCH_WANTED: "1"} if with_torch else {})
-    before = os.environ.copy()
-    os.environ.update(wanted)
+    own, before = ONE_THREAD | {MODULES: " ".join(modules)}, os.environ.copy()
+    os.environ.update(own)
     # Until it ignores Ctrl-C, which this process handles.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for name in wanted:
+        for name in own:
             os.environ.pop(name)
         os.environ.update(before)
 

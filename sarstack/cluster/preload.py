@@ -9,28 +9,22 @@ import gc
 import os
 import signal
 from contextlib import suppress
+from importlib import import_module
 
-from sarstack.cluster.fork_server import TORCH_WANTED
+from sarstack.cluster.fork_server import MODULES
 from sarstack.networks.memory_pages import keep_freed_memory
 
 PR_SET_PDEATHSIG = 1  # from prctl.h of Linux
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command handles Ctrl-C
 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-# If the command ends while libraries are imported, nobody waits for them.
-ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+prctl = ctypes.CDLL(None).prctl
+prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for the imports if the command has ended
 keep_freed_memory()  # it must precede the first allocation of torch
 gc.disable()  # the objects of libraries stay, so there is nothing to collect
-# A library that is missing or broken is the problem of the task that needs it.
-with suppress(Exception):
-    if os.environ.pop(TORCH_WANTED, None):
-        import torch  # noqa: F401
-with suppress(Exception):
-    import distributed.nanny  # noqa: F401
-    import rasterio  # noqa: F401
-
-    import sarstack.despecklers.window
-    import sarstack.output.cog
-    import sarstack.readers  # noqa: F401
+for module in (*os.environ.pop(MODULES, "").split(), "distributed.nanny", "rasterio"):
+    with suppress(Exception):  # if it is broken, the task that needs it fails, and says so
+        import_module(module)
 gc.freeze()
 gc.enable()
+prctl(PR_SET_PDEATHSIG, 0)

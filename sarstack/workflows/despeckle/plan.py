@@ -31,6 +31,7 @@ from sarstack.workflows.despeckle.memory import (
 )
 from sarstack.workflows.despeckle.results import (
     RUN_RECORD,
+    RUN_REPORT,
     UNFINISHED_FOLDER,
     inspect_remote,
     inspect_result,
@@ -280,7 +281,7 @@ def plan_despeckle(
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
-    names = ["log.txt", "run.yaml", RUN_RECORD, "quicklook.png", "report.html"]
+    names = ["log.txt", "run.yaml", RUN_RECORD, RUN_REPORT, "quicklook.png"]
     results = [image.output for image in images]
     files = [*(output / name for name in names), *results, *map(name_db_view, results)]
     folders = [output / "stac"] if config.stac else []

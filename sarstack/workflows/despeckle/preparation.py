@@ -1,5 +1,7 @@
 """Start what a run on a local cluster needs, before it is planned."""
 
+from contextlib import suppress
+
 from sarstack.cluster.fork_server import call_in_fork, can_fork, start_fork_server
 from sarstack.networks.torch_abilities import Abilities, ask_elsewhere, look_at_torch
 
@@ -14,14 +16,16 @@ def prepare_workers(method: str) -> None:
     """
     if not can_fork():
         return
-    with_torch = method.startswith(("auto", "despecknet")) or method.endswith(".safetensors")
-    start_fork_server(with_torch=with_torch)
-    if with_torch:
+    tasks = "sarstack.workflows.despeckle.tasks"
+    if method.startswith(("auto", "despecknet")) or method.endswith(".safetensors"):
+        start_fork_server("torch", tasks)
         ask_elsewhere(_look_at_torch)
+    else:
+        start_fork_server(tasks)
 
 
 def _look_at_torch() -> Abilities:
     """Let a fork look at torch; import Dask here while the fork server imports torch."""
-    import distributed.dashboard.scheduler  # noqa: F401
-
+    with suppress(ImportError):  # without the dashboard, Dask works
+        import distributed.dashboard.scheduler  # noqa: F401
     return call_in_fork(look_at_torch)

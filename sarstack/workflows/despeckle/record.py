@@ -17,8 +17,7 @@ from sarstack.readers.paths import file_name, file_stem, near_folders, public_pa
 from sarstack.readers.stack import Date
 from sarstack.training.checkpoint import CHECKPOINT
 from sarstack.workflows.despeckle.images import Image
-from sarstack.workflows.despeckle.report import RUN_REPORT, write_run_report
-from sarstack.workflows.despeckle.results import RUN_RECORD, read_records
+from sarstack.workflows.despeckle.results import RUN_RECORD, RUN_REPORT, read_records
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
 from sarstack.workflows.folder import remove_temporary_files
@@ -48,6 +47,8 @@ def complete_results(run: Run, started: str, *, continued: bool) -> None:
     if plan.images or continued or not picture.exists():
         _draw_middle(run, picture)
     if not plan.config.no_report:
+        from sarstack.workflows.despeckle.report import write_run_report
+
         write_run_report(run, _finished_images(run), started)
     if plan.config.stac:
         write_stac(run)

@@ -22,12 +22,11 @@ from sarstack.output.quicklook import centre_window
 from sarstack.readers.formats.gdal import open_gdal
 from sarstack.readers.paths import file_name, public_path
 from sarstack.workflows.despeckle.images import Image
-from sarstack.workflows.despeckle.results import Record, read_records
+from sarstack.workflows.despeckle.results import RUN_REPORT, Record, read_records
 from sarstack.workflows.despeckle.state import Run
 from sarstack.workflows.progress import now_utc
 
 LOGGER = logging.getLogger("sarstack")
-RUN_REPORT = "report.html"
 CROP_PX = 400
 _MAX_ROWS = 1000
 _HEADINGS = ("date", "looks in", "correlation y, x", "looks out", "bias dB", "valid %", "seconds")

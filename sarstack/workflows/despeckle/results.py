@@ -14,7 +14,7 @@ from sarstack.workflows.progress import read_json, write_json
 
 UNFINISHED_FOLDER = ".sarstack-unfinished"
 """Folder in the output folder with the pieces, sums and records of a run that is not finished."""
-RUN_RECORD = "run.json"
+RUN_RECORD, RUN_REPORT = "run.json", "report.html"
 
 Record = dict[str, Any]
 """``output``, ``bytes``, ``sha256`` and ``fingerprint`` of an image, and notes on its pixels."""

@@ -13,8 +13,7 @@ from pathlib import Path
 from sarstack.errors import SarstackError
 from sarstack.output.vrt import name_db_view
 from sarstack.workflows.despeckle.images import Image
-from sarstack.workflows.despeckle.report import RUN_REPORT
-from sarstack.workflows.despeckle.results import RUN_RECORD
+from sarstack.workflows.despeckle.results import RUN_RECORD, RUN_REPORT
 from sarstack.workflows.despeckle.state import Run
 from sarstack.workflows.remote_folder import RemoteFolder
 
