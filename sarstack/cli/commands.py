@@ -18,22 +18,19 @@ import click
 from sarstack import __version__
 from sarstack.cli.bench import bench
 from sarstack.cli.check import check
+from sarstack.cli.despeckle import despeckle_command
 from sarstack.cli.evaluate import evaluate_command
 from sarstack.cli.methods import check_method, methods
 from sarstack.cli.options import (
     calibration_option,
-    compress_option,
     gain_option,
-    keep_bits_option,
     learning_options,
     mask_option,
     parse_bands,
-    parse_parameters,
     read_config,
     slices_option,
     stack_options,
 )
-from sarstack.cluster.layout import LOCAL
 from sarstack.errors import EXIT_CODES, SarstackError, SarstackWarning, hide_secrets
 
 
@@ -68,6 +65,8 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
       sarstack build-labels stack/ -o labels.zarr
       sarstack despeckle stack/ -o despeckled/ --cluster
     """
+    if click.get_current_context().invoked_subcommand != "despeckle":
+        gc.enable()
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     from sarstack.workflows.progress import PublicFormatter
 
@@ -82,7 +81,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
-for command in (bench, check, check_method, evaluate_command, methods):
+for command in (bench, check, check_method, despeckle_command, evaluate_command, methods):
     cli.add_command(command)
 
 
@@ -169,82 +168,6 @@ def build_labels_command(
 
     settings = read_config(LabelsConfig, stack, config, entries)
     click.echo(build_labels(settings, overwrite=overwrite))
-
-
-@cli.command("despeckle")
-@click.argument("stack", required=False)
-@click.option(
-    "-o", "--output", help="Folder of the results, or s3:// URL; default STACK-despeckled."
-)
-@click.option("--method", help="A method of `sarstack methods`, a .safetensors model, or a class "
-              "in a file: my_file.py:MyFilter. Default: despecknet-mt for five dates or more, else "
-              "despecknet.")  # fmt: skip
-@click.option("--set", "parameters", multiple=True, metavar="NAME=VALUE",
-              help="Parameter of the method, for instance --set window_px=9.")  # fmt: skip
-@click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
-@click.option("--remove-noise", is_flag=True,
-              help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
-@click.option(
-    "--ensemble",
-    type=int,
-    help="4 or 8: mean over so many mirror images; better, and as many times slower.",
-)
-@click.option("--output-noise", is_flag=True,
-              help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
-@keep_bits_option
-@compress_option
-@click.option("--no-report", is_flag=True, help="Write no report.html.")
-@click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
-@click.option("--verify", is_flag=True,
-              help="Read finished results in full and make damaged ones again; else only their "
-              "size and header are checked.")  # fmt: skip
-@stack_options
-def despeckle_command(
-    stack: str | None,
-    config: Path | None,
-    *,
-    overwrite: bool,
-    dry_run: bool,
-    verify: bool,
-    **entries: Any,
-) -> None:
-    """Despeckle every date of a stack into Cloud-Optimized GeoTIFFs.
-
-    Without STACK, the settings of sarstack.yaml in the current folder are used. After an
-    interruption, run the same command again to continue.
-
-    \b
-    Example:
-      sarstack despeckle stack/ -o despeckled/ --cluster
-    """
-    from sarstack.workflows.despeckle.preparation import prepare_workers
-
-    # Libraries make a million objects that stay. To look for garbage among them again and again
-    # takes a tenth of the start.
-    gc.disable()
-    if entries["cluster"] == LOCAL and not dry_run:
-        prepare_workers(entries["method"] or "auto")
-    from sarstack.workflows.despeckle.plan import plan_despeckle
-    from sarstack.workflows.despeckle.run import despeckle
-    from sarstack.workflows.settings import DespeckleConfig
-
-    entries["parameters"] = parse_parameters(entries["parameters"])
-    settings = read_config(DespeckleConfig, stack, config, entries)
-    if dry_run:
-        plan = plan_despeckle(settings, overwrite=overwrite, verify=verify)
-        click.echo(plan.render())
-        plan.check_memory()
-        return
-    outcome = despeckle(settings, overwrite=overwrite, verify=verify)
-    for path in outcome.places:
-        click.echo(path)
-    logging.getLogger("sarstack").info(
-        "%d images in %s%s",
-        len(outcome.outputs), outcome.url or outcome.folder,
-        f"; peak memory per worker {outcome.peak_bytes / 1e6:.0f} MB" if outcome.peak_bytes else "",
-    )  # fmt: skip
-    outcome.raise_failures()
 
 
 @cli.command("train")
@@ -338,6 +261,9 @@ def versions() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    # Libraries make a million objects that stay. To look for garbage among them again and again
+    # takes a tenth of the start of `despeckle`, which therefore looks at them never.
+    gc.disable()
     if sys.platform == "linux":  # elsewhere a library may not survive a fork
         multiprocessing.set_start_method("forkserver", force=True)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -373,8 +299,6 @@ def run(arguments: list[str]) -> int:
         click.echo(f"unexpected {type(bug).__name__}: {text}\n  do this: repeat with "
                    "`sarstack --debug ...` and report what it prints", err=True)  # fmt: skip
         return 1
-    finally:
-        gc.enable()
     return 0
 
 

@@ -100,6 +100,8 @@ def find_class(method: str) -> type[Despeckler]:
         cls = class_from_file(method)
         _check_name_not_builtin(cls)
         return cls
+    if method in builtin_classes():
+        return builtin_classes()[method]
     classes = despeckler_classes()
     if method not in classes:
         raise UsageError(

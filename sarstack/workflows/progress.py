@@ -61,15 +61,14 @@ def show_progress(
     what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6
 ) -> Iterator[Progress]:
     """Show progress on stderr."""
+    progress = Progress(what, total, unit, per_unit)
+    if not sys.stderr.isatty():
+        yield progress
+        return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    progress = Progress(what, total, unit, per_unit)
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield progress
-        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -77,7 +76,7 @@ def show_progress(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         progress._bar, progress._task = bar, bar.add_task(what, total=total, rate="")
         yield progress
 

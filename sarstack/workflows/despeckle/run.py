@@ -1,6 +1,5 @@
 """Despeckle a stack: plan, measure the speckle, compute tiles, write COGs and the record."""
 
-import gc
 import logging
 import shutil
 from collections import Counter
@@ -79,13 +78,15 @@ def despeckle(config: DespeckleConfig, *, overwrite: bool = False, verify: bool 
     :meth:`Outcome.raise_failures`.
     """
     if config.finetune:
-        config = _finetune_first(config, overwrite=overwrite)
+        config = finetune_first(config, overwrite=overwrite)
     if config.cluster == LOCAL:
         prepare_workers(config.method)
     plan = plan_despeckle(config, overwrite=overwrite, verify=verify)
-    if not gc.isenabled():  # by the command line, until all large libraries are imported
-        gc.freeze()
-        gc.enable()
+    return carry_out(plan, overwrite=overwrite)
+
+
+def carry_out(plan: Plan, *, overwrite: bool = False) -> Outcome:
+    """Carry out a plan, see :func:`despeckle`."""
     make_folder(plan.output)
     if plan.remote:
         fetch_record(plan.remote, plan.output)
@@ -147,7 +148,7 @@ def _effective(plan: Plan) -> DespeckleConfig:
     return config.model_copy(update=paths)
 
 
-def _finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConfig:
+def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConfig:
     """Finetune the network on the stack, and return settings with the new model.
 
     The model lies in the output folder. A resumed run uses it without tuning again.
