@@ -79,7 +79,7 @@ def operations_per_px(variant: str) -> float:
     import torch
     from torch import nn
 
-    from sarstack.networks.despecknet import build_network
+    from sarstack.networks.variants import build_network
 
     card = read_card(shipped_model(variant))
     network = build_network(variant, **card.architecture).eval()

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from sarstack.networks.card import make_card
-from sarstack.networks.despecknet import DeSpeckNet, build_network
+from sarstack.networks.despecknet_paper import Branch
 from sarstack.networks.model_file import save_model
+from sarstack.networks.network import DeSpeckNet
+from sarstack.networks.variants import build_network
 
 TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1, "dilation": 1}
 ARCHITECTURES = {
@@ -15,6 +17,7 @@ ARCHITECTURES = {
     "despecknet-lite": TWO_SCALES,
     "despecknet-mt": TWO_SCALES,
     "despecknet-paper": {"depth": 5, "width": 8},
+    "sar-cnn": {"depth": 17, "width": 8},
 }
 
 
@@ -29,7 +32,7 @@ def small_network(variant: str = "despecknet", seed: int = 0) -> DeSpeckNet:
             nn.init.normal_(norm.weight, 1, 0.2)
             nn.init.normal_(norm.bias, 0, 0.2)
     for branch in (network.clean, network.noise):
-        last = branch.layers[-1] if variant == "despecknet-paper" else branch.leave
+        last = branch.layers[-1] if isinstance(branch, Branch) else branch.leave
         nn.init.normal_(last.weight, std=0.1)
         if variant == "despecknet-paper":  # its output is an intensity: mostly positive
             nn.init.constant_(last.bias, 1.0)

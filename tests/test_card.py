@@ -13,7 +13,6 @@ from small_networks import ARCHITECTURES, save_small_network, small_network
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import ModelCardError
 from sarstack.networks.card import CARD_KEY, BiasTable, ModelCard, make_card
-from sarstack.networks.despecknet import VARIANTS, build_network
 from sarstack.networks.inference import load_network
 from sarstack.networks.model_file import (
     load_model,
@@ -23,6 +22,7 @@ from sarstack.networks.model_file import (
     save_model,
     shipped_model,
 )
+from sarstack.networks.variants import VARIANTS, build_network
 
 
 @pytest.fixture(params=sorted(VARIANTS))

@@ -14,7 +14,8 @@ from sarstack.despecklers.log_speckle import (
     solve,
     to_log_image,
 )
-from sarstack.despecklers.methods.mulog import choose_steps
+from sarstack.despecklers.methods.mulog import VariationDenoiser
+from sarstack.despecklers.mulog import choose_steps
 from sarstack.speckle.statistics import SceneStatistics
 
 
@@ -73,9 +74,10 @@ def test_iterations_are_those_of_the_paper_and_of_the_program(looks: float, adap
 
 
 def test_beta_is_that_of_the_paper_or_that_of_the_program():
-    fixed = choose_steps(4.0, (0.0, 0.0), 6, "fixed", 12, 1.0)
+    denoiser = VariationDenoiser(12, 1.0)
+    fixed = choose_steps(denoiser, 4.0, (0.0, 0.0), 6, "fixed")
     assert_allclose(fixed, [(1.5**-0.5, 1.5)] * 6)
-    noises, betas = zip(*choose_steps(1.0, (0.0, 0.0), 6, "adaptive", 12, 1.0), strict=True)
+    noises, betas = zip(*choose_steps(denoiser, 1.0, (0.0, 0.0), 6, "adaptive"), strict=True)
     assert_allclose(noises, 1 / np.sqrt((1, *betas[:-1])))
     assert betas[:2] == (3, 3)
     ratios = np.divide(betas[1:], betas[:-1])

@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from sarstack.evaluation.metrics import log_spread, rmse_db
 from sarstack.labels.statistics import leave_one_out_means
-from sarstack.networks.despecknet import build_network
 from sarstack.networks.inference import run_network
+from sarstack.networks.variants import build_network
 from sarstack.readers.cube import index_cube
 from sarstack.speckle.sensor import SpeckleSimulator, simulate_stack
 from sarstack.speckle.statistics import SceneStatistics

@@ -11,7 +11,7 @@ import torch
 from small_networks import small_network
 
 from sarstack.errors import ConfigError, ResumeMismatchError, UsageError
-from sarstack.networks.despecknet import centre_log
+from sarstack.networks.log_network import centre_log
 from sarstack.networks.model_file import load_model, read_card, shipped_model
 from sarstack.training.batch import Batch
 from sarstack.training.checkpoint import TrainingState

@@ -27,7 +27,7 @@ from benchmarks.timing import (
 )
 from sarstack.cli.commands import run
 from sarstack.errors import SarstackError, UsageError
-from sarstack.networks.card import KNOWN_VARIANTS
+from sarstack.networks.card import DESPECKLING_VARIANTS
 from sarstack.networks.model_file import load_model, read_card, shipped_model
 from sarstack.networks.two_scale import TwoScaleShape
 from sarstack.readers import open_stack
@@ -117,7 +117,7 @@ def test_threads_run_once_before_the_first_measurement():
     assert sorted(calls) == [0, 0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize("variant", KNOWN_VARIANTS)
+@pytest.mark.parametrize("variant", DESPECKLING_VARIANTS)
 def test_operations_per_px_agree_with_the_model(variant):
     card = read_card(shipped_model(variant))
     found = stages.operations_per_px(variant)

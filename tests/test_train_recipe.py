@@ -11,6 +11,7 @@ import torch
 from simulated_stack import write_tif
 
 from sarstack.networks.model_file import load_model, read_card, shipped_model
+from sarstack.speckle.sensor import SpeckleSimulator
 
 RECIPE = Path(__file__).parents[1] / "recipes/train_despecknet"
 N_DATES, SIDE_PX, LOOKS = 14, 48, 8.0
@@ -115,3 +116,31 @@ def test_recipe_makes_a_model_with_a_card(references: Path, tmp_path: Path) -> N
     made, shipped = (load_model(path)[0].clean.state_dict() for path in (model, start))
     for name, weights in made.items():
         torch.testing.assert_close(weights, shipped[name], rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_recipe_trains_a_denoiser_of_gaussian_noise(references: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, str(RECIPE / "train_gaussian.py"), str(tmp_path / "made"), "--optical",
+        "--references", str(references), "--data", "one photograph", "--steps", "3",
+        "--batch-size", "2", "--patch-px", "32", "--threads", "1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    network, card = load_model(tmp_path / "made/mulog-cnn.safetensors")
+    assert card.variant == network.variant == "gaussian-cnn"
+    assert card.data == "one photograph; simulated Gaussian noise"
+    assert card.scores["validation"] > 0
+
+
+def test_noise_has_the_variance_and_the_correlation_of_a_sensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPE))
+    recipe = runpy.run_path(str(RECIPE / "train_gaussian.py"))
+    for band_limited in (True, False):
+        sensor = SpeckleSimulator(1.0, (0.6, 0.3), band_limited=band_limited)
+        noise = recipe["draw_noise"]((600, 600), sensor, np.random.default_rng(1))
+        assert noise.var() == pytest.approx(1, abs=0.05)
+        assert (noise[1:] * noise[:-1]).mean() == pytest.approx(0.6, abs=0.03)
+        assert (noise[:, 1:] * noise[:, :-1]).mean() == pytest.approx(0.3, abs=0.03)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from scipy.optimize import minimize_scalar
 
 from sarstack.errors import ModelCardError, ResumeMismatchError, UsageError
-from sarstack.networks.despecknet import VARIANTS, build_network
+from sarstack.networks.variants import VARIANTS, build_network
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.training.batch import Batch, prefetch_batches, to_tensors
 from sarstack.training.checkpoint import CHECKPOINT, CURVE, plot_curve
@@ -63,8 +63,8 @@ TWO_SCALES = {"width": 8, "deep_width": 8, "head": 0, "body": 1, "tail": 0}
 
 def new_network(variant="despecknet", seed=0):
     torch.manual_seed(seed)
-    paper = variant == "despecknet-paper"
-    return build_network(variant, **({"depth": 4, "width": 8} if paper else TWO_SCALES))
+    plain = variant in ("despecknet-paper", "sar-cnn")
+    return build_network(variant, **({"depth": 4, "width": 8} if plain else TWO_SCALES))
 
 
 def weights_of(network):

@@ -14,7 +14,7 @@ from sarstack.despecklers.log_speckle import (
     solve,
     to_log_image,
 )
-from sarstack.despecklers.methods.mulog import variation_denoiser
+from sarstack.despecklers.methods.mulog import VariationDenoiser
 
 LOOKS = (1.0, 4.4, 16.0)
 SIDE_PX, N_ITERATIONS, N_VARIATION_STEPS = 200, 6, 12
@@ -66,7 +66,7 @@ def main() -> int:
     equal = []
     for looks in LOOKS:
         image = to_log_image(simulate(looks), looks)
-        variation = variation_denoiser(image.usable, (0.0, 0.0), N_VARIATION_STEPS, 1.0)
+        variation = VariationDenoiser(N_VARIATION_STEPS, 1.0).bind(image, (0.0, 0.0))
         for name, denoise in (("total variation", variation), ("brightening", brighten)):
             equal.append(compare(image, name, denoise))
     return 0 if all(equal) else 1

@@ -23,9 +23,9 @@ from scipy.ndimage import uniform_filter
 from sarstack.cli.commands import run
 from sarstack.errors import EXIT_CODES, UsageError
 from sarstack.networks.card import CARD_KEY, make_card
-from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_header, save_model
 from sarstack.networks.stored_weights import check_weights
+from sarstack.networks.variants import build_network
 from sarstack.readers import index_stack
 from sarstack.tiles import Window
 from sarstack.workflows.settings import DespeckleConfig

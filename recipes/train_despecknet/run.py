@@ -15,9 +15,9 @@ from sarstack.evaluation.quality import bench_suite
 from sarstack.evaluation.suites import SUITES
 from sarstack.networks.bias import SIDE_PX, add_bias_tables
 from sarstack.networks.card import make_card
-from sarstack.networks.despecknet import build_network
 from sarstack.networks.model_file import load_model, read_card, save_model
 from sarstack.networks.network import DeSpeckNet
+from sarstack.networks.variants import build_network
 from sarstack.training.batch import Batch, PatchSource
 from sarstack.training.checkpoint import copy_weights, plot_curve
 from sarstack.training.loop import Progress

@@ -67,8 +67,8 @@ def read_options(options: argparse.Namespace, device: str) -> Schedule:
 
 
 def start_network(schedule: Schedule) -> "DeSpeckNet":
-    from sarstack.networks.despecknet import build_network
     from sarstack.networks.model_file import load_model, shipped_model
+    from sarstack.networks.variants import build_network
 
     network = build_network(schedule.network)
     if schedule.start != "scratch":

@@ -40,7 +40,9 @@ class Despeckler(ABC):
         summed in any order.
     has_thresholds : bool
         The method compares pixels with thresholds. If the input is multiplied by a constant,
-        rounding may change the outcome for a few pixels (0.2 % are allowed).
+        rounding may change the outcome for a few pixels.
+    threshold_fraction : float
+        Fraction of the pixels for which it may; larger if a threshold decides on whole blocks.
     nodata_acts_as_edge : bool
         Pixels next to nodata get the same result as pixels next to the scene edge. False: nearly
         the same (within 0.5 dB RMS), for networks whose input has a mask of valid pixels.
@@ -62,6 +64,7 @@ class Despeckler(ABC):
     cell_px: ClassVar[int] = 512
     n_summary: int = 0
     has_thresholds: ClassVar[bool] = False
+    threshold_fraction: ClassVar[float] = 0.002
     nodata_acts_as_edge: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 0.0
     source: ClassVar[MethodSource | None] = None

@@ -1,6 +1,6 @@
 """Keep the mean of stationary speckle: measure the bias of a filter on a simulated flat field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache
 
 import numpy as np
@@ -121,7 +121,8 @@ def gain_of_filter(
     apply: Callable[..., NDArray[np.float32]],
     looks: float,
     correlation: tuple[float, float],
-    *parameters: float,
+    *parameters: Hashable,
+    side_px: int = SIDE_PX,
 ) -> float:
     """Return the gain for :func:`correct_bias` with which a filter keeps the mean of speckle.
 
@@ -133,8 +134,10 @@ def gain_of_filter(
         Equivalent number of looks. With more than 16 looks the bias is proportional to 1 / looks.
     correlation : tuple of float
         Lag-1 correlation along y and x.
-    *parameters : float
+    *parameters
         Parameters of the filter.
+    side_px : int
+        Side of the flat field.
 
     Returns
     -------
@@ -142,7 +145,7 @@ def gain_of_filter(
         Rounded to four decimals, so that it is the same on every machine.
     """
     simulated = min(looks, MOST_LOOKS)
-    speckle, statistics = flat_speckle(simulated, correlation)
+    speckle, statistics = flat_speckle(simulated, correlation, side_px)
     filtered = apply(speckle, statistics, *parameters).astype(np.float64)
     missing = speckle.sum(dtype=np.float64) - filtered.sum()
     excess = missing / np.sum(filtered * speckle_level(speckle, statistics))

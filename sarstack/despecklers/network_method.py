@@ -60,6 +60,13 @@ class NetworkMethod(Despeckler):
         With 4 or 8, the result is the mean over 4 mirror images or all 8 symmetries of the square:
         a smaller error for 4 or 8 times the time.
 
+    Attributes
+    ----------
+    always_float32 : bool
+        The network computes in float32, whatever `precision` says.
+    variant : str
+        Variant of the network; empty: the name of the method.
+
     Raises
     ------
     ModelCardError
@@ -68,6 +75,8 @@ class NetworkMethod(Despeckler):
     """
 
     alignment: ClassVar[int] = ALIGNMENT_PX
+    always_float32: ClassVar[bool] = False
+    variant: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -90,10 +99,11 @@ class NetworkMethod(Despeckler):
         self.model = None if model is None else str(Path(model).absolute())
         self.device, self.precision, self.ensemble = device, precision, int(ensemble)
         self.card: ModelCard = read_card(self.path)
-        if self.card.variant != self.name:
+        variant = self.variant or self.name
+        if self.card.variant != variant:
             raise ModelCardError(
                 f"the model is a {self.card.variant}",
-                expected=f"a {self.name}",
+                expected=f"a {variant}",
                 where=self.path,
                 do=f"use the method {self.card.variant} with this file, or another file",
             )
@@ -145,14 +155,13 @@ class NetworkMethod(Despeckler):
 
     def settings(self) -> dict[str, str]:
         """Return the name and hash of the model file, and the precision."""
-        linear = self.card.domain == "linear"
         named = {"output": "speckle"} if self.returns_speckle else {}
         if self.ensemble > 1:
             named["ensemble"] = str(self.ensemble)
         return named | {
             "model": Path(self.path).name,
             "model_sha256": self.sha256,
-            "precision": "float32" if linear
+            "precision": "float32" if self.always_float32
             else choose_precision(self._torch_device, self.precision),
         }  # fmt: skip
 

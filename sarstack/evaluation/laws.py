@@ -255,7 +255,8 @@ def check_scale(despeckler: Despeckler, seed: int, power_db: int) -> None:
     expected = despeckler.apply(block)
     difference = np.abs(despeckler.apply(factor * block) / factor - expected)
     deviates = difference > 1e-4 * np.abs(expected) + absolute_tolerance(despeckler, block)
-    fraction, allowed = deviates.mean(), 0.002 if despeckler.has_thresholds else 0.0
+    fraction = deviates.mean()
+    allowed = despeckler.threshold_fraction if despeckler.has_thresholds else 0.0
     assert fraction <= allowed, (
         f"{100 * fraction:.2f} % of the pixels differ, {100 * allowed:g} % are allowed"
     )

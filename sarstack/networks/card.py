@@ -30,7 +30,10 @@ _MIN_SIZES = {"width": 1, "deep_width": 1, "body": 1, "dilation": 1, "depth": 2}
 _Text = Annotated[str, Field(max_length=100_000)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Size = Annotated[int, Field(ge=0, le=MAX_LAYER_SIZE)]
-KNOWN_VARIANTS = ("despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper")
+DESPECKLING_VARIANTS = (
+    "despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper", "sar-cnn",
+)  # fmt: skip
+KNOWN_VARIANTS = (*DESPECKLING_VARIANTS, "gaussian-cnn")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class ModelCard:
     halo : int
         Pixels needed on each side.
     architecture : dict of str to int
-        Sizes, the parameters of :func:`sarstack.networks.despecknet.build_network`.
+        Sizes, the parameters of :func:`sarstack.networks.variants.build_network`.
     channels : float
         Activations per pixel of the widest layer, for the estimate of memory.
     polarisations : tuple of str

@@ -87,7 +87,7 @@ class LinearDeSpeckNet(DeSpeckNet):
     the scene, and multiply the output by it.
     """
 
-    variant, domain = "despecknet-paper", "linear"
+    variant, domain, loss = "despecknet-paper", "linear", "square"
 
     def __init__(self, depth: int = 17, width: int = 64) -> None:
         super().__init__()

@@ -200,7 +200,7 @@ def load_model(path: str | Path) -> tuple["DeSpeckNet", ModelCard]:
     """
     from safetensors.torch import load_file
 
-    from sarstack.networks.despecknet import build_network
+    from sarstack.networks.variants import build_network
 
     card = read_card(path)
     _check_architecture(path, card, check_weights(path))
@@ -215,7 +215,7 @@ def _check_architecture(
     """Compare the weights with the network of the card, before memory is taken for it."""
     import torch
 
-    from sarstack.networks.despecknet import build_network
+    from sarstack.networks.variants import build_network
 
     try:
         with torch.device("meta"):  # tensors of this device have a shape and no memory

@@ -40,12 +40,15 @@ class DeSpeckNet(nn.Module):
         Domain in which the branches compute: log or linear intensity.
     clean, noise : nn.Module
         The branches.
+    loss : {"likelihood", "square", "absolute"}
+        What training minimises; see :func:`sarstack.training.losses.clean_loss`.
     architecture : dict
-        Parameters of :func:`sarstack.networks.despecknet.build_network` for the same network.
+        Parameters of :func:`sarstack.networks.variants.build_network` for the same network.
     """
 
     variant: ClassVar[str]
     domain: ClassVar[Literal["log", "linear"]]
+    loss: ClassVar[Literal["likelihood", "square", "absolute"]] = "likelihood"
     clean: nn.Module
     noise: nn.Module
     architecture: dict[str, Any]

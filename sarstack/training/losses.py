@@ -52,7 +52,9 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
 
     Networks on linear intensity: mean square error, equation (5).
 
-    Networks on log intensity: with ``r = ln xhat - ln t``, the gamma likelihood
+    SAR-CNN: mean of ``|ln xhat - ln t|``. Denoisers of Gaussian noise: mean of its square.
+
+    deSpeckNet on log intensity: with ``r = ln xhat - ln t``, the gamma likelihood
     ``exp(-r) + r - 1`` plus ``r**2 / 4``. The minimum of the likelihood is at the mean
     intensity, also where the target t is noisy. Its gradient grows exponentially for r < 0 (a
     bright point estimated too dark), but stays below 1 for r > 0 (a dark line estimated too
@@ -71,6 +73,9 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
         return WeightedMean((error * batch.weight).sum(), batch.weight.sum())
     target = torch.where(used & (batch.target > 0), batch.target, 1.0).log()
     r = torch.where(used & (batch.target > 0), prediction.clean - target, 0.0)
+    if network.loss != "likelihood":
+        error = r.abs() if network.loss == "absolute" else r**2
+        return WeightedMean((error * batch.weight).sum(), batch.weight.sum())
     # The limit keeps one dark pixel at the start of a training from ruining the weights.
     likelihood, square = torch.exp(-r.clamp(min=-3.0)) + r - 1, r**2 / 4
     if batch.detail is None:

@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.block_matching.compiler import compiled
 from sarstack.despecklers.block_matching.groups import add_blocks, copy_blocks, count_blocks
-from sarstack.despecklers.block_matching.matching import MATCH_HALO_PX, Similarity, match_blocks
+from sarstack.despecklers.block_matching.matching import (
+    MATCH_HALO_PX,
+    Similarity,
+    choose_spacing,
+    match_blocks,
+)
 from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
 from sarstack.despecklers.block_matching.transforms import (
     biorthogonal_matrix,
@@ -34,6 +39,7 @@ def denoise_bm3d(
     sigma: float,
     origin: tuple[int, int] = (0, 0),
     correlation: tuple[float, float] = (0.0, 0.0),
+    usable: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Remove Gaussian noise by collaborative filters of similar blocks, in two steps.
 
@@ -48,6 +54,8 @@ def denoise_bm3d(
         have the same bits as in the whole scene.
     correlation : tuple of float
         Correlation of the noise at lag 1 along y and x; at lag d it is ``rho ** d**2``.
+    usable : ndarray, shape (y, x), bool, optional
+        Pixels that take part; the others get values without meaning. Default: all.
 
     Returns
     -------
@@ -58,14 +66,16 @@ def denoise_bm3d(
     K. Dabov, A. Foi, V. Katkovnik, K. Egiazarian, "Image denoising by sparse 3-D transform-domain
     collaborative filtering", IEEE Trans. Image Processing 16(8), 2007.
     """
-    blocks = place_blocks(np.ones(image.shape, bool), origin)
+    blocks = place_blocks(np.ones(image.shape, bool) if usable is None else usable, origin)
+    spacing_px = choose_spacing(correlation)
     noisy = pad_image(image, blocks)
     pilot = noisy
     for step, matrix in enumerate((biorthogonal_matrix(), cosine_matrix())):
         noise = noise_power(matrix, correlation) * np.float32(sigma**2)
         inverse = np.linalg.inv(matrix.astype(np.float64)).astype(np.float32)
         similarity = Similarity(noisy, noisy, pilot, square_weight=1.0)
-        places = match_blocks(blocks, similarity, _N_MOST[step], 64 * _FARTHEST[step] * sigma**2)
+        farthest = 64 * _FARTHEST[step] * sigma**2
+        places = match_blocks(blocks, similarity, _N_MOST[step], farthest, spacing_px)
         total, weights = np.zeros((2, noisy.size), np.float32)
         _filter(noisy.ravel(), pilot.ravel(), places.reshape(-1, _N_MOST[step]), noisy.shape[1],
                 noise, step == 0, matrix, inverse, kaiser_window(), total, weights)  # fmt: skip

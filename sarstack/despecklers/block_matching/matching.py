@@ -16,6 +16,8 @@ MATCH_HALO_PX = 2 * SEARCH_RADIUS_PX + BLOCK_PX - 1
 _REFERENCE_ROWS_AT_A_TIME = 16
 # Products of eight of these, and of their inverses, are within the range of float32.
 _LARGEST_RATIO = 8192.0
+# Least mean of the two lag-1 correlations at which candidates are two pixels apart.
+CORRELATED = 0.2
 
 
 class Similarity(NamedTuple):
@@ -84,6 +86,14 @@ def match_blocks(
           weights, blocks.complete, blocks.used, blocks.rows, blocks.columns, *displacements,
           _LOG_COEFFICIENTS, places, distances)  # fmt: skip
     return places
+
+
+def choose_spacing(correlation: tuple[float, float]) -> int:
+    """Return the spacing of candidates: two pixels in correlated speckle.
+
+    Blocks that overlap in all but one row or column are similar there because their speckle is.
+    """
+    return 2 if np.mean(correlation) >= CORRELATED else 1
 
 
 def _spiral(radius: int, spacing: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

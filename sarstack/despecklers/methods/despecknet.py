@@ -89,4 +89,5 @@ class PaperDeSpeckNetDespeckler(NetworkMethod):
     """
 
     name: ClassVar[str] = "despecknet-paper"
+    always_float32: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 4e-7

@@ -14,11 +14,10 @@ from sarstack.speckle.statistics import SceneStatistics
 
 NOISES = ("correlated", "white")
 GROUP_SIZE = 16
-# Least mean of the two lag-1 correlations at which candidates are two pixels apart.
-CORRELATED = 0.2
 # Part of the mean of flat speckle that is lost, times the looks, for the mean of the two lag-1
-# correlations; measured on simulated fields of 480 x 480 px, with 1 and 3 looks.
-CORRELATIONS = (0.0, 0.1, 0.1999, CORRELATED, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
+# correlations, measured on simulated fields of 480 x 480 px, with 1 and 3 looks. From 0.2,
+# candidates are two pixels apart.
+CORRELATIONS = (0.0, 0.1, 0.1999, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85)
 MISSING = {
     "correlated": (0.022, 0.030, 0.036, 0.025, 0.029, 0.032, 0.035, 0.037, 0.036, 0.034),
     "white": (0.022, 0.028, 0.029, 0.029, 0.025, 0.020, 0.015, 0.011, 0.008, 0.003),
@@ -121,12 +120,15 @@ def _filter_twice(
 
     The distances of blocks are those of the paper. Pixels count as `lowest` at least there.
     """
-    spacing_px = 2 if np.mean(correlation) >= CORRELATED else 1
-    from sarstack.despecklers.block_matching.matching import Similarity, match_blocks
+    from sarstack.despecklers.block_matching.matching import (
+        Similarity,
+        choose_spacing,
+        match_blocks,
+    )
     from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
     from sarstack.despecklers.block_matching.speckle_filters import filter_wiener, shrink_wavelets
 
-    blocks = place_blocks(usable)
+    blocks, spacing_px = place_blocks(usable), choose_spacing(correlation)
     noisy = pad_image(image, blocks)
     amplitude = np.sqrt(pad_image(np.maximum(image, lowest), blocks))
     similarity = Similarity(amplitude, amplitude, amplitude, log_weight=1.0)

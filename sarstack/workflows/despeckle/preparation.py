@@ -5,6 +5,8 @@ from contextlib import suppress
 from sarstack.cluster.fork_server import call_in_fork, can_fork, start_fork_server
 from sarstack.networks.torch_abilities import Abilities, ask_elsewhere, look_at_torch
 
+_NETWORKS = ("auto", "despecknet", "mulog-cnn", "sar-cnn")
+
 
 def prepare_workers(method: str) -> None:
     """Let the process from which workers are forked import their libraries meanwhile.
@@ -17,7 +19,7 @@ def prepare_workers(method: str) -> None:
     if not can_fork():
         return
     tasks = "sarstack.workflows.despeckle.tasks"
-    if method.startswith(("auto", "despecknet")) or method.endswith(".safetensors"):
+    if method.startswith(_NETWORKS) or method.endswith(".safetensors"):
         start_fork_server("torch", tasks)
         ask_elsewhere(_look_at_torch)
     else:

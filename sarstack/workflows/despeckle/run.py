@@ -153,18 +153,18 @@ def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConf
 
     The model lies in the output folder. A resumed run uses it without tuning again.
     """
-    from sarstack.networks.card import KNOWN_VARIANTS
+    from sarstack.networks.card import DESPECKLING_VARIANTS
     from sarstack.networks.model_file import shipped_model
     from sarstack.workflows.learning.finetune import finetune_on_stack
     from sarstack.workflows.settings import FinetuneConfig
 
     start = "despecknet" if config.method == AUTO else config.method
-    if start in KNOWN_VARIANTS:
+    if start in DESPECKLING_VARIANTS:
         start = str(shipped_model(start))
     elif not start.endswith(".safetensors"):
         raise UsageError(
             f"method {config.method!r} is not a network and cannot be finetuned",
-            expected=f"{' or '.join(KNOWN_VARIANTS)}, or a .safetensors model",
+            expected=f"{' or '.join(DESPECKLING_VARIANTS)}, or a .safetensors model",
             do="choose a network, or leave out --finetune",
         )
     _, output = find_output(config)

@@ -89,7 +89,7 @@ class Job:
         """Return the network before the training, the same in all processes, and its card."""
         import torch
 
-        from sarstack.networks.despecknet import build_network
+        from sarstack.networks.variants import build_network
 
         if self.start:
             return load_model(self.start)
