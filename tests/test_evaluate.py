@@ -18,11 +18,11 @@ import xarray as xr
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
-from simulated_stack import write_tif
+from simulated_stack import read_tif, write_tif
 
 from sarstack.cli.commands import run
 from sarstack.despecklers import make_despeckler
-from sarstack.errors import UsageError
+from sarstack.errors import ScaleError, UsageError
 from sarstack.evaluation import metrics
 from sarstack.evaluation.image_scores import COLUMNS, ImagePair, score_image
 from sarstack.evaluation.report import Report, draw_map, write_report
@@ -208,6 +208,12 @@ def test_the_accessor_gives_the_scores_of_the_command(results: Path):
                                                             nan_ok=True)  # fmt: skip
     with pytest.raises(UsageError, match="despeckled has"):
         cube.despeck.evaluate(despeckled.isel(time=[0]))
+    amplitude = np.sqrt(despeckled)
+    for array in amplitude.values():
+        array.attrs["scale"] = "amplitude"
+    xr.testing.assert_allclose(cube.despeck.evaluate(amplitude), found, atol=1e-4)
+    with pytest.raises(ScaleError, match=r"(?s)despeckled: vv.*attrs\['scale'\]"):
+        cube.despeck.evaluate(5000 * amplitude.drop_attrs())
 
 
 def test_a_result_without_its_input_or_on_another_grid_is_refused(results: Path, capsys):
@@ -247,6 +253,37 @@ def test_a_result_can_be_an_array_without_georeference(tmp_path: Path, capsys):
     assert "out_vv.npy has no georeference" in printed.err
 
 
+def test_the_scale_of_results_holds_for_those_that_declare_none(results: Path, capsys):
+    """A result in amplitude beside one of sarstack, whose tags say linear: both have no bias."""
+    other = results / "other"
+    other.mkdir()
+    for file in sorted((results / "lee").glob("*_vv_*.tif")):
+        write_tif(other / file.name, 1000 * np.sqrt(read_tif(file)))
+    command = ["evaluate", str(results / "stack"), str(results / "lee"), str(other)]
+    assert run(command) == 4
+    error = capsys.readouterr().err
+    assert "--result-scale amplitude" in error
+    assert "--scale" not in error
+    table = results / "scores.csv"
+    assert run([*command, "--result-scale", "amplitude", "-o", str(table)]) == 0
+    with table.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["polarisation"] == "vv"]
+    bias = {
+        m: float(next(r["bias_db"] for r in rows if r["method"] == m)) for m in ("lee", "other")
+    }
+    assert abs(bias["lee"]) < 0.5
+    assert bias["other"] == pytest.approx(bias["lee"] + 60, abs=1e-3)
+
+
+def test_a_reference_of_unclear_scale_needs_its_scale(results: Path, capsys):
+    reference = results / "truth_vv.tif"
+    write_tif(reference, np.full((90, 120), 300, np.float32))
+    command = ["evaluate", str(results / "stack" / "S1A_IW_20210101T051234_vv.tif"),
+               str(results / "lee"), "--reference", str(reference)]  # fmt: skip
+    assert run(command) == 4
+    assert "--reference-scale amplitude" in capsys.readouterr().err
+
+
 def _write_at(path: Path, image: Image, pixel: float = 10.0, crs: str = "EPSG:32632") -> None:
     with rasterio.open(path, "w", driver="GTiff", height=image.shape[0], width=image.shape[1],
                        count=1, dtype="float32", crs=crs, nodata=np.nan,
@@ -283,6 +320,8 @@ def test_a_report_needs_no_other_file(results: Path):
     references = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert len(references) > 10
     assert all(reference.startswith("data:image/png;base64,") for reference in references)
+    assert all(f"<summary>{m}</summary>" in text for m in ("lee", "boxcar"))
+    assert text.count("<dt>SPECKLE_WINDOW_PX</dt><dd>7</dd>") == 2
     assert "http" not in text
     assert page.stat().st_size < 5e6
 

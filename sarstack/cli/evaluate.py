@@ -7,6 +7,8 @@ import click
 
 from sarstack.cli.options import parse_output
 
+_SCALES = click.Choice(["linear", "amplitude", "db"])
+
 
 @click.command("evaluate")
 @click.argument("noisy")
@@ -15,8 +17,13 @@ from sarstack.cli.options import parse_output
 @click.option("-o", "--output", callback=parse_output,
               help="Report to write: .html, or .csv for the numbers alone.")  # fmt: skip
 @click.option("--looks", type=float, help="Equivalent number of looks; measured by default.")
-@click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
+@click.option("--scale", type=_SCALES,
               help="Scale of the stored numbers of NOISY; detected by default.")  # fmt: skip
+@click.option("--result-scale", type=_SCALES,
+              help="Scale of each DESPECKLED that has no tag with its scale; detected by default. "
+              "Amplitude cannot be detected.")  # fmt: skip
+@click.option("--reference-scale", type=_SCALES,
+              help="Scale of the reference; detected by default.")  # fmt: skip
 @click.option("--images", "n_images", type=click.IntRange(0, 100), default=3, show_default=True,
               help="Number of input images of which the report shows pictures.")  # fmt: skip
 def evaluate_command(
@@ -26,6 +33,8 @@ def evaluate_command(
     output: Path | None,
     looks: float | None,
     scale: str | None,
+    result_scale: str | None,
+    reference_scale: str | None,
     n_images: int,
 ) -> None:
     """Score despeckled images, of sarstack or of other programs, with or without a reference.
@@ -42,7 +51,10 @@ def evaluate_command(
     from sarstack.evaluation.scored_results import evaluate, render_text, write_csv
 
     check_looks(looks=looks)
-    evaluated = evaluate(noisy, despeckled, reference, looks=looks, scale=scale)
+    evaluated = evaluate(
+        noisy, despeckled, reference, looks=looks,
+        scale=scale, result_scale=result_scale, reference_scale=reference_scale,
+    )  # fmt: skip
     click.echo(render_text(evaluated))
     if output is not None and output.suffix == ".csv":
         write_csv(evaluated, output)

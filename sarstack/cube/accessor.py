@@ -110,7 +110,8 @@ class DespeckAccessor:
         Parameters
         ----------
         despeckled : Dataset or DataArray
-            Result for the same dates, polarisations and pixels.
+            Result for the same dates, polarisations and pixels. Linear intensity, or with an
+            attribute ``scale`` (``linear``, ``amplitude``, ``dB``), as all cubes.
         reference : Dataset or DataArray, optional
             Images without speckle: one a date, or one for all dates.
         looks : float, optional
@@ -127,6 +128,9 @@ class DespeckAccessor:
         ------
         UsageError
             If sizes or polarisations differ.
+        ScaleError
+            If the numbers do not fit the scale that attributes declare, or none is declared and
+            they are not clearly intensity.
         """
         from sarstack.checks import check_looks
         from sarstack.cube.scores import score_cubes

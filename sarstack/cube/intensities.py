@@ -30,7 +30,7 @@ from sarstack.readers.problems import Problems
 from sarstack.readers.radiometry import scale_conflict
 from sarstack.readers.samples import list_places, read_samples
 from sarstack.readers.sampling import copy_tasks
-from sarstack.readers.scales import judge_samples
+from sarstack.readers.scales import GivenScale, judge_samples
 from sarstack.tiles import Shape, Window
 
 DIMS = ("time", "y", "x")
@@ -168,7 +168,8 @@ def _decide(images: Sequence[Image]) -> list[ArrayRaster]:
     # Too few for a guess: arrays without attributes are intensity.
     is_tiny = sum(sample.valid.size for sample in samples) < _FEW_PIXELS
     assumed: Scale | None = "linear" if is_tiny and not images[0].declared else None
-    scale, fills = judge_samples(images, samples, assumed, problems)
+    given = GivenScale(assumed, "array.attrs['scale'] =")
+    scale, fills = judge_samples(images, samples, given, problems)
     try:
         problems.report()
     except ScaleError as error:

@@ -7,7 +7,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from sarstack.cube.contract import as_cube
-from sarstack.errors import UsageError
+from sarstack.errors import StackError, UsageError
 from sarstack.evaluation.image_pairs import MAX_OTHERS
 from sarstack.evaluation.image_scores import COLUMNS, ImagePair, ReadWindow, score_image
 from sarstack.speckle.samples import sample_speckle
@@ -22,8 +22,8 @@ def score_cubes(
     noisy: Any, despeckled: Any, reference: Any = None, looks: float | None = None
 ) -> xr.Dataset:
     """Score each date and polarisation of a despeckled cube; see ``DespeckAccessor.evaluate``."""
-    before, after = as_cube(noisy)[0], as_cube(despeckled)[0]
-    truth = None if reference is None else as_cube(reference)[0]
+    before, after = as_cube(noisy)[0], _as_cube(despeckled, "despeckled")
+    truth = None if reference is None else _as_cube(reference, "reference")
     for name, cube in (("despeckled", after), ("reference", truth)):
         if cube is not None:
             _check_cube(before, cube, name)
@@ -41,6 +41,16 @@ def score_cubes(
         },
         {"polarisation": [str(p) for p in before.data_vars], "time": before.time.values},
     )  # fmt: skip
+
+
+def _as_cube(obj: Any, name: str) -> xr.Dataset:
+    """Return an argument as a cube; its errors name it."""
+    try:
+        return as_cube(obj)[0]
+    except StackError as error:
+        raise type(error)(
+            f"{name}: {error.what}", expected=error.expected, where=error.where, do=error.do
+        ) from None
 
 
 def _check_cube(expected: xr.Dataset, cube: xr.Dataset, name: str) -> None:

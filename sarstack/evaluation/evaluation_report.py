@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.errors import UsageError
+from sarstack.conventions import TAGS
+from sarstack.errors import UsageError, hide_secrets
 from sarstack.evaluation import report
+from sarstack.evaluation.image_pairs import Comparison
 from sarstack.evaluation.image_scores import Column, ImagePair
 from sarstack.evaluation.scored_results import ScoredResult, explain, used_columns
 from sarstack.output.quicklook import choose_stretch
-from sarstack.readers.paths import public_path
+from sarstack.readers.paths import file_name, public_path
 from sarstack.tiles import Shape, Window
 
 CROP_PX, N_CROPS = 320, 2
@@ -55,6 +57,7 @@ def write_evaluation(
         report.Report(
             title, facts, make_tables(evaluated),
             [_show_image(key, groups[key]) for key in shown],
+            settings=list_settings(evaluated),
         ),
         path,
     )  # fmt: skip
@@ -86,6 +89,43 @@ def make_tables(evaluated: Sequence[ScoredResult]) -> list[report.ReportTable]:
         rows = _make_rows(by_input, columns)
         tables.append(report.ReportTable(title, "result", headings, rows, folded=True))
     return tables
+
+
+def list_settings(evaluated: Sequence[ScoredResult]) -> list[report.ReportSettings]:
+    """Return how the results of each method were made: their files, and the tags of sarstack.
+
+    Images of other programs without such tags have the names of their files only. Of a tag that
+    differs between the images of a method, the first and the last value are given.
+    """
+    groups: dict[str, list[Comparison]] = {}
+    for one in evaluated:
+        groups.setdefault(one.comparison.method, []).append(one.comparison)
+    settings = []
+    for method, own in groups.items():
+        files = _summarise([file_name(public_path(one.despeckled.path)) for one in own])
+        tags = dict.fromkeys(tag for one in own for tag in sorted(one.tags) if _is_shown(tag))
+        values = {tag: _summarise([one.tags[tag] for one in own if tag in one.tags])
+                  for tag in tags}  # fmt: skip
+        settings.append(report.ReportSettings(method, [("file", files), *values.items()]))
+    return settings
+
+
+def _is_shown(tag: str) -> bool:
+    return (tag in TAGS or tag.startswith("SPECKLE_")) and tag != "SARSTACK_FINGERPRINT"
+
+
+def _summarise(values: Sequence[str]) -> str:
+    different = sorted(set(values), key=_sort_key)
+    if len(different) == 1:
+        return hide_secrets(different[0])
+    return hide_secrets(f"{different[0]} to {different[-1]} ({len(different)} values)")
+
+
+def _sort_key(value: str) -> tuple[float, str]:
+    try:
+        return float(value), value
+    except ValueError:
+        return np.inf, value
 
 
 def _average(group: Sequence[ScoredResult], columns: dict[str, Column]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from sarstack.readers.consistency import describe_difference
 from sarstack.readers.grid import Grid
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.raster import Raster
+from sarstack.readers.scales import GivenScale, parse_scale
 from sarstack.readers.stack import Stack
 from sarstack.speckle.samples import sample_speckle
 from sarstack.speckle.statistics import combine_samples
@@ -78,7 +79,13 @@ class Comparison:
 
 
 def find_comparisons(
-    noisy: str, results: Sequence[str], reference: str | None = None, *, scale: str | None = None
+    noisy: str,
+    results: Sequence[str],
+    reference: str | None = None,
+    *,
+    scale: str | None = None,
+    result_scale: str | None = None,
+    reference_scale: str | None = None,
 ) -> list[Comparison]:
     """Pair each despeckled image with its input.
 
@@ -92,17 +99,25 @@ def find_comparisons(
         Images without speckle, on the same grid: one for all dates, or one a date.
     scale : str, optional
         Scale of the numbers in `noisy`.
+    result_scale : str, optional
+        Scale of the numbers in results whose tags and names declare none.
+    reference_scale : str, optional
+        Scale of the numbers in `reference`.
 
     Raises
     ------
     StackError
         If a result has no input, or lies on another grid.
+    ScaleError
+        If a scale is unclear, or does not fit the numbers.
     """
     inputs = index_stack(noisy, scale=scale, skip_unreadable=True)
-    references = None if reference is None else index_stack(reference)
+    of_reference = GivenScale(parse_scale(reference_scale), "--reference-scale")
+    references = None if reference is None else index_stack(reference, scale=of_reference)
+    of_results = GivenScale(parse_scale(result_scale), "--result-scale", only_undeclared=True)
     found: list[Comparison] = []
     for path in results:
-        stack = index_stack(path)
+        stack = index_stack(path, scale=of_results)
         named: set[str] = {comparison.method for comparison in found}
         for comparison in _pair(inputs, stack, references):
             taken = comparison.method in named

@@ -96,6 +96,14 @@ class ReportImage:
 
 
 @dataclass(frozen=True)
+class ReportSettings:
+    """How the results of one method were made: names and values."""
+
+    method: str
+    values: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report says.
 
@@ -107,6 +115,7 @@ class Report:
     tables : sequence of ReportTable
     images : sequence of ReportImage
     failures : sequence of str
+    settings : sequence of ReportSettings
     """
 
     title: str
@@ -114,6 +123,7 @@ class Report:
     tables: Sequence[ReportTable]
     images: Sequence[ReportImage] = ()
     failures: Sequence[str] = field(default=())
+    settings: Sequence[ReportSettings] = field(default=())
 
 
 def write_report(report: Report, path: Path) -> Path:

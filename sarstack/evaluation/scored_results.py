@@ -34,6 +34,8 @@ def evaluate(
     *,
     looks: float | None = None,
     scale: str | None = None,
+    result_scale: str | None = None,
+    reference_scale: str | None = None,
 ) -> list[ScoredResult]:
     """Score despeckled images, with a reference or without one.
 
@@ -42,14 +44,18 @@ def evaluate(
     noisy : str
         The input of the results: a stack or an image, as for `despeckle`.
     results : sequence of str
-        Folders of results, or images, of sarstack or of other programs: linear power, or declared
-        as dB or amplitude.
+        Folders of results, or images, of sarstack or of other programs.
     reference : str, optional
         Images without speckle on the same grid.
     looks : float, optional
         Equivalent number of looks of the input. Default: measured in each image.
     scale : str, optional
         Scale of the numbers in `noisy`: linear, amplitude or db. Default: detected.
+    result_scale : str, optional
+        Scale of the numbers in results whose tags and names declare none. Default: detected;
+        amplitude cannot be.
+    reference_scale : str, optional
+        Scale of the numbers in `reference`. Default: detected.
 
     Returns
     -------
@@ -60,8 +66,13 @@ def evaluate(
     ------
     StackError
         If a result has no input, or lies on another grid.
+    ScaleError
+        If a scale is unclear, or does not fit the numbers.
     """
-    found = find_comparisons(noisy, results, reference, scale=scale)
+    found = find_comparisons(
+        noisy, results, reference,
+        scale=scale, result_scale=result_scale, reference_scale=reference_scale,
+    )  # fmt: skip
     ordered = sorted(found, key=lambda one: (one.polarisation, one.date, one.method))
     evaluated = []
     for comparison in ordered:

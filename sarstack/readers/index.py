@@ -25,7 +25,7 @@ from sarstack.readers.problems import Problems, UnreadableFileError
 from sarstack.readers.product_layers import list_folder, parse_mask
 from sarstack.readers.raster import Raster
 from sarstack.readers.registry import list_images
-from sarstack.readers.scales import decide_scale, parse_scale
+from sarstack.readers.scales import GivenScale, decide_scale, parse_scale
 from sarstack.readers.slices import join_slices
 from sarstack.readers.stack import Stack
 from sarstack.readers.unclear_times import find_missing_times
@@ -39,7 +39,7 @@ Skipped = tuple[tuple[str, str], ...]
 def index_stack(
     path: str | Path,
     *,
-    scale: str | None = None,
+    scale: str | GivenScale | None = None,
     bands: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     calibration: str | None = None,
@@ -56,7 +56,7 @@ def index_stack(
         A folder (its sub-folders are not searched), a file, a pattern such as
         ``'folder/site1_*.npy'``, a Zarr store, or a JSON file or URL of STAC items, a folder or
         pattern of object storage, or a text file with one path or URL in each line.
-    scale : str, optional
+    scale : str or GivenScale, optional
         ``linear``, ``amplitude`` or ``db`` (or ``power``, ``decibel``, ...). Needed if
         tags, names and pixel values do not show it.
     bands : sequence of str, optional
@@ -102,7 +102,8 @@ def index_stack(
     -----
     Reads headers, and a few windows of 64 x 64 pixels of each image to check the scale.
     """
-    given_scale, wanted, folders = parse_scale(scale), parse_mask(mask), cache(list_folder)
+    given_scale = scale if isinstance(scale, GivenScale) else GivenScale(parse_scale(scale))
+    wanted, folders = parse_mask(mask), cache(list_folder)
     if gain_db is not None and remove_noise:
         raise UsageError(
             "gain_db cannot be used with remove_noise: both calibrate the pixels",
@@ -192,7 +193,7 @@ def _skip_unreadable(problems: Problems) -> Skipped:
 def _assemble(
     path: str,
     images: Sequence[Image],
-    scale: Scale | None,
+    scale: GivenScale,
     problems: Problems,
     skipped: Skipped,
     *,
@@ -217,7 +218,7 @@ def _assemble(
 
 
 def _fit_together(
-    path: str, images: Sequence[Image], scale: Scale | None, problems: Problems, skipped: Skipped
+    path: str, images: Sequence[Image], scale: GivenScale, problems: Problems, skipped: Skipped
 ) -> Stack:
     if not images:
         problems.report()  # raises if there are errors; files left out by the user's wish are none

@@ -1,6 +1,7 @@
 """The scale of a stack: declared by user, tags or names, checked against the stored numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,9 +15,39 @@ from sarstack.readers.radiometry import guess_scale, median_local_looks, scale_c
 from sarstack.readers.samples import Sample, read_samples
 from sarstack.readers.sentinel1.calibrated import CalibratedRaster
 
-_GIVE_SCALE = "give the scale: --scale linear, --scale amplitude or --scale db"
 # The looks of amplitude, computed as if it were intensity, are four times too many (17 for 4.4).
 _SUSPICIOUS_LOOKS = 12.0
+
+
+@dataclass(frozen=True)
+class GivenScale:
+    """What the user says about the scale of images.
+
+    Attributes
+    ----------
+    scale : {"linear", "amplitude", "db"} or None
+        None: detected.
+    option : str
+        The option of the command line that gives it, for messages.
+    only_undeclared : bool
+        It is for images without a tag or name that declares their scale. Else it replaces what
+        tags and names declare.
+    """
+
+    scale: Scale | None = None
+    option: str = "--scale"
+    only_undeclared: bool = False
+
+    @property
+    def advice(self) -> str:
+        """What to do if the scale is unclear."""
+        first, second, third = (f"{self.option} {scale}" for scale in SCALES)
+        return f"give the scale: {first}, {second} or {third}"
+
+    def declared_by(self, images: Sequence[Image]) -> Scale | None:
+        """Return the scale if it holds for these images."""
+        known = {scale for image in images for scale, _ in image.declared}
+        return self.scale if not self.only_undeclared or known <= {self.scale} else None
 
 
 def parse_scale(word: str | None) -> Scale | None:
@@ -40,7 +71,7 @@ def parse_scale(word: str | None) -> Scale | None:
 
 
 def decide_scale(
-    images: Sequence[Image], scale: Scale | None, problems: Problems
+    images: Sequence[Image], given: GivenScale, problems: Problems
 ) -> tuple[Scale, list[FillValues]]:
     """Decide the scale, which all images of a stack share, and the fill values of each image.
 
@@ -48,8 +79,9 @@ def decide_scale(
     ----------
     images : sequence of Image
         All images of the stack.
-    scale : {"linear", "amplitude", "db"} or None
-        Given by the user. Used instead of tags and names; must fit the numbers too.
+    given : GivenScale
+        By the user. Used instead of tags and names, if it is not for undeclared images only; must
+        fit the numbers too.
     problems : Problems
         Receives a ScaleError if the scale is unknown, or if tags, numbers or dates disagree.
 
@@ -71,18 +103,18 @@ def decide_scale(
         for image in images
         if image.raster.complex_as or isinstance(image.raster, CalibratedRaster)
     ]
-    if detected and scale not in (None, "linear"):
+    if detected and given.declared_by(images) not in (None, "linear"):
         problems.add(
             ScaleError(
-                f"--scale {scale} cannot be used: these images become linear intensity while they "
-                "are read",
+                f"{given.option} {given.scale} cannot be used: these images become linear "
+                "intensity while they are read",
                 where=detected,
                 do="leave it out",
             )
         )
         return "linear", [FillValues() for _ in images]
     samples = read_samples(images, problems)
-    decided, fill_values = judge_samples(images, samples, scale, problems)
+    decided, fill_values = judge_samples(images, samples, given, problems)
     if decided != "db":
         _warn_if_uncalibrated(images, samples, problems)
     return decided, fill_values
@@ -110,22 +142,24 @@ def _warn_if_uncalibrated(
 
 
 def judge_samples(
-    images: Sequence[Image], samples: Sequence[Sample], scale: Scale | None, problems: Problems
+    images: Sequence[Image], samples: Sequence[Sample], given: GivenScale, problems: Problems
 ) -> tuple[Scale, list[FillValues]]:
     """Decide as :func:`decide_scale`, from samples that were read before."""
-    declared = scale or _find_declared(images, problems)
+    told = given.declared_by(images)
+    declared = told or _find_declared(images, given, problems)
     undecided: tuple[Scale, list[FillValues]] = ("linear", [FillValues() for _ in images])
     if problems.errors and declared is None and any(i.declared for i in images):
         return undecided  # a guess would only add a second error
     cleaned = [sample.without(far_fill_values(sample)) for sample in samples]
-    decided = declared or _guess(images, cleaned, problems)
+    decided = declared or _guess(images, cleaned, given, problems)
     if decided is None:
         return undecided
-    _check_samples(images, cleaned, decided, problems, "--scale" if scale else "the tag or name")
+    source = given.option if told else "the tag or name"
+    _check_samples(images, cleaned, decided, problems, source, given.advice)
     return decided, find_fill_values(images, samples, decided, problems)
 
 
-def _find_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
+def _find_declared(images: Sequence[Image], given: GivenScale, problems: Problems) -> Scale | None:
     """Return the scale that all images declare, None if some do not or they disagree."""
     sources: dict[Scale, list[str]] = {}
     for image in images:
@@ -137,7 +171,7 @@ def _find_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
                 "tags and names disagree on the scale of the numbers",
                 expected="all images of a stack on one scale",
                 where=[f"{scale}: {names[0]}" for scale, names in sources.items()],
-                do="move the images of each scale into a folder of their own, or " + _GIVE_SCALE,
+                do="move the images of each scale into a folder of their own, or " + given.advice,
             )
         )
         return None
@@ -147,7 +181,9 @@ def _find_declared(images: Sequence[Image], problems: Problems) -> Scale | None:
     return next(iter(sources), None)
 
 
-def _guess(images: Sequence[Image], samples: Sequence[Sample], problems: Problems) -> Scale | None:
+def _guess(
+    images: Sequence[Image], samples: Sequence[Sample], given: GivenScale, problems: Problems
+) -> Scale | None:
     guesses = [guess_scale(sample.valid) for sample in samples]
     names: dict[Scale, list[str]] = {}
     for image, (scale, _) in zip(images, guesses, strict=True):
@@ -156,7 +192,7 @@ def _guess(images: Sequence[Image], samples: Sequence[Sample], problems: Problem
     if len(names) == 1:
         (scale,) = names
         if scale == "linear":
-            _warn_if_amplitude(images, samples, problems)
+            _warn_if_amplitude(images, samples, given, problems)
         return scale
     if names:
         what = "the images are not all on one scale"
@@ -168,14 +204,14 @@ def _guess(images: Sequence[Image], samples: Sequence[Sample], problems: Problem
     else:
         what = "it is not clear whether the numbers are linear intensity, amplitude or decibel"
         where = [f"{i.name}: {why}" for i, (_, why) in zip(images, guesses, strict=True)]
-        do = _GIVE_SCALE
+        do = given.advice
     expected = "a unit or tag with the scale, or numbers that can only be of one scale"
     problems.add(ScaleError(what, expected=expected, where=sorted(where), do=do))
     return None
 
 
 def _warn_if_amplitude(
-    images: Sequence[Image], samples: Sequence[Sample], problems: Problems
+    images: Sequence[Image], samples: Sequence[Sample], given: GivenScale, problems: Problems
 ) -> None:
     looks = [median_local_looks(np.where(s.windows == 0, np.nan, s.windows)) for s in samples]
     measured = [v for v in looks if np.isfinite(v)]
@@ -184,7 +220,7 @@ def _warn_if_amplitude(
             f"the numbers are used as linear intensity, but have about {np.median(measured):.0f} "
             "looks: this is usual for amplitude and for filtered images",
             where=[images[0].name],
-            do="if they are amplitude, use --scale amplitude",
+            do=f"if they are amplitude, use {given.option} amplitude",
         )
 
 
@@ -194,6 +230,7 @@ def _check_samples(
     scale: Scale,
     problems: Problems,
     source: str,
+    advice: str,
 ) -> None:
     conflicts: dict[str, str] = {}
     for image, sample in zip(images, samples, strict=True):
@@ -214,6 +251,6 @@ def _check_samples(
             what,
             expected=f"{scale} numbers in all images",
             where=list(conflicts),
-            do="correct the tag, keep images of one scale together, or " + _GIVE_SCALE,
+            do="correct the tag, keep images of one scale together, or " + advice,
         )
     )
