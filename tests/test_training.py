@@ -402,6 +402,20 @@ def test_tuning_corrects_a_biased_network(trained, tmp_path, bfloat16):
     assert str(result.best_step) in result.message
 
 
+def test_total_variation_is_a_loss_of_tuning(trained):
+    """The paper's lambda; oracle: the mean absolute step of the clean image, along each axis."""
+    batch = held_out()[0]
+    validation, settings = RatioValidation.from_patches([batch], looks=4.0), FinetuneSettings()
+    without, with_it = (
+        PaperObjective(validation, tv=tv).losses(trained, batch, settings) for tv in (0.0, 0.5)
+    )
+    with torch.inference_mode():
+        clean = to_tensors(batch, "cpu").predict(trained, noise=False).clean.numpy()
+    expected = [0.5 * np.abs(np.diff(clean, axis=axis)).mean() for axis in (-2, -1)]
+    assert [float(loss) for loss in with_it[:2]] == [float(loss) for loss in without]
+    assert [float(loss) for loss in with_it[2:]] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("at", [4, 12])
 def test_resumed_tuning_ends_in_the_same_bits(trained, tmp_path, at):
     """The best step lies before the interruption in one case."""

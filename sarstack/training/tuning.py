@@ -18,7 +18,7 @@ from sarstack.training.batch import Batch, PatchSource, to_tensors
 from sarstack.training.checkpoint import copy_weights
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.loop import LoopSettings, Progress, TrainingLoop, Validation
-from sarstack.training.losses import WeightedMean, noisy_loss
+from sarstack.training.losses import WeightedMean, noisy_loss, variation_loss
 from sarstack.training.ratio import RatioScore, RatioValidation
 
 if TYPE_CHECKING:
@@ -239,6 +239,9 @@ class PaperObjective:
         Held-out patches, from :meth:`RatioValidation.from_patches`.
     mu2, xi : float
         Weights of both losses, as in the paper.
+    tv : float
+        Weight of the total variation of the clean image, the paper's lambda: 1e-4 for one look,
+        0 for several.
     min_gain : float
         Smallest improvement of the ratio score that counts.
 
@@ -250,6 +253,7 @@ class PaperObjective:
     validation: RatioValidation
     mu2: float = 0.01
     xi: float = 1.0
+    tv: float = 0.0
     min_gain: float = 0.005
 
     def losses(
@@ -264,7 +268,10 @@ class PaperObjective:
         used = (tensors.weight > 0) & torch.isfinite(prediction.observed)
         error = torch.where(used, prediction.clean - prediction.observed, 0.0) ** 2
         distance = WeightedMean(error.sum(), used.sum())
-        return [self.mu2 * distance, self.xi * noisy_loss(prediction, tensors)]
+        losses = [self.mu2 * distance, self.xi * noisy_loss(prediction, tensors)]
+        if self.tv:
+            losses += [self.tv * mean for mean in variation_loss(prediction)]
+        return losses
 
     def validate(
         self, network: DeSpeckNet, device: str = "cpu", group: ProcessGroup = SINGLE_PROCESS
