@@ -41,7 +41,6 @@ from scoring import score
 
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.despeckler import Despeckler
-from sarstack.despecklers.registry import despeckler_names
 from sarstack.networks.bias import flat_bias, simulate_flat
 from sarstack.networks.card import BiasTable
 from sarstack.networks.despecknet_paper import LinearDeSpeckNet
@@ -89,17 +88,16 @@ def run_methods(scenes: Sequence[Scene], folder: Path) -> Outcome:
 
 
 def make_methods(scene: Scene, folder: Path) -> dict[str, Despeckler]:
-    """Return the methods by column of the tables; SAR-CNN only if sarstack has it."""
+    """Return the methods by column of the tables."""
     methods = {
         LEE: make_despeckler("lee-sigma"),
         BM3D: make_despeckler("sar-bm3d", noise="white"),  # as published
         CORRELATED: make_despeckler("sar-bm3d"),
         DESPECKNET: tune_shipped(scene, folder),
+        SAR_CNN: make_despeckler("sar-cnn"),
         OWN: make_despeckler(OWN),
     }
-    if "sar-cnn" in despeckler_names():
-        methods[SAR_CNN] = make_despeckler("sar-cnn")
-    return {name: methods[name] for name in METHODS if name in methods}
+    return {name: methods[name] for name in METHODS}
 
 
 def _apply(method: Despeckler, scene: Scene) -> Image:

@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import time
 from pathlib import Path
 
 import torch
 from calibrate import print_table
 from pairs import PairedPatches, load_pairs
 from references import FloatImage, load_references
+from training_log import show
 
 from sarstack.despecklers import make_despeckler
 from sarstack.evaluation.quality import bench_suite
@@ -20,7 +20,6 @@ from sarstack.networks.network import DeSpeckNet
 from sarstack.networks.variants import build_network
 from sarstack.training.batch import Batch, PatchSource
 from sarstack.training.checkpoint import copy_weights, plot_curve
-from sarstack.training.loop import Progress
 from sarstack.training.pixel_weights import LOOKS_POWER
 from sarstack.training.simulated_patches import SimulatedPatches
 from sarstack.training.simulated_stack_patches import SimulatedStackPatches
@@ -118,19 +117,6 @@ def describe_data(options: argparse.Namespace) -> str:
     earlier = "; started from a network that saw: "
     data_of_start = read_card(options.start).data.split(earlier) if options.start else []
     return earlier.join(dict.fromkeys([data, *data_of_start]))
-
-
-def show(progress: Progress) -> None:
-    if progress.scores is not None or progress.step % 50 == 0:
-        validation = (
-            f" validation {progress.scores['validation_loss']:.4f}" if progress.scores else ""
-        )
-        now = time.strftime("%H:%M:%S")
-        print(
-            f"{now} step {progress.step}/{progress.steps} loss {progress.loss:.4f}{validation}"
-            f" {progress.eta_s / 60:.1f} min left",
-            flush=True,
-        )
 
 
 def score(model: Path) -> dict[str, float]:

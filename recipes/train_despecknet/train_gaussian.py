@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from references import FloatImage, load_references
-from run import show
 from scipy import fft
+from training_log import show
 
 from sarstack.networks.card import make_card
 from sarstack.networks.inference import choose_precision
