@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sarstack.conventions import SCALES
 from sarstack.errors import UsageError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--scene", "scenes", multiple=True, metavar="PATH",
                      help="A real single scene: scored by its ratio image (input / result). May "
                      "be repeated."),
-        click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
+        click.option("--scale", type=click.Choice(SCALES),
                      help="Scale of the values of a stack or scene, if its files do not have it."),
         click.option("--size-px", type=click.IntRange(min=96), default=256, show_default=True,
                      help="Side of the simulated scenes."),

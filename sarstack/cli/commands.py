@@ -28,6 +28,7 @@ from sarstack.cli.options import (
     mask_option,
     parse_bands,
     read_config,
+    scale_option,
     slices_option,
     stack_options,
 )
@@ -95,8 +96,7 @@ def _show_warning(message: Any, kind: type[Warning], *_where: Any) -> None:
 
 @cli.command()
 @click.argument("stack")
-@click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
-              help="Scale of the stored numbers; detected by default.")  # fmt: skip
+@scale_option
 @click.option("--bands", metavar="POL,POL", callback=parse_bands)
 @calibration_option
 @slices_option

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from sarstack.cli.options import parse_output
+from sarstack.conventions import SCALES
 
-_SCALES = click.Choice(["linear", "amplitude", "db"])
+_SCALES = click.Choice(SCALES)
 
 
 @click.command("evaluate")

@@ -6,8 +6,12 @@ from typing import Any
 
 import click
 
-from sarstack.conventions import CALIBRATIONS
+from sarstack.conventions import CALIBRATIONS, SCALES
 from sarstack.errors import UsageError
+
+scale_option = click.option(
+    "--scale", type=click.Choice(SCALES), help="Scale of the stored numbers; detected by default."
+)
 
 calibration_option = click.option(
     "--calibration", type=click.Choice(CALIBRATIONS),
@@ -47,8 +51,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--config", type=click.Path(dir_okay=False, path_type=Path),
                      help="Settings in YAML; options override them. A run.yaml repeats its run."),
-        click.option("--scale", type=click.Choice(["linear", "amplitude", "db"]),
-                     help="Scale of the stored numbers; detected by default."),
+        scale_option,
         click.option("--bands", metavar="POL,POL", callback=parse_bands,
                      help="Polarisations of bands that files do not name; - leaves one out. "
                      "Of NISAR: frequencyA (default) or frequencyB."),
