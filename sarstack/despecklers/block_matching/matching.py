@@ -159,13 +159,8 @@ def _scan(amplitude: Any, inverse: Any, pilot: Any, inverse_pilot: Any, values: 
 def _multiply_ratios(image: Any, inverse: Any, top: int, bottom: int, x0: int, x1: int, dy: int,
                      dx: int, out: Any) -> None:  # fmt: skip
     """Set each row to the product of (r + 1/r) / 2 over it and the three rows below."""
-    most, half, n = np.float32(_LARGEST_RATIO), np.float32(0.5), x1 - x0
-    for y in range(top, bottom):
-        a, b = image[y, x0:x1], image[y + dy, x0 + dx : x1 + dx]
-        c, d = inverse[y, x0:x1], inverse[y + dy, x0 + dx : x1 + dx]
-        row = out[y - top, x0:x1]
-        for x in range(n):
-            row[x] = min((a[x] * d[x] + b[x] * c[x]) * half, most)
+    n = x1 - x0
+    _set_ratios(image, inverse, top, bottom, x0, x1, dy, dx, np.float32(0.5), np.float32(0), out)
     for shift in (1, 2):
         for y in range(bottom - top - shift):
             row, below = out[y, x0:x1], out[y + shift, x0:x1]
@@ -177,14 +172,21 @@ def _multiply_ratios(image: Any, inverse: Any, top: int, bottom: int, x0: int, x
 def _add_ratios(image: Any, inverse: Any, top: int, bottom: int, x0: int, x1: int, dy: int,
                 dx: int, out: Any) -> None:  # fmt: skip
     """Set each row to the sum of s + 1/s - 2 over it and the three rows below."""
-    most, two, n = np.float32(_LARGEST_RATIO), np.float32(2), x1 - x0
+    _set_ratios(image, inverse, top, bottom, x0, x1, dy, dx, np.float32(1), np.float32(2), out)
+    _add_rows_below(bottom - top, x0, x1, out)
+
+
+@compiled
+def _set_ratios(image: Any, inverse: Any, top: int, bottom: int, x0: int, x1: int, dy: int, dx: int,
+                factor: Any, less: Any, out: Any) -> None:  # fmt: skip
+    """Set each pixel to (r + 1/r) * factor - less, r the ratio of two pixels; it is limited."""
+    most, n = np.float32(_LARGEST_RATIO), x1 - x0
     for y in range(top, bottom):
         a, b = image[y, x0:x1], image[y + dy, x0 + dx : x1 + dx]
         c, d = inverse[y, x0:x1], inverse[y + dy, x0 + dx : x1 + dx]
         row = out[y - top, x0:x1]
         for x in range(n):
-            row[x] = min(a[x] * d[x] + b[x] * c[x] - two, most)
-    _add_rows_below(bottom - top, x0, x1, out)
+            row[x] = min((a[x] * d[x] + b[x] * c[x]) * factor - less, most)
 
 
 @compiled
