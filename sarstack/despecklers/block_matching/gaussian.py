@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.block_matching.compiler import compiled
-from sarstack.despecklers.block_matching.groups import add_blocks, copy_blocks, count_blocks
+from sarstack.despecklers.block_matching.groups import (
+    add_blocks,
+    copy_blocks,
+    count_blocks,
+    divide_sums,
+)
 from sarstack.despecklers.block_matching.matching import (
     MATCH_HALO_PX,
     Similarity,
@@ -79,8 +84,7 @@ def denoise_bm3d(
         total, weights = np.zeros((2, noisy.size), np.float32)
         _filter(noisy.ravel(), pilot.ravel(), places.reshape(-1, _N_MOST[step]), noisy.shape[1],
                 noise, step == 0, matrix, inverse, kaiser_window(), total, weights)  # fmt: skip
-        mean = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
-        found = crop_image(np.asarray(mean, np.float32).reshape(noisy.shape))
+        found = crop_image(divide_sums(total, weights, noisy.shape))
         pilot = pad_image(found, blocks)
     return np.ascontiguousarray(found)
 

@@ -1,6 +1,9 @@
-"""Copy groups of blocks out of an image, and add their estimates up."""
+"""Copy groups of blocks out of an image, add their estimates up, and take the mean."""
 
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.despecklers.block_matching.compiler import BLOCK_PX, compiled
 
@@ -39,3 +42,11 @@ def add_blocks(group: Any, places: Any, width: int, weight: Any, window: Any, to
                 w = weight * window[BLOCK_PX * y + x]
                 total[start + x] += w * group[g, BLOCK_PX * y + x]
                 weights[start + x] += w
+
+
+def divide_sums(
+    total: NDArray[np.float32], weights: NDArray[np.float32], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return the weighted mean of the estimates at each pixel; 0 where no block comes."""
+    quotient = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
+    return quotient.reshape(shape)

@@ -6,7 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.despecklers.block_matching.compiler import compiled
-from sarstack.despecklers.block_matching.groups import add_blocks, copy_blocks, count_blocks
+from sarstack.despecklers.block_matching.groups import (
+    add_blocks,
+    copy_blocks,
+    count_blocks,
+    divide_sums,
+)
 from sarstack.despecklers.block_matching.transforms import (
     N_BANDS,
     cosine_matrix,
@@ -67,7 +72,7 @@ def shrink_wavelets(
     _shrink(image.ravel(), places.reshape(-1, places.shape[-1]), image.shape[1],
             np.float32(1 / (looks + 1)), matrix, shares, noise, sizes, kaiser_window(), total,
             weights)  # fmt: skip
-    return _divide(total, weights, image.shape)
+    return divide_sums(total, weights, image.shape)
 
 
 def filter_wiener(
@@ -103,12 +108,7 @@ def filter_wiener(
     total, weights = np.zeros((2, image.size), np.float32)
     _wiener(image.ravel(), pilot.ravel(), places.reshape(-1, places.shape[-1]), image.shape[1],
             noise_power(matrix, correlation), matrix, kaiser_window(), total, weights)  # fmt: skip
-    return _divide(total, weights, image.shape)
-
-
-def _divide(total: Any, weights: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    quotient = np.divide(total, weights, out=np.zeros_like(total), where=weights > 0)
-    return quotient.reshape(shape)
+    return divide_sums(total, weights, image.shape)
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Orthonormal transforms of blocks of 8 x 8 px, and of groups of blocks."""
+"""Transforms of blocks of 8 x 8 px, and of groups of blocks."""
 
 from typing import Any
 
