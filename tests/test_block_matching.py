@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sarstack.despecklers import make_despeckler
+from sarstack.despecklers import block_matching_method, make_despeckler
 from sarstack.despecklers.block_matching import transforms
 from sarstack.despecklers.block_matching.compiler import STEP_PX
 from sarstack.despecklers.block_matching.gaussian import HALO_PX, denoise_bm3d
 from sarstack.despecklers.block_matching.matching import Similarity, match_blocks
 from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
 from sarstack.despecklers.block_matching.speckle_filters import filter_wiener, shrink_wavelets
-from sarstack.despecklers.methods import sar_bm3d
 from sarstack.evaluation.laws import draw_speckle
 from sarstack.speckle.statistics import SceneStatistics
 
@@ -249,7 +248,7 @@ def test_the_class_has_the_constants_of_the_compiled_part():
     despeckler = make_despeckler("sar-bm3d")
     assert despeckler.halo >= HALO_PX
     assert despeckler.alignment == STEP_PX
-    assert sar_bm3d._HALO_PX == HALO_PX
+    assert block_matching_method.HALO_PX == HALO_PX
 
 
 def test_sar_bm3d_is_better_than_refined_lee_on_white_single_looks():

@@ -7,10 +7,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sarstack.despecklers import make_despeckler
+from sarstack.despecklers import block_matching_method, make_despeckler
 from sarstack.despecklers.block_matching.compiler import STEP_PX
 from sarstack.despecklers.block_matching.gaussian import HALO_PX
-from sarstack.despecklers.methods import mulog_bm3d, mulog_cnn
+from sarstack.despecklers.methods import mulog_cnn
 from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.gaussian_cnn import GaussianCNN, ImageDenoiser
 from sarstack.networks.inference import load_network
@@ -79,7 +79,7 @@ def test_the_class_has_the_constants_of_network_and_compiled_part() -> None:
     card = read_card(shipped_model("mulog-cnn"))
     network, _ = load_model(shipped_model("mulog-cnn"))
     assert card.halo - network.radius_px == mulog_cnn._LOCAL_MEAN_PX
-    assert mulog_bm3d._HALO_PX == HALO_PX
+    assert block_matching_method.HALO_PX == HALO_PX
     assert make_despeckler("mulog-bm3d").alignment == STEP_PX
 
 

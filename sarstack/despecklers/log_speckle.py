@@ -62,6 +62,35 @@ class Step(NamedTuple):
     beta: float
 
 
+def find_darkest(intensity: Image) -> tuple[Image, NDArray[np.bool_]]:
+    """Return the darkest level that counts at each pixel, and the pixels that are usable.
+
+    Parameters
+    ----------
+    intensity : ndarray, shape (y, x), float32
+        Linear power, NaN = nodata.
+
+    Returns
+    -------
+    darkest : ndarray, shape (y, x), float32
+        `DARKEST` times the mean of the positive pixels in the 7x7 window around each pixel.
+    usable : ndarray, shape (y, x), bool
+        False where the pixel is NaN, or the window has no positive value.
+    """
+    around = box_mean(intensity, intensity > 0, LEVEL_WINDOW_PX)
+    usable = np.isfinite(intensity) & (around > 0)
+    return np.multiply(around, np.float32(DARKEST), out=around), usable
+
+
+def take_logarithms(intensity: Image) -> tuple[Image, NDArray[np.bool_]]:
+    """Return ln of an image, limited by :func:`find_darkest`, and the pixels that are usable.
+
+    The others have the logarithm 0.
+    """
+    darkest, usable = find_darkest(intensity)
+    return np.log(np.where(usable, np.maximum(intensity, darkest), np.float32(1))), usable
+
+
 def to_log_image(intensity: Image, looks: float) -> LogImage:
     """Return the logarithm of an image, scaled so that its speckle has unit variance.
 
@@ -77,11 +106,7 @@ def to_log_image(intensity: Image, looks: float) -> LogImage:
     -------
     LogImage
     """
-    positive = intensity > 0
-    around = box_mean(intensity, positive, LEVEL_WINDOW_PX)
-    usable = np.isfinite(intensity) & (around > 0)
-    lowest = np.multiply(around, np.float32(DARKEST), out=around)
-    logs = np.log(np.where(usable, np.maximum(intensity, lowest), np.float32(1)))
+    logs, usable = take_logarithms(intensity)
     deviation = float(np.sqrt(polygamma(1, looks)))
     bias = float(digamma(looks) - np.log(looks))
     start = ((logs - np.float32(bias)) / np.float32(deviation)).astype(np.float32)

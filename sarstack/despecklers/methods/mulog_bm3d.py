@@ -6,15 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.checks import check_choice, check_positive_int
-from sarstack.despecklers.despeckler import Despeckler
+from sarstack.despecklers.block_matching_method import HALO_PX, BlockMatchingMethod
 from sarstack.despecklers.flat_field import LEVEL_WINDOW_PX
 from sarstack.despecklers.log_speckle import Denoiser, LogImage
 from sarstack.despecklers.mulog import BETAS, despeckle_by_denoiser
 from sarstack.speckle.statistics import SceneStatistics
 
-NOISES = ("correlated", "white")
-# The files of block_matching import numba, so they are imported at the first use. A test compares.
-_HALO_PX, _STEP_PX = 90, 3
 # A flat field of this side takes seconds, one of the usual side half a minute.
 _FLAT_PX = 192
 
@@ -38,7 +35,7 @@ class BM3DDenoiser(NamedTuple):
         return lambda logs, noise: denoise_bm3d(logs, noise, correlation=told, usable=image.usable)
 
 
-class MuLogBM3D(Despeckler):
+class MuLogBM3D(BlockMatchingMethod):
     """MuLoG (Deledalle 2017) with BM3D as its denoiser for Gaussian noise.
 
     The iterations are those of the method ``mulog``. BM3D finds similar blocks of 8 x 8 px and
@@ -72,9 +69,7 @@ class MuLogBM3D(Despeckler):
     """
 
     name: ClassVar[str] = "mulog-bm3d"
-    alignment: ClassVar[int] = _STEP_PX
     cell_px: ClassVar[int] = 2048
-    has_thresholds: ClassVar[bool] = True
     # A rounding error can change which blocks are similar, and so all pixels of a group.
     threshold_fraction: ClassVar[float] = 0.3
     domain = "log intensity"
@@ -84,24 +79,15 @@ class MuLogBM3D(Despeckler):
     ) -> None:
         check_positive_int(n_iterations=n_iterations)
         check_choice(BETAS, beta=beta)
-        check_choice(NOISES, noise=noise)
-        self.n_iterations, self.beta, self.noise = int(n_iterations), beta, noise
-        self.halo = self.n_iterations * _HALO_PX + LEVEL_WINDOW_PX // 2
-
-    @property
-    def runtime_bytes(self) -> int:
-        """Memory of numba and the compiled functions."""
-        return 150_000_000
+        super().__init__(noise)
+        self.n_iterations, self.beta = int(n_iterations), beta
+        self.halo = self.n_iterations * HALO_PX + LEVEL_WINDOW_PX // 2
 
     def warm_up(self) -> None:
         """Compile the functions, or load them from the cache of numba."""
         from sarstack.despecklers.block_matching.gaussian import denoise_bm3d
 
         denoise_bm3d(np.ones((9, 9), np.float32), 1.0)
-
-    def memory_bytes(self, n_px: int) -> int:
-        """Estimate the memory that one call needs for an input of `n_px` pixels."""
-        return 40 * 4 * n_px
 
     def despeckle(
         self,

@@ -5,14 +5,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.checks import check_choice
-from sarstack.despecklers.despeckler import Despeckler
+from sarstack.despecklers.block_matching_method import HALO_PX, BlockMatchingMethod
 from sarstack.despecklers.flat_field import LEVEL_WINDOW_PX, correct_bias
-from sarstack.despecklers.log_speckle import DARKEST
-from sarstack.speckle.moving_window import box_mean
+from sarstack.despecklers.log_speckle import find_darkest
 from sarstack.speckle.statistics import SceneStatistics
 
-NOISES = ("correlated", "white")
 GROUP_SIZE = 16
 # Part of the mean of flat speckle that is lost, times the looks, for the mean of the two lag-1
 # correlations, measured on simulated fields of 480 x 480 px, with 1 and 3 looks. From 0.2,
@@ -22,11 +19,9 @@ MISSING = {
     "correlated": (0.022, 0.030, 0.036, 0.025, 0.029, 0.032, 0.035, 0.037, 0.036, 0.034),
     "white": (0.022, 0.028, 0.029, 0.029, 0.025, 0.020, 0.015, 0.011, 0.008, 0.003),
 }
-# The files of block_matching import numba, so they are imported at the first use. A test compares.
-_HALO_PX, _STEP_PX = 90, 3
 
 
-class SarBM3D(Despeckler):
+class SarBM3D(BlockMatchingMethod):
     """SAR-BM3D (Parrilli 2012): groups of similar blocks, filtered together, in two steps.
 
     For each reference block of 8 x 8 px, every third row and column, the 15 most similar blocks
@@ -59,20 +54,12 @@ class SarBM3D(Despeckler):
     """
 
     name: ClassVar[str] = "sar-bm3d"
-    alignment: ClassVar[int] = _STEP_PX
     cell_px: ClassVar[int] = 1024
-    has_thresholds: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 1e-6
 
     def __init__(self, noise: str = "correlated") -> None:
-        check_choice(NOISES, noise=noise)
-        self.noise = noise
-        self.halo = _HALO_PX + LEVEL_WINDOW_PX // 2
-
-    @property
-    def runtime_bytes(self) -> int:
-        """Memory of numba and the compiled functions."""
-        return 150_000_000
+        super().__init__(noise)
+        self.halo = HALO_PX + LEVEL_WINDOW_PX // 2
 
     def despeckle(
         self,
@@ -82,11 +69,10 @@ class SarBM3D(Despeckler):
     ) -> NDArray[np.float32]:
         """Despeckle one date; see :meth:`Despeckler.despeckle`."""
         correlation = statistics.correlation if self.noise == "correlated" else (0.0, 0.0)
-        around = box_mean(intensity, intensity > 0, LEVEL_WINDOW_PX)
-        usable = np.isfinite(intensity) & (around > 0)
+        darkest, usable = find_darkest(intensity)
         if not usable.any():
             return intensity.copy()
-        lowest = np.where(usable, around * np.float32(DARKEST), np.float32(1))
+        lowest = np.where(usable, darkest, np.float32(1))
         image = np.where(usable, intensity, np.float32(1))
         looks = max(statistics.looks, 1.0)
         found = _filter_twice(image, lowest, usable, looks, correlation)
@@ -103,10 +89,6 @@ class SarBM3D(Despeckler):
         """Compile the functions, or load them from the cache of numba."""
         statistics = SceneStatistics(1.0, (0.0, 0.0), 1.0)
         self.despeckle(np.ones((9, 9), np.float32), statistics)
-
-    def memory_bytes(self, n_px: int) -> int:
-        """Estimate the memory that one call needs for an input of `n_px` pixels."""
-        return 40 * 4 * n_px
 
 
 def _filter_twice(

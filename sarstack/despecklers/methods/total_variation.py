@@ -13,9 +13,8 @@ from sarstack.despecklers.flat_field import (
     gain_of_filter,
     rounded,
 )
-from sarstack.despecklers.log_speckle import DARKEST
+from sarstack.despecklers.log_speckle import take_logarithms
 from sarstack.speckle.laws import correlated_area, log_speckle_variance
-from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics
 
 # Weight of the variation in units of the standard deviation of ln y, found on simulated scenes.
@@ -79,11 +78,7 @@ def _filter(
     intensity: NDArray[np.float32], statistics: SceneStatistics, strength: float, n_iterations: int
 ) -> NDArray[np.float32]:
     """Return the image of least variation, without correction of its bias."""
-    positive = intensity > 0
-    around = box_mean(intensity, positive, LEVEL_WINDOW_PX)
-    usable = np.isfinite(intensity) & (around > 0)
-    lowest = np.multiply(around, np.float32(DARKEST), out=around)
-    logs = np.log(np.where(usable, np.maximum(intensity, lowest), np.float32(1)))
+    logs, usable = take_logarithms(intensity)
     weight = strength * variation_weight(statistics)
     smooth = minimise_variation(logs, usable, weight, n_iterations)
     return np.where(usable, np.exp(smooth), intensity)
