@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 
 from sarstack.cli.commands import cli
 from sarstack.conventions import TAGS
-from sarstack.despecklers import Despeckler, make_despeckler
-from sarstack.despecklers.catalogue import find_paper, first_line
+from sarstack.despecklers import Despeckler
+from sarstack.despecklers.catalogue import make_entry
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.despecklers.network_method import NetworkMethod
 from sarstack.despecklers.registry import MIN_DATES_MULTI_TEMPORAL, builtin_classes
@@ -80,26 +80,23 @@ def describe_index(classes: dict[str, type[Despeckler]]) -> str:
     for title, names in groups.items():
         lines += ["", f"## {title}", "", "| method | what it does | halo |", "|---|---|---|"]
         for name in names:
-            halo = make_despeckler(name).halo
-            lines.append(
-                f"| [`{name}`]({name}.md) | {first_line(classes[name])} | {halo}&nbsp;px |"
-            )
+            entry = make_entry(classes[name])
+            lines.append(f"| [`{name}`]({name}.md) | {entry.summary} | {entry.halo}&nbsp;px |")
     pages = [name for names in groups.values() for name in names]
     return "\n".join([*lines, "", "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 
 def describe_method(cls: type[Despeckler]) -> str:
     """Return the page of one method: facts, parameters, how to run it, description, paper."""
-    method = make_despeckler(cls.name)
-    licence = getattr(getattr(method, "card", None), "licence", "")
+    entry = make_entry(cls)
     facts = {
-        "computes on": method.domain,
+        "computes on": entry.domain,
         "dates": "all dates of the stack (multi-temporal)" if cls.n_summary else "one at a time",
-        "halo": f"{method.halo} px with the default parameters",
-        "weights": f"shipped, licence {licence}" if licence else "",
-        "paper": find_paper(cls) or "none",
+        "halo": f"{entry.halo} px with the default parameters",
+        "weights": f"shipped, licence {entry.licence}" if entry.licence else "",
+        "paper": entry.paper or "none",
     }
-    lines = [f"# {cls.name}", "", first_line(cls), "", "| | |", "|---|---|"]
+    lines = [f"# {cls.name}", "", entry.summary, "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts.items() if value]
     lines += ["", "```console", f"$ sarstack despeckle stack/ -o out/ --method {cls.name}", "```"]
     lines += ["", "```python", f'clean = cube.despeck.apply("{cls.name}")', "```", ""]

@@ -72,18 +72,20 @@ def list_methods(*, measure: bool = False) -> list[Entry]:
     measure : bool
         Measure the speed of each method on this machine: some ten seconds in all.
     """
-    entries = []
-    for name, cls in despeckler_classes().items():
-        has_defaults = all(p.default is not p.empty for p in signature(cls).parameters.values())
-        method = cls() if has_defaults else None
-        card = getattr(method, "card", None)
-        origin = cls.source.label if cls.source else ""
-        speed = measure_speed(method) if measure and method else None
-        entries.append(
-            Entry(name, first_line(cls), find_paper(cls), (method or cls).domain,
-                  method.halo if method else None, card.licence if card else "", origin, speed)
-        )  # fmt: skip
-    return entries
+    return [make_entry(cls, measure=measure) for cls in despeckler_classes().values()]
+
+
+def make_entry(cls: type[Despeckler], *, measure: bool = False) -> Entry:
+    """Describe one method; see :func:`list_methods`."""
+    has_defaults = all(p.default is not p.empty for p in signature(cls).parameters.values())
+    method = cls() if has_defaults else None
+    card = getattr(method, "card", None)
+    origin = cls.source.label if cls.source else ""
+    speed = measure_speed(method) if measure and method else None
+    return Entry(
+        cls.name, first_line(cls), find_paper(cls), (method or cls).domain,
+        method.halo if method else None, card.licence if card else "", origin, speed,
+    )  # fmt: skip
 
 
 def measure_speed(method: Despeckler) -> float:
