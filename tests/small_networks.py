@@ -9,8 +9,12 @@ from sarstack.networks.card import make_card
 from sarstack.networks.despecknet_paper import Branch
 from sarstack.networks.model_file import save_model
 from sarstack.networks.network import DeSpeckNet
-from sarstack.networks.variants import build_network
+from sarstack.networks.variants import VARIANTS, build_network
 
+PAPER = "despecknet-paper"
+LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
+# They compute in bfloat16, and looks and correlation are their input.
+TWO_SCALE_VARIANTS = sorted(set(LOG_VARIANTS) - {"sar-cnn"})
 TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1, "dilation": 1}
 ARCHITECTURES = {
     "despecknet": TWO_SCALES,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from small_networks import save_small_network
+from small_networks import LOG_VARIANTS, PAPER, TWO_SCALE_VARIANTS, save_small_network
 
 from sarstack.despecklers import make_despeckler, network_method
 from sarstack.despecklers.methods.despecknet import StackDeSpeckNetDespeckler
@@ -25,10 +25,6 @@ from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import ALIGNMENT_PX, Shape, Window
 
 KNOWN = SceneStatistics(4.0, (0.3, 0.3), 2.0)
-PAPER = "despecknet-paper"
-LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
-# They compute in bfloat16, and looks and correlation are their input.
-TWO_SCALE_VARIANTS = sorted(set(LOG_VARIANTS) - {"sar-cnn"})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from small_networks import ARCHITECTURES, TWO_SCALES, small_network
+from small_networks import (
+    ARCHITECTURES,
+    LOG_VARIANTS,
+    PAPER,
+    TWO_SCALE_VARIANTS,
+    TWO_SCALES,
+    small_network,
+)
 from torch import nn
 
 from sarstack.networks.card import DESPECKLING_VARIANTS
@@ -24,10 +31,6 @@ from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape, encode_se
 from sarstack.networks.variants import VARIANTS, build_network
 from sarstack.tiles import ALIGNMENT_PX
 
-PAPER = "despecknet-paper"
-LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
-# Branches of two scales, with looks and correlation as input.
-TWO_SCALE_VARIANTS = sorted(set(LOG_VARIANTS) - {"sar-cnn"})
 CELL = [(y, x) for y in range(ALIGNMENT_PX) for x in range(ALIGNMENT_PX)]
 
 
