@@ -34,9 +34,9 @@ def overlap(one: Interval, other: Interval) -> bool:
 @pytest.fixture
 def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(process, "n_cores", lambda: 1)
-    process.arithmetic_slots.cache_clear()
+    process._core_slots.cache_clear()
     yield
-    process.arithmetic_slots.cache_clear()
+    process._core_slots.cache_clear()
 
 
 def test_one_thread_reads_while_another_computes(
@@ -87,7 +87,8 @@ def test_one_thread_reads_while_another_computes(
     )
 
 
-def test_a_gpu_computes_two_tiles_at_a_time_and_a_core_one() -> None:
-    process.arithmetic_slots.cache_clear()
-    assert process.arithmetic_slots(on_gpu=True)._value == process.GPU_SLOTS
-    assert process.arithmetic_slots(on_gpu=False)._value == process.n_cores()
+def test_each_core_computes_one_tile_at_a_time_and_a_gpu_limits_its_own() -> None:
+    cores = process.arithmetic_slots(on_gpu=False)
+    assert isinstance(cores, threading.Semaphore)
+    assert cores is process.arithmetic_slots(on_gpu=False)
+    assert not isinstance(process.arithmetic_slots(on_gpu=True), threading.Semaphore)

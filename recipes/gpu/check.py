@@ -118,6 +118,7 @@ def check_environment(findings: Findings, setting: Setting) -> None:
     import torch
 
     from sarstack.cluster.layout import find_machine, plan_layout
+    from sarstack.networks.cuda import has_fused_relu
     from sarstack.networks.inference import choose_device, choose_precision
 
     machine = find_machine(on_gpu=True)
@@ -125,6 +126,7 @@ def check_environment(findings: Findings, setting: Setting) -> None:
     findings.note("layout", plan_layout(None, machine, in_processes=True).describe())
     findings.note("device", [choose_device(), choose_precision(choose_device())])
     findings.note("torch", torch.__version__)
+    findings.note("convolution and ReLU in one call", has_fused_relu("cuda", torch.bfloat16))
     if setting.on_gpu:
         findings.note("gpu", [torch.cuda.get_device_name(), *torch.cuda.mem_get_info()])
 

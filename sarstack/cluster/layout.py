@@ -17,9 +17,6 @@ GPU_THREADS = 4
 
 _CGROUP_LIMITS = ("memory.max", "memory.high", "memory/memory.limit_in_bytes")
 
-GPU_SLOTS = 2
-"""Tiles that a process computes at a time on its GPU: one is copied while another computes."""
-
 
 @dataclass(frozen=True)
 class Machine:

@@ -3,11 +3,11 @@
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
-from sarstack.cluster.layout import GPU_SLOTS, n_cores
+from sarstack.cluster.layout import n_cores
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.errors import SarstackError
 from sarstack.networks.memory_pages import keep_freed_memory
@@ -40,14 +40,19 @@ def worker_settings(despeckler: Despeckler | None = None) -> Iterator[None]:
         raise
 
 
-@cache
-def arithmetic_slots(*, on_gpu: bool) -> threading.Semaphore:
-    """Return the semaphore that limits how many tiles this process computes at a time.
+def arithmetic_slots(*, on_gpu: bool) -> AbstractContextManager[object]:
+    """Return what limits how many tiles this process computes at a time, for a ``with`` statement.
 
-    If there are more threads than slots, the other threads read and write meanwhile. So neither a
-    GPU nor a core waits for the disk.
+    If there are more threads than cores, the other threads read and write meanwhile. So no core
+    waits for the disk. Threads with a GPU prepare their tiles at the same time; on the GPU
+    :func:`sarstack.networks.cuda.open_lane` limits their number.
     """
-    return threading.Semaphore(GPU_SLOTS if on_gpu else n_cores())
+    return nullcontext() if on_gpu else _core_slots()
+
+
+@cache
+def _core_slots() -> threading.Semaphore:
+    return threading.Semaphore(n_cores())
 
 
 def peak_memory_bytes() -> int:

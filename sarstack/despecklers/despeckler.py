@@ -72,6 +72,11 @@ class Despeckler(ABC):
     returns_speckle: bool = False
 
     @property
+    def call_px(self) -> int:
+        """Width of the cells in this process: `cell_px`, unless its device needs another one."""
+        return self.cell_px
+
+    @property
     def summary_halo(self) -> int:
         """Number of pixels on each side of a pixel that its contribution depends on."""
         return self.halo

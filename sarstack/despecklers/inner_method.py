@@ -26,6 +26,11 @@ class MethodWithInner(Despeckler):
         )
 
     @property
+    def call_px(self) -> int:
+        """Width of the cells of the inner method in this process."""
+        return self.inner.call_px
+
+    @property
     def runtime_bytes(self) -> int:
         """Memory of the libraries of the inner method."""
         return self.inner.runtime_bytes

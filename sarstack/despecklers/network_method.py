@@ -66,6 +66,8 @@ class NetworkMethod(Despeckler):
         The network computes in float32, whatever `precision` says.
     variant : str
         Variant of the network; empty: the name of the method.
+    gpu_cell_px : int
+        Width of the cells on a GPU, if larger than `cell_px`.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class NetworkMethod(Despeckler):
     alignment: ClassVar[int] = ALIGNMENT_PX
     always_float32: ClassVar[bool] = False
     variant: ClassVar[str] = ""
+    gpu_cell_px: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -134,13 +137,29 @@ class NetworkMethod(Despeckler):
         return self._torch_device.startswith("cuda")
 
     @property
+    def call_px(self) -> int:
+        """Width of the cells in this process: on a GPU, whole tiles.
+
+        A GPU starts some 170 kernels for each call. Below 2048 px this takes longer than to
+        compute them.
+        """
+        return max(self.gpu_cell_px, self.cell_px) if self.on_gpu else self.cell_px
+
+    @property
     def _torch_device(self) -> str:
         """Torch device in this process; it may differ between processes."""
         return choose_device(self.device)
 
     def warm_up(self) -> None:
         """Load the network into this process."""
-        self._network()
+        from sarstack.networks.cuda import is_out_of_memory
+
+        try:
+            self._network()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _no_gpu_memory(self._torch_device, "the weights of the network") from error
 
     def _network(self) -> "DeSpeckNet":
         return load_network(self.path, self.sha256, self._torch_device, self.precision)
@@ -194,7 +213,7 @@ class NetworkMethod(Despeckler):
         width, again and again down to `MIN_BLOCK_PX`. Later calls begin with the size that was
         enough. The result differs by rounding only.
         """
-        import torch
+        from sarstack.networks.cuda import is_out_of_memory, release_memory
 
         others = None if summary is None else self.sum_other_dates(summary, intensity)
         rows, columns = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
@@ -203,14 +222,13 @@ class NetworkMethod(Despeckler):
             side_px = _MAX_BLOCK_PX.get(self._torch_device, max(wanted.shape))
             try:
                 return self._despeckle_blocks(intensity, statistics, others, wanted, side_px)
-            except torch.cuda.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if side_px < 2 * MIN_BLOCK_PX:
-                    raise NotEnoughSpaceError(
-                        f"the GPU has no memory for {side_px} x {side_px} pixels",
-                        expected="some hundred MB free",
-                        where=self._torch_device,
-                        do="end other programs that use it, or compute with --set device=cpu",
-                    ) from error
+                    block = f"{side_px} x {side_px} pixels"
+                    raise _no_gpu_memory(self._torch_device, block) from error
+            release_memory()
             _MAX_BLOCK_PX[self._torch_device] = side_px = min(side_px, max(wanted.shape)) // 2
             LOGGER.warning("GPU out of memory: continuing with blocks of %d px", side_px)
 
@@ -242,3 +260,12 @@ class NetworkMethod(Despeckler):
     ) -> NDArray[np.float32]:
         """Return the sums over the other dates: the summary without this date."""
         raise NotImplementedError(f"{self.name} does not look at other dates")
+
+
+def _no_gpu_memory(device: str, needed_for: str) -> NotEnoughSpaceError:
+    return NotEnoughSpaceError(
+        f"the GPU has no memory for {needed_for}",
+        expected="some hundred MB free",
+        where=device,
+        do="end other programs that use it, or compute with --set device=cpu",
+    )

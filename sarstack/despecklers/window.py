@@ -59,7 +59,7 @@ def despeckle_window(
         If a valid pixel became NaN or infinite, or a nodata pixel got a value.
     """
     result = np.full(window.shape, np.nan, np.float32)
-    for cell in cells(window, despeckler.cell_px):
+    for cell in cells(window, despeckler.call_px):
         if np.isnan(block[cell.slices_in(outer)]).all():
             continue
         needed = despeckler.input_window(cell, scene)
@@ -90,7 +90,7 @@ def contribute_window(
     ndarray, shape (n_summary, *window), float64
     """
     total = np.zeros((despeckler.n_summary, *window.shape))
-    for cell in cells(window, despeckler.cell_px):
+    for cell in cells(window, despeckler.call_px):
         needed = despeckler.contribution_window(cell, scene)
         part = needed.slices_in(outer)
         with _report_failures(despeckler):

@@ -22,8 +22,6 @@ from sarstack.networks.torch_abilities import find_abilities
 from sarstack.speckle.statistics import SceneStatistics
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sarstack.networks.network import DeSpeckNet
 
 Output = Literal["clean", "speckle"]
@@ -79,6 +77,8 @@ def _load(path: str, sha256: str, device: str, precision: str) -> "DeSpeckNet":
         torch.backends.cudnn.allow_tf32 = False
     fused = network.fuse(getattr(torch, precision))
     fused.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()  # threads use the weights on streams of their own
     return fused
 
 
@@ -153,6 +153,7 @@ def run_network(
     """
     import torch
 
+    from sarstack.networks.cuda import open_lane
     from sarstack.networks.two_scale import encode_sensor
 
     device = next(network.parameters()).device
@@ -162,26 +163,25 @@ def run_network(
     if has_nodata:
         image[~finite] = 0
 
-    def to_device(values: NDArray[np.float32]) -> "Tensor":
-        return torch.from_numpy(values)[None].to(device)
-
-    encoded_sensor = None
-    if sensor is not None:
-        looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
-        encoded_sensor = encode_sensor(looks, correlation, torch.ones(1)).to(device)
-    valid = to_device(finite[None].astype(np.float32)) if has_nodata else None
-    given: dict[str, Any] = {
-        "sensor": encoded_sensor,
-        "others": None if others is None else to_device(others),
-        "inside": inside,
-    }
-    with torch.inference_mode():
+    with torch.inference_mode(), open_lane(device) as lane:
+        encoded_sensor = None
+        if sensor is not None:
+            looks, correlation = torch.tensor(sensor[:1]), torch.tensor([sensor[1:]])
+            encoded = encode_sensor(looks, correlation, torch.ones(1))
+            encoded_sensor = lane.upload(encoded.numpy())
+        valid = lane.upload(finite[None, None].astype(np.float32)) if has_nodata else None
+        given: dict[str, Any] = {
+            "sensor": encoded_sensor,
+            "others": None if others is None else lane.upload(others[None]),
+            "inside": inside,
+        }
+        there = lane.upload(image[None, None])
         if output == "speckle":
-            predicted = network.predict_speckle(to_device(image[None]), valid, **given)
+            predicted = network.predict_speckle(there, valid, **given)
         else:
-            prediction = network(to_device(image[None]), valid, **given, noise=False)
+            prediction = network(there, valid, **given, noise=False)
             predicted = network.to_intensity(prediction.clean)
-        result = predicted[0, 0].cpu().numpy()
+        result = lane.download(predicted[0, 0])
     if output == "clean":
         result *= np.float32(scale)
     if has_nodata:

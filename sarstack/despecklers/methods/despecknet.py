@@ -26,6 +26,7 @@ class DeSpeckNetDespeckler(NetworkMethod):
     nodata_acts_as_edge: ClassVar[bool] = False  # the network has a mask of valid pixels as input
     # Cells of 512 px would take a sixth more time, because the halo is wide.
     cell_px: ClassVar[int] = 1024
+    gpu_cell_px: ClassVar[int] = 2048
 
 
 class LiteDeSpeckNetDespeckler(DeSpeckNetDespeckler):

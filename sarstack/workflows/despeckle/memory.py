@@ -24,6 +24,9 @@ WORKER_BYTES, PLANNER_BYTES = 136 * 2**20, 190 * 2**20
 # To measure the speckle of an image: its sample windows and the arrays computed from them. Each
 # thread has a heap of its own, which keeps these pages.
 SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
+# Arrays of a thread beside its tile while a GPU computes: the scaled input, masks, the result, and
+# its part of the page-locked copies.
+GPU_HOST_BYTES_PER_PX = 24
 # To write the COG of a large image: GDAL's cache and the buffers of its threads; measured.
 COG_BYTES = 96 * 2**20
 
@@ -63,25 +66,28 @@ def worker_memory_bytes(
     int
         The sum of: libraries and caches; writing one COG; for each thread, the samples of one
         image, a tile with its halo (input and result) and its temporal summary; for each cell
-        that is computed on a core, what the method needs for it. (With a GPU, that is memory of
-        the GPU: 2,799 MB estimated for 16 threads on one GPU, 2,636 to 2,824 measured.)
+        that is computed on a core, what the method needs for it. With a GPU, layers of a network
+        are in its memory; each thread has a few arrays of a cell.
     """
     halo = despeckler.halo
     image = scene.y * scene.x * BYTES_PER_PX
     tile = (5 + 3 * despeckler.n_summary) * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
-    cell = despeckler.memory_bytes((cell_px(despeckler, config) + 2 * halo) ** 2)
+    cell_area_px = (cell_px(despeckler, config) + 2 * halo) ** 2
+    cells = layout.n_cells_in_memory * despeckler.memory_bytes(cell_area_px)
+    if layout.gpus:
+        tile += GPU_HOST_BYTES_PER_PX * cell_area_px
     outer = Shape(config.tile_px + 2 * halo, config.tile_px + 2 * halo)
     kept = max((raster.cache_bytes(outer) for raster in rasters), default=0)
     caches = GDAL_CACHE_BYTES + min(kept, image * len(rasters))
     process = WORKER_BYTES if config.cluster else PLANNER_BYTES
     process += caches + despeckler.runtime_bytes + min(COG_BYTES, image)
-    return process + layout.n_threads * tile + layout.n_cells_in_memory * cell
+    return process + layout.n_threads * tile + cells
 
 
 def cell_px(despeckler: Despeckler, config: DespeckleConfig) -> int:
     """Return the largest side that one call computes: a cell of the method, or a smaller tile."""
-    return min(despeckler.cell_px, config.tile_px)
+    return min(despeckler.call_px, config.tile_px)
 
 
 def check_memory(
