@@ -22,6 +22,7 @@ Rows come before columns everywhere: ``(y, x)``.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,7 +92,7 @@ NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter; _tv are despeckled copies of OPERA.
 AUXILIARY_NAME = re.compile(
-    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?|noise"
+    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?|noise|uncertainty_db"
     r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview|tv)$"
 )
@@ -204,7 +205,8 @@ TAGS: dict[str, str] = {
     "PROCESSOR_VERSION": "version of the processor of the product",
     "FREQUENCY_BAND": "letter of the radar band, for example C",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
-    "CONTENT": "speckle, if the pixels are the estimated speckle (--output-noise)",
+    "CONTENT": "speckle (--output-noise) or uncertainty (--output-uncertainty, standard deviation "
+    "in dB), if the pixels are not intensity",
     "GAIN_DB": "decibels added to the input: calibration factor of the product, or --gain-db",
     "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
@@ -225,7 +227,30 @@ TAGS: dict[str, str] = {
 }
 """Tags of a result and their meaning; tags without a value are left out."""
 
+# Speckle and uncertainty have no calibration.
+_OF_INTENSITY = ("CALIBRATION", "BACKSCATTER_SCALE", "GAIN_DB", "THERMAL_NOISE")
+
+
+def describe_content(tags: Mapping[str, str], content: str) -> dict[str, str]:
+    """Return the tags of an image that is not intensity, from those of the intensity.
+
+    Parameters
+    ----------
+    tags : mapping of str to str
+    content : str
+        ``speckle`` or ``uncertainty``; see `TAGS`.
+    """
+    kept = {name: value for name, value in tags.items() if name not in _OF_INTENSITY}
+    return kept | {"CONTENT": content}
+
+
 SPECKLE_ATTRIBUTES = {"long_name": "speckle: noisy / speckle-free intensity", "units": "1"}
+UNCERTAINTY = "_uncertainty_db"
+"""End of the names of files and variables. Not "sigma": that is a backscatter coefficient."""
+UNCERTAINTY_ATTRIBUTES = {
+    "long_name": "uncertainty of the despeckled intensity: standard deviation in dB",
+    "units": "dB",
+}
 INTENSITY_LONG_NAME = "radar backscatter intensity"
 CF_STANDARD_NAME = "surface_backwards_scattering_coefficient_of_radar_wave"
 CF_CONVENTIONS = "CF-1.11"

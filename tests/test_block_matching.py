@@ -14,7 +14,7 @@ from sarstack.despecklers.block_matching.gaussian import HALO_PX, denoise_bm3d
 from sarstack.despecklers.block_matching.matching import Similarity, match_blocks
 from sarstack.despecklers.block_matching.padding import crop_image, pad_image, place_blocks
 from sarstack.despecklers.block_matching.speckle_filters import filter_wiener, shrink_wavelets
-from sarstack.evaluation.laws import draw_speckle
+from sarstack.evaluation.law_images import draw_speckle
 from sarstack.speckle.statistics import SceneStatistics
 
 # Daubechies' filter of eight taps.

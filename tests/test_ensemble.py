@@ -10,7 +10,8 @@ from small_networks import save_small_network
 from sarstack.cli.commands import run
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import UsageError
-from sarstack.evaluation.laws import LAWS, Law, choose_arguments, draw_landscape
+from sarstack.evaluation.law_images import draw_landscape
+from sarstack.evaluation.laws import LAWS, Law, choose_arguments
 from sarstack.networks.ensemble import list_symmetries, run_ensemble
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 

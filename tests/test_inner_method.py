@@ -9,7 +9,8 @@ from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.methods.quegan_yu import _flat_ratio
 from sarstack.despecklers.methods.rabasar import _of_ratio
 from sarstack.errors import UsageError
-from sarstack.evaluation.laws import LAWS, despeckle_tiled, draw_landscape
+from sarstack.evaluation.law_images import draw_landscape
+from sarstack.evaluation.laws import LAWS, despeckle_tiled
 from sarstack.speckle.laws import log_variance_spread
 from sarstack.speckle.statistics import measure_scene
 

@@ -13,6 +13,7 @@ from sarstack.despecklers.methods.boxcar import Boxcar
 from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.despecklers.network_method import NetworkMethod
 from sarstack.despecklers.registry import builtin_classes
+from sarstack.evaluation.law_images import draw_landscape
 from sarstack.evaluation.laws import (
     LAWS,
     SEED,
@@ -20,7 +21,6 @@ from sarstack.evaluation.laws import (
     border_gradient_ratio,
     choose_arguments,
     despeckle_tiled,
-    draw_landscape,
     find_violation,
 )
 from sarstack.speckle.statistics import measure_scene

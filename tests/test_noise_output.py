@@ -13,7 +13,8 @@ import sarstack
 from sarstack.cli.commands import run
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import SarstackWarning, UsageError
-from sarstack.evaluation.laws import LAWS, Law, choose_arguments, draw_landscape, draw_speckle
+from sarstack.evaluation.law_images import draw_landscape, draw_speckle
+from sarstack.evaluation.laws import LAWS, Law, choose_arguments
 from sarstack.readers import index_stack
 from sarstack.speckle.statistics import SceneStatistics
 

@@ -37,6 +37,9 @@ from sarstack.cluster.layout import LOCAL
 )
 @click.option("--output-noise", is_flag=True,
               help="Write the estimated speckle too, as NAME_noise.tif (deSpeckNet).")  # fmt: skip
+@click.option("--output-uncertainty", is_flag=True,
+              help="Write the standard deviation of the result in dB too, as "
+              "NAME_uncertainty_db.tif.")  # fmt: skip
 @keep_bits_option
 @compress_option
 @click.option("--no-report", is_flag=True, help="Write no report.html.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
+    from sarstack.cube.contract import Restore
     from sarstack.despecklers import Despeckler
     from sarstack.workflows.learning.job import AdaptedModel
 
@@ -35,6 +36,7 @@ class DespeckAccessor:
         looks: float | None = None,
         *,
         return_noise: bool = False,
+        return_uncertainty: bool = False,
         **parameters: Any,
     ) -> Any:
         """Despeckle all dates and polarisations.
@@ -50,6 +52,9 @@ class DespeckAccessor:
         return_noise : bool
             Return the estimated speckle too, the second output of deSpeckNet: noisy divided by
             speckle-free intensity.
+        return_uncertainty : bool
+            Add the standard deviation of the result in dB: ``vv_uncertainty_db`` beside ``vv``,
+            and so on. Only of a Dataset.
         **parameters
             Parameters of the method, for instance ``window_px=9``.
 
@@ -64,13 +69,19 @@ class DespeckAccessor:
         Raises
         ------
         UsageError
-            If the method or a parameter is unknown, or the method does not estimate the speckle.
+            If the method or a parameter is unknown, or the method does not estimate the speckle or
+            the uncertainty.
         ScaleError
             If the values look like dB or amplitude, but the attributes do not declare it.
             Declared dB or amplitude is converted; the result is linear intensity.
         """
         from sarstack.checks import check_looks
-        from sarstack.conventions import POLARISATIONS, SPECKLE_ATTRIBUTES
+        from sarstack.conventions import (
+            POLARISATIONS,
+            SPECKLE_ATTRIBUTES,
+            UNCERTAINTY,
+            UNCERTAINTY_ATTRIBUTES,
+        )
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import check_crs, georeference
@@ -82,22 +93,32 @@ class DespeckAccessor:
         if method is None:
             method = default_method(cube.sizes["time"])
         despeckler = as_despeckler(method, **parameters)
+        if return_uncertainty:
+            _check_uncertainty(self._obj, despeckler)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
 
-        def compute(method: "Despeckler") -> Any:
+        def compute(method: "Despeckler", *, spread: bool = False) -> Any:
             result = cube.copy()
             for name in cube.data_vars:
-                data = despeckle_array(chunked[name].data, method, looks)
+                data = despeckle_array(chunked[name].data, method, looks, with_uncertainty=spread)
                 own = SPECKLE_ATTRIBUTES if method.returns_speckle else cube[name].attrs
-                attributes = own | {"speckle_filter": method.name}
-                result[name] = (cube[name].dims, data, attributes)
-            return georeference(restore(result if lazy else result.compute()), POLARISATIONS)
+                filtered = {"speckle_filter": method.name}
+                if spread:
+                    attributes = UNCERTAINTY_ATTRIBUTES | filtered
+                    result[f"{name}{UNCERTAINTY}"] = (cube[name].dims, data[1], attributes)
+                    data = data[0]
+                result[name] = (cube[name].dims, data, own | filtered)
+            result = result if lazy else result.compute()
+            restored = _restore_uncertainty(result, restore) if spread else restore(result)
+            return georeference(
+                restored, [*POLARISATIONS, *(p + UNCERTAINTY for p in POLARISATIONS)]
+            )
 
         if return_noise:
             noise = despeckler.estimate_noise()  # an error here comes before any work
-            return compute(despeckler), compute(noise)
-        return compute(despeckler)
+            return compute(despeckler, spread=return_uncertainty), compute(noise)
+        return compute(despeckler, spread=return_uncertainty)
 
     def evaluate(
         self,
@@ -275,6 +296,34 @@ class DespeckAccessor:
             },
             {"polarisation": [str(name) for name in cube.data_vars]},
         )
+
+
+def _check_uncertainty(obj: xr.Dataset | xr.DataArray, despeckler: "Despeckler") -> None:
+    """Raise unless the uncertainty of a result can be returned."""
+    from sarstack.errors import UsageError
+
+    despeckler.check_uncertainty()
+    if isinstance(obj, xr.DataArray):
+        raise UsageError(
+            "return_uncertainty = True: a DataArray has no place for a second variable",
+            expected="a Dataset",
+            do="array.to_dataset(name='vv').despeck.apply(return_uncertainty=True)",
+        )
+
+
+def _restore_uncertainty(result: xr.Dataset, restore: "Restore") -> xr.Dataset:
+    """Convert a result with variables of uncertainty to the form of the user's Dataset."""
+    from sarstack.conventions import POLARISATIONS, UNCERTAINTY
+
+    names = [name for name in result.data_vars if name in POLARISATIONS]
+    spread = {name: result[f"{name}{UNCERTAINTY}"] for name in names}
+    images, spreads = restore(result), restore(result.assign(spread))
+    restored: xr.Dataset = images.copy()
+    for name in images.data_vars:
+        if str(name).lower() in names:
+            restored[f"{name}{UNCERTAINTY}"] = spreads[name]
+            restored[name].attrs["ancillary_variables"] = f"{name}{UNCERTAINTY}"
+    return restored
 
 
 def _is_lazy(cube: xr.Dataset) -> bool:

@@ -24,7 +24,11 @@ from sarstack.tiles import Shape, Window
 
 
 def despeckle_array(
-    array: da.Array, despeckler: Despeckler, looks: float | None = None
+    array: da.Array,
+    despeckler: Despeckler,
+    looks: float | None = None,
+    *,
+    with_uncertainty: bool = False,
 ) -> da.Array:
     """Despeckle a Dask array lazily, chunk by chunk with its halo.
 
@@ -36,10 +40,13 @@ def despeckle_array(
         The method.
     looks : float, optional
         Equivalent number of looks. Default: measured from the scene.
+    with_uncertainty : bool
+        Return two images of each date: the result, and its uncertainty in dB.
 
     Returns
     -------
     dask array, shape and chunks of `array`, float32
+        With an axis of length 2 before the others if `with_uncertainty` is True.
 
     Notes
     -----
@@ -50,15 +57,17 @@ def despeckle_array(
     statistics = _statistics_array(array, looks)
     scene = Shape(*array.shape[1:])
     summary = _summary_array(array, despeckler, statistics) if despeckler.n_summary else None
+    work, axes = (_despeckle_both, "ktyx") if with_uncertainty else (_despeckle_dates, "tyx")
 
     def compute(window: Window, outer: Window) -> da.Array:
         part = (slice(None), *outer.slices)
         summary_part = [] if summary is None else [_one_chunk(summary[part]), "cyx"]
         return da.blockwise(
-            _despeckle_dates, "tyx", _one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
+            work, axes, _one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
             outer=outer, window=window, scene=scene, despeckler=despeckler,
-            new_axes={}, adjust_chunks={"y": window.shape.y, "x": window.shape.x},
-            concatenate=True, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+            new_axes={"k": 2} if with_uncertainty else {},
+            adjust_chunks={"y": window.shape.y, "x": window.shape.x},
+            concatenate=True, dtype=np.float32, meta=np.empty((0,) * len(axes), np.float32),
         )  # fmt: skip
 
     return _by_windows(array.chunks[1:], partial(despeckler.input_window, scene=scene), compute)
@@ -75,6 +84,23 @@ def _despeckle_dates(
         for date, date_statistics in zip(block, statistics, strict=True)
     ]
     return np.stack(dates)
+
+
+def _despeckle_both(
+    block: NDArray[np.float32],
+    statistics: NDArray[np.object_],
+    summary: NDArray[np.float32] | None = None,
+    *,
+    window: Window,
+    **place: Any,
+) -> NDArray[np.float32]:
+    both = np.empty((2, len(block), *window.shape), np.float32)
+    for date, date_statistics, result, uncertainty_db in zip(block, statistics, *both, strict=True):
+        result[...] = despeckle_window(
+            date, window=window, statistics=date_statistics, summary=summary,
+            uncertainty_db=uncertainty_db, **place,
+        )  # fmt: skip
+    return both
 
 
 def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array) -> da.Array:

@@ -56,6 +56,8 @@ class Despeckler(ABC):
         What the method computes on, for lists of methods.
     returns_speckle : bool
         The result is the speckle, not the intensity; see :meth:`estimate_noise`.
+    has_uncertainty : bool
+        The method knows how uncertain its result is; see :meth:`despeckle_with_uncertainty`.
     """
 
     name: ClassVar[str]
@@ -70,6 +72,7 @@ class Despeckler(ABC):
     source: ClassVar[MethodSource | None] = None
     domain: str = "intensity"
     returns_speckle: bool = False
+    has_uncertainty: bool = False
 
     @property
     def call_px(self) -> int:
@@ -146,6 +149,48 @@ class Despeckler(ABC):
         ndarray, shape of `inside`, float32
         """
         return self.despeckle(intensity, statistics, summary)[inside or ...]
+
+    def despeckle_with_uncertainty(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,
+        inside: tuple[slice, slice] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Despeckle a part of a block, and tell how uncertain each pixel is; both in one pass.
+
+        Only a method with `has_uncertainty` defines this.
+
+        Parameters
+        ----------
+        intensity, statistics, summary, inside
+            As for :meth:`despeckle_inside`.
+
+        Returns
+        -------
+        despeckled : ndarray, shape of `inside`, float32
+            The same pixels as those of :meth:`despeckle_inside`.
+        uncertainty_db : ndarray, shape of `inside`, float32
+            Standard deviation of the error of ``10 log10(despeckled)``, in dB: finite, 0 or more;
+            NaN exactly where the input is NaN. A factor on the scene does not change it.
+        """
+        self.check_uncertainty()
+        raise NotImplementedError(f"{self.name} does not define despeckle_with_uncertainty()")
+
+    def check_uncertainty(self) -> None:
+        """Raise unless the method knows how uncertain its result is.
+
+        Raises
+        ------
+        UsageError
+        """
+        if not self.has_uncertainty:
+            raise UsageError(
+                f"{self.name} does not know how uncertain its result is",
+                expected="a method with an uncertainty; `sarstack methods` lists them",
+                do="leave out --output-uncertainty (return_uncertainty in Python), or use "
+                "--method despecknet",
+            )
 
     def contribute(
         self, intensity: NDArray[np.float32], statistics: SceneStatistics

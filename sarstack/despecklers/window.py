@@ -28,6 +28,7 @@ def despeckle_window(
     despeckler: Despeckler,
     statistics: SceneStatistics,
     summary: NDArray[np.float32] | None = None,
+    uncertainty_db: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Despeckle one window of one date.
 
@@ -47,6 +48,9 @@ def despeckle_window(
         Of the whole scene at this date.
     summary : ndarray, shape (n_summary, *outer), float32, optional
         Temporal summary for multi-temporal methods.
+    uncertainty_db : ndarray, shape of `window`, float32, optional
+        Is filled with the uncertainty of the result; see
+        :meth:`Despeckler.despeckle_with_uncertainty`. None: it is not computed.
 
     Returns
     -------
@@ -59,17 +63,28 @@ def despeckle_window(
         If a valid pixel became NaN or infinite, or a nodata pixel got a value.
     """
     result = np.full(window.shape, np.nan, np.float32)
+    if uncertainty_db is not None:
+        uncertainty_db[...] = np.nan
     for cell in cells(window, despeckler.call_px):
         if np.isnan(block[cell.slices_in(outer)]).all():
             continue
         needed = despeckler.input_window(cell, scene)
         part = needed.slices_in(outer)
         sums = None if summary is None else summary[(slice(None), *part)]
+        given = (block[part], statistics, sums, cell.slices_in(needed))
+        place = cell.slices_in(window)
         with _report_failures(despeckler):
-            out = despeckler.despeckle_inside(block[part], statistics, sums, cell.slices_in(needed))
+            if uncertainty_db is None:
+                out = despeckler.despeckle_inside(*given)
+            else:
+                out, spread = despeckler.despeckle_with_uncertainty(*given)
+                _check_shape(spread, cell.shape, despeckler)
+                uncertainty_db[place] = spread
         _check_shape(out, cell.shape, despeckler)
-        result[cell.slices_in(window)] = out
-    _check_result(result, block[window.slices_in(outer)], despeckler.name)
+        result[place] = out
+    for image in (result, uncertainty_db):
+        if image is not None:
+            _check_result(image, block[window.slices_in(outer)], despeckler.name)
     return result
 
 

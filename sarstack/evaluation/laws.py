@@ -6,21 +6,22 @@ this package run them over every method.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from sarstack.despecklers import Despeckler
+from sarstack.evaluation.law_images import Block, draw_landscape, draw_speckle
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid
 
-Block = NDArray[np.float32]
 LARGE_SEED = 2**31
 # Methods with a larger halo are slow (networks): they get fewer and smaller images.
 WIDE_HALO_PX = 32
@@ -106,48 +107,7 @@ def find_violation(despeckler: Despeckler, law: Law) -> str:
     return ""
 
 
-# ---- images ----------------------------------------------------------------------------------
-
-
-def draw_landscape(seed: int, shape: tuple[int, int], n_dates: int = 2, *, holes: bool) -> Block:
-    """Draw dates of a landscape: smooth ground, an edge, bright points, speckle, nodata.
-
-    With `holes`, single pixels, a rectangle, and a quarter of the last date are NaN.
-    """
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[: shape[0], : shape[1]] / 40
-    ground = np.exp(np.sin(y + rng.uniform(0, 6)) + np.cos(2 * x + rng.uniform(0, 6)) - 3)
-    ground[shape[0] // 3 :, shape[1] // 2 :] *= 6
-    ground[rng.random(shape) > 0.995] *= 300
-    block = ground * rng.gamma(4, 1 / 4, (n_dates, *shape))
-    if holes:
-        block[rng.random(block.shape) > 0.98] = np.nan
-        corner = rng.integers(0, shape)
-        block[:, corner[0] : corner[0] + 9, corner[1] : corner[1] + 14] = np.nan
-        block[-1, : shape[0] // 4] = np.nan
-    return np.asarray(block, np.float32)
-
-
-def draw_speckle(
-    looks: int, correlation: tuple[float, float], side: int, rng: np.random.Generator
-) -> Block:
-    """Draw a flat field of mean 1 with speckle.
-
-    It is the mean over looks of ``|h * g|^2``: g is complex white noise, h the point response of
-    the sensor, which gives the correlation, and * is the convolution.
-    """
-
-    def transfer_function(rho: float) -> NDArray[np.float64]:
-        lag = np.minimum(np.arange(side), side - np.arange(side)).astype(float)
-        field = np.where(lag == 0, 1.0, np.sqrt(rho) ** (lag**2) if rho else 0.0)
-        return np.sqrt(np.maximum(np.fft.fft(field).real, 0))
-
-    transfer = transfer_function(correlation[0])[:, None] * transfer_function(correlation[1])
-    total = np.zeros((side, side))
-    for _ in range(looks):
-        white = rng.normal(size=(2, side, side)) / np.sqrt(2)
-        total += np.abs(np.fft.ifft2(np.fft.fft2(white[0] + 1j * white[1]) * transfer)) ** 2
-    return np.asarray(total / looks, np.float32)
+# ---- how methods are called ----------------------------------------------------------------
 
 
 @cache
@@ -178,6 +138,31 @@ def despeckle_tiled(
                 block[k][outer.slices], date_statistics, sums, window.slices_in(outer)
             )
     return out
+
+
+def view_second_image(despeckler: Despeckler, image: int = 1) -> Despeckler:
+    """Return a copy of a method whose result is one of its two images.
+
+    Parameters
+    ----------
+    despeckler : Despeckler
+        With an uncertainty.
+    image : {0, 1}
+        0: the despeckled image, as it comes with its uncertainty; 1: the uncertainty.
+    """
+    view: Any = copy(despeckler)
+
+    def compute(
+        intensity: Block,
+        statistics: SceneStatistics,
+        summary: Block | None = None,
+        inside: tuple[slice, slice] | None = None,
+    ) -> Block:
+        given = (intensity, statistics, summary, inside)
+        return despeckler.despeckle_with_uncertainty(*given)[image]
+
+    view.despeckle = view.despeckle_inside = compute
+    return cast("Despeckler", view)
 
 
 def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
@@ -379,3 +364,21 @@ def check_date_order(despeckler: Despeckler, seed: int) -> None:
     out = despeckler.apply(block, statistics)
     shuffled = despeckler.apply(block[order], [statistics[k] for k in order])
     assert_allclose(shuffled, out[order], rtol=1e-5)
+
+
+@add_law("an uncertainty has the tiles and the nodata of its image; k times the input leaves it",
+         seed=SEED)  # fmt: skip
+def check_uncertainty(despeckler: Despeckler, seed: int) -> None:
+    """Of a method that tells its uncertainty: both images come from one call."""
+    if not despeckler.has_uncertainty:
+        return
+    block = draw_landscape(seed, (50, 52 + 2 * despeckler.halo), holes=True)
+    statistics, spread = measure_scene(block), view_second_image(despeckler)
+    expected = despeckler.apply(block, statistics)
+    assert_array_equal(view_second_image(despeckler, 0).apply(block, statistics), expected)
+    whole = spread.apply(block, statistics)
+    assert_array_equal(np.isnan(whole), np.isnan(block), "NaN out where data in, or the reverse")
+    assert (whole[np.isfinite(block)] >= 0).all(), "a standard deviation below 0"
+    assert_allclose(despeckle_tiled(spread, block, statistics, 44), whole, rtol=1e-5, atol=1e-4)
+    bright = block * np.float32(1000)
+    assert_allclose(spread.apply(bright, measure_scene(bright)), whole, rtol=1e-3, atol=1e-3)

@@ -69,6 +69,7 @@ def finish_cog(
     *,
     description: str = "",
     tags: dict[str, str] | None = None,
+    unit: str = "1",
     compress: Compression = "zstd",
     before_naming: Callable[[Path], None] = lambda _complete: None,
 ) -> None:
@@ -78,6 +79,8 @@ def finish_cog(
     ----------
     path, pieces, grid, description, tags
         As for :func:`write_cog`.
+    unit : str
+        Unit of the pixels; default: that of linear power.
     compress : {"zstd", "deflate"}
         Compression of the file.
     before_naming : callable
@@ -97,7 +100,7 @@ def finish_cog(
     import rasterio
     from rasterio.shutil import copy
 
-    mosaic = write_mosaic(pieces, grid, description, tags)
+    mosaic = write_mosaic(pieces, grid, description, tags, unit)
     # A unique name beside the pieces: a cluster may give an image to two workers, and the file of a
     # killed run is deleted with the pieces.
     unchecked = pieces.folder / f".{uuid.uuid4().hex}.cog.tif"

@@ -39,7 +39,8 @@ class Product:
     grid : Grid
         One that :func:`~sarstack.output.footprint.has_longitudes`.
     images : dict of str to Path
-        COG of each polarisation, ``vv``, and of its estimated speckle, ``vv-noise``.
+        COG of each polarisation, ``vv``; of its estimated speckle, ``vv-noise``; of its
+        uncertainty, ``vv-uncertainty``.
     looks : float
         Equivalent number of looks of the input.
     instrument_mode : str
@@ -134,10 +135,11 @@ def _make_item(
     )  # fmt: skip
     item.set_self_href(str(folder / f"{item.id}.json"))
     for name, path in product.images.items():
-        polarisation, _, noise = name.partition("-")
-        band = {"name": name, "data_type": "float32", "nodata": "nan", "unit": "1"}
+        polarisation, _, content = name.partition("-")
+        unit = "dB" if content == "uncertainty" else "1"
+        band = {"name": name, "data_type": "float32", "nodata": "nan", "unit": unit}
         extra = {"bands": [band], "sar:polarizations": [polarisation.upper()]}
-        roles = ["metadata"] if noise else ["data"]
+        roles = ["metadata"] if content else ["data"]
         item.add_asset(name, pystac.Asset(str(path), path.stem, None, COG, roles, extra))
     return item
 

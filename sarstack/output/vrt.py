@@ -11,7 +11,11 @@ from sarstack.tiles import Shape, Window
 
 
 def write_mosaic(
-    pieces: Pieces, grid: Grid, description: str = "", tags: Mapping[str, str] | None = None
+    pieces: Pieces,
+    grid: Grid,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+    unit: str = "1",
 ) -> Path:
     """Write a virtual raster over all pieces, with the metadata of the finished file.
 
@@ -25,6 +29,8 @@ def write_mosaic(
         Name of the band.
     tags : dict of str, optional
         Metadata of the file.
+    unit : str
+        Unit of the pixels.
 
     Returns
     -------
@@ -43,7 +49,7 @@ def write_mosaic(
     metadata = f"  <Metadata>\n{items}  </Metadata>\n"
     band = f"""  <VRTRasterBand dataType="Float32" band="1">
     <Description>{escape(description)}</Description>
-    <UnitType>1</UnitType>
+    <UnitType>{escape(unit)}</UnitType>
     <NoDataValue>nan</NoDataValue>
 {overviews}{_place_pieces(pieces)}  </VRTRasterBand>
 """

@@ -205,6 +205,11 @@ class DespeckleConfig(StackConfig):
         default=False,
         description="write the estimated speckle too, as NAME_noise.tif (deSpeckNet methods)",
     )
+    output_uncertainty: bool = Field(
+        default=False,
+        description="write the standard deviation of the result in dB too, as "
+        "NAME_uncertainty_db.tif (deSpeckNet methods)",
+    )
     keep_bits: int = Field(
         DEFAULT_BITS,
         ge=FEWEST_BITS,

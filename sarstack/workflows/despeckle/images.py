@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sarstack.conventions import UNCERTAINTY
 from sarstack.despecklers import Despeckler
 from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
@@ -29,6 +30,8 @@ class Image:
     grid : Grid
     despeckler : Despeckler
         The method that computes the pixels.
+    uncertainty : Path or None
+        A second output, made together with the first: the uncertainty of its pixels, in dB.
     """
 
     polarisation: str
@@ -38,6 +41,12 @@ class Image:
     fingerprint: str
     grid: Grid
     despeckler: Despeckler
+    uncertainty: Path | None = None
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The COGs of the image; all of them are complete, or the image is not finished."""
+        return (self.output,) if self.uncertainty is None else (self.output, self.uncertainty)
 
     @property
     def is_noise(self) -> bool:
@@ -48,6 +57,10 @@ class Image:
         """Return the description of the band."""
         content = "speckle" if self.is_noise else calibration
         return f"{content} {self.polarisation}".strip()
+
+    def describe_uncertainty(self) -> str:
+        """Return the description of the band of the uncertainty."""
+        return f"uncertainty {self.polarisation} dB"
 
 
 def list_images(
@@ -60,20 +73,26 @@ def list_images(
     StackError
         If two results would have the same name.
     UsageError
-        If the speckle is wanted and the method does not estimate it.
+        If the speckle or the uncertainty is wanted, and the method does not estimate it.
     """
     methods = [("", despeckler)]
     if config.output_noise:
         methods.append(("_noise", despeckler.estimate_noise()))
+    if config.output_uncertainty:
+        despeckler.check_uncertainty()
+
+    def name(raster: Raster, ending: str) -> Path:
+        return (output / f"{raster.stem}_{despeckler.name}{ending}.tif").absolute()
+
     images = [
-        Image(polarisation, layer, raster,
-              (output / f"{raster.stem}_{despeckler.name}{ending}.tif").absolute(),
+        Image(polarisation, layer, raster, name(raster, ending),
               fingerprint(settings_of(config, method), stack.grid_at(layer), *inputs),
-              stack.grid_at(layer), method)
+              stack.grid_at(layer), method,
+              name(raster, UNCERTAINTY) if config.output_uncertainty and not ending else None)
         for polarisation, layer, raster, inputs in _list_inputs(stack, despeckler)
         for ending, method in methods
     ]  # fmt: skip
-    names = [image.output.name for image in images]
+    names = [path.name for image in images for path in image.outputs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StackError(

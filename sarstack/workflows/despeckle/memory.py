@@ -71,7 +71,8 @@ def worker_memory_bytes(
     """
     halo = despeckler.halo
     image = scene.y * scene.x * BYTES_PER_PX
-    tile = (5 + 3 * despeckler.n_summary) * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
+    n_images = 5 + 3 * despeckler.n_summary + config.output_uncertainty
+    tile = n_images * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cell_area_px = (cell_px(despeckler, config) + 2 * halo) ** 2
     cells = layout.n_cells_in_memory * despeckler.memory_bytes(cell_area_px)

@@ -33,6 +33,7 @@ from sarstack.workflows.despeckle.results import (
     RUN_RECORD,
     RUN_REPORT,
     UNFINISHED_FOLDER,
+    Inspection,
     inspect_remote,
     inspect_result,
     read_records,
@@ -115,7 +116,8 @@ class Plan:
     @property
     def bytes_to_write(self) -> int:
         """Upper limit of the bytes to write: uncompressed, with overviews."""
-        return image_bytes(self.total_px, 1)
+        n_px = sum(i.grid.shape.y * i.grid.shape.x * len(i.outputs) for i in self.images)
+        return image_bytes(n_px, 1)
 
     @property
     def layout(self) -> Layout:
@@ -282,8 +284,9 @@ def plan_despeckle(
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
     names = ["log.txt", "run.yaml", RUN_RECORD, RUN_REPORT, "quicklook.png"]
-    results = [image.output for image in images]
-    files = [*(output / name for name in names), *results, *map(name_db_view, results)]
+    results = [path for image in images for path in image.outputs]
+    views = [name_db_view(image.output) for image in images]
+    files = [*(output / name for name in names), *results, *views]
     folders = [output / "stac"] if config.stac else []
     check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
 
@@ -332,18 +335,26 @@ def _find_finished(
     records = read_records(output)
     sizes = remote.list_sizes() if remote else {}
     others: list[Image] = []
+
+    def inspect(path: Path) -> Inspection | None:
+        name = path.name
+        if path.exists():
+            return inspect_result(path, records.get(name), every_byte=verify)
+        if remote and name in sizes:
+            return inspect_remote(remote.place(name), sizes[name], records.get(name))
+        return None
+
     for image in images:
-        name = image.output.name
-        if image.output.exists():
-            found = inspect_result(image.output, records.get(name), every_byte=verify)
-        elif remote and name in sizes:
-            found = inspect_remote(remote.place(name), sizes[name], records.get(name))
-        else:
-            continue
-        if found.damage:
-            LOGGER.warning("%s is made again: %s", image.output, found.damage)
-        else:
-            (finished if found.fingerprint == image.fingerprint else others).append(image)
+        inspections = [inspect(path) for path in image.outputs]
+        found = [inspection for inspection in inspections if inspection is not None]
+        for path, inspection in zip(image.outputs, inspections, strict=True):
+            if inspection is not None and inspection.damage:
+                LOGGER.warning("%s is made again: %s", path, inspection.damage)
+        sound = [inspection for inspection in found if not inspection.damage]
+        if any(inspection.fingerprint != image.fingerprint for inspection in sound):
+            others.append(image)
+        elif len(sound) == len(image.outputs):
+            finished.append(image)
     if others and refuse:
         raise ResumeMismatchError(
             f"{len(others)} results in the output folder have other settings or inputs",

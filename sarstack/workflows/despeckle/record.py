@@ -82,7 +82,7 @@ def delete_leftovers(run: Run) -> None:
     shutil.rmtree(run.folder, ignore_errors=True)
     names = [RUN_RECORD, "run.yaml", RUN_REPORT, "quicklook.png", "finetuned.safetensors"]
     for image in _finished_images(run):
-        names += [image.output.name, name_db_view(image.output).name]
+        names += [path.name for path in image.outputs] + [name_db_view(image.output).name]
     remove_temporary_files(output, names)
     # Of a tuning that was killed after it had written its model.
     (output / "finetuned.training" / CHECKPOINT).unlink(missing_ok=True)
@@ -103,6 +103,7 @@ def write_stac(run: Run) -> None:
     for layer, date in enumerate(plan.stack.dates):
         images = [image for image in _finished_images(run) if image.layer == layer]
         done = {_name_asset(image): image.output for image in images}
+        done |= {f"{i.polarisation}-uncertainty": i.uncertainty for i in images if i.uncertainty}
         if done and date.timestamp:
             with open_gdal(plan.readable(images[0])) as image:
                 looks = float(image.tags()["ENL_BEFORE"])
@@ -136,7 +137,7 @@ def write_record(run: Run, started: str) -> Outcome:
     failures = {public_path(image.raster.path): str(run.failures[image.output])
                 for image in plan.images if image.output in run.failures}  # fmt: skip
     failures |= {public_path(path): hide_secrets(reason) for path, reason in plan.stack.skipped}
-    done = [image.output for image in _finished_images(run)]
+    done = [path for image in _finished_images(run) for path in image.outputs]
     records = read_records(plan.output) | run.records
     uploaded = plan.remote.list_sizes() if plan.remote else {}
     kept = [r for name, r in records.items() if name in uploaded or (plan.output / name).exists()]

@@ -22,7 +22,7 @@ from sarstack.readers.stack import find_product_looks
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.samples import SpeckleSample
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
-from sarstack.tiles import Tile, order_in_row_pairs, split_evenly, tile_grid
+from sarstack.tiles import Tile, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.destination import find_output
@@ -330,7 +330,7 @@ def _is_of_one_version(run: Run, image: Image) -> bool:
     if not run.changed_inputs(image.raster.versions):
         return True
     run.fail(image, "it changed while it was read")
-    shutil.rmtree(run.pieces(image).folder, ignore_errors=True)
+    run.delete_pieces(image)
     return False
 
 
@@ -344,8 +344,7 @@ def _compute(run: Run, workers: Workers) -> None:
         """Yield one group of tiles for each image; several groups if there are few images."""
         images = run.todo()
         for index, image in enumerate(images):
-            pieces = run.pieces(image)
-            tiles = [t for t in order_in_row_pairs(pieces.tiles()) if not pieces.path(t).exists()]
+            tiles = run.missing_tiles(image)
             tiles_left[image.output] = len(tiles)
             if not tiles:
                 ready.append(image)
@@ -384,10 +383,10 @@ def _compute(run: Run, workers: Workers) -> None:
 
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
-    despeckler = image.despeckler
     statistics = run.statistics[image.polarisation][image.layer]
-    summary = run.summary(image.polarisation) if despeckler.n_summary else ""
-    arguments = (despeckler, image.raster, statistics, tile, run.pieces(image), summary)
+    summary = run.summary(image.polarisation) if image.despeckler.n_summary else ""
+    arguments = (image.despeckler, image.raster, statistics, tile, run.pieces(image), summary,
+                 run.uncertainty(image))  # fmt: skip
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 
@@ -395,6 +394,7 @@ def _finish_task(run: Run, image: Image) -> Task:
     description = image.describe(run.plan.stack.calibration)
     source = image.raster.read_metadata()
     grid = replace(image.grid, rpcs=source.rpcs or image.grid.rpcs)
-    arguments = (run.pieces(image), grid, str(image.output), description,
-                 make_tags(run, image, source.tags), run.plan.config.compress)  # fmt: skip
+    tags = make_tags(run, image, source.tags)
+    arguments = (run.pieces(image), grid, str(image.output), description, tags,
+                 run.plan.config.compress, run.uncertainty(image))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

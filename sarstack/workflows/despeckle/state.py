@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sarstack.errors import SarstackError, SomeDatesFailedError, StackReadError
@@ -11,10 +11,11 @@ from sarstack.output.pieces import Pieces
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.remote import is_server_file
 from sarstack.speckle.statistics import SceneStatistics
+from sarstack.tiles import Tile, order_in_row_pairs
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.plan import Plan
 from sarstack.workflows.despeckle.results import Record
-from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord
+from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord, Uncertainty
 from sarstack.workflows.fingerprint import FileStamp, stamp_file
 
 LOGGER = logging.getLogger("sarstack")
@@ -64,6 +65,28 @@ class Run:
         config = self.plan.config
         return Pieces(folder, image.grid.shape, config.tile_px, config.keep_bits)
 
+    def uncertainty(self, image: Image) -> Uncertainty | None:
+        """Return the second output of an image; None if it is not wanted."""
+        if image.uncertainty is None:
+            return None
+        pieces = self.pieces(image)
+        pieces = replace(pieces, folder=pieces.folder.with_name(f"{image.layer}-uncertainty"))
+        return Uncertainty(pieces, str(image.uncertainty), image.describe_uncertainty())
+
+    def _all_pieces(self, image: Image) -> list[Pieces]:
+        second = self.uncertainty(image)
+        return [self.pieces(image), *([second.pieces] if second else [])]
+
+    def missing_tiles(self, image: Image) -> list[Tile]:
+        """Return the tiles of an image of which a piece is not written, in the order of work."""
+        wanted, tiles = self._all_pieces(image), order_in_row_pairs(self.pieces(image).tiles())
+        return [t for t in tiles if not all(pieces.path(t).exists() for pieces in wanted)]
+
+    def delete_pieces(self, image: Image) -> None:
+        """Delete all pieces of an image."""
+        for pieces in self._all_pieces(image):
+            shutil.rmtree(pieces.folder, ignore_errors=True)
+
     def summary(self, polarisation: str) -> str:
         """Return the path of the sums over dates of a polarisation."""
         return str(self.folder / f"{polarisation}-summary")
@@ -74,8 +97,8 @@ class Run:
 
     def note_image(self, image: Image, record: ImageRecord) -> None:
         """Record a finished image, and delete its pieces."""
-        self.records[image.output.name] = record.record
-        shutil.rmtree(self.pieces(image).folder, ignore_errors=True)
+        self.records |= {own["output"]: own for own in record.records}
+        self.delete_pieces(image)
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
         LOGGER.debug("finished %s", image.output.name)
         self.when_finished(image)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sarstack import __version__
-from sarstack.conventions import TAGS
+from sarstack.conventions import TAGS, describe_content
 from sarstack.errors import hide_secrets
 from sarstack.readers.image import name_file
 from sarstack.readers.paths import file_name
@@ -24,8 +24,6 @@ _NOT_KEPT = re.compile(
     r"|valid_(min|max|range)|_unsigned|nodata|_nodata|nodata_values|tifftag_m(in|ax)samplevalue"
     r"|ovr_resampling_alg|layout|interleave|compression|speckle_.*|sarstack_.*)$"
 )
-# Speckle has no calibration.
-_OF_INTENSITY = ("CALIBRATION", "BACKSCATTER_SCALE", "GAIN_DB", "THERMAL_NOISE")
 # Characters that XML does not allow.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -97,7 +95,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         FINGERPRINT_TAG: image.fingerprint,
     }
     if image.is_noise:
-        tags |= dict.fromkeys(_OF_INTENSITY, "") | {"CONTENT": "speckle"}
+        tags = describe_content(tags, "speckle")
     return {name: value for name, value in tags.items() if value}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sarstack.cluster.process import arithmetic_slots, peak_memory_bytes, worker_settings
+from sarstack.conventions import describe_content
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import StackReadError
@@ -39,10 +40,28 @@ class TileRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """Record of a finished image: what run.json says of it."""
+    """Records of a finished image: what run.json says of its COGs."""
 
-    record: Record
+    records: tuple[Record, ...]
     peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The second COG of an image: the uncertainty of its pixels, in dB.
+
+    Attributes
+    ----------
+    pieces : Pieces
+    output : str
+        Path of the COG.
+    description : str
+        Name of the band.
+    """
+
+    pieces: Pieces
+    output: str
+    description: str
 
 
 def sample_image(raster: IntensityReader, scene: Shape) -> SpeckleSample:
@@ -58,6 +77,7 @@ def despeckle_tile(
     tile: Tile,
     pieces: Pieces,
     summary: str = "",
+    uncertainty: Uncertainty | None = None,
 ) -> TileRecord:
     """Read one tile of one date with its halo, despeckle it, and write its piece.
 
@@ -75,12 +95,15 @@ def despeckle_tile(
         Pieces of the result.
     summary : str
         Path of the sums over dates, if any.
+    uncertainty : Uncertainty, optional
+        The second output, if it is wanted.
     """
     start = time.perf_counter()
     scene, window = pieces.scene, tile.window
     check_room(pieces)
     with worker_settings(despeckler), explain_disk_errors(pieces.folder):
         result, sum_before = np.empty(window.shape, np.float32), 0.0
+        spread = np.empty(window.shape, np.float32) if uncertainty else None
         for part, (first, end) in split_bursts(raster, window):
             outer = despeckler.input_window(part, scene)
             block = raster.read(outer)
@@ -92,16 +115,22 @@ def despeckle_tile(
                 if sums is not None:
                     sums[:, hidden] = 0
             with arithmetic_slots(on_gpu=despeckler.on_gpu):
-                result[part.slices_in(window)] = despeckle_window(
-                    block, outer, part, scene, despeckler, statistics, sums
-                )
+                inside = part.slices_in(window)
+                result[inside] = despeckle_window(
+                    block, outer, part, scene, despeckler, statistics, sums,
+                    *([] if spread is None else [spread[inside]]),
+                )  # fmt: skip
             sum_before += float(np.nansum(block[part.slices_in(outer)], dtype=np.float64))
         notes = {"valid_px": float(np.isfinite(result).sum())}
         if not despeckler.returns_speckle:
             sum_after = float(np.nansum(result, dtype=np.float64))
             notes |= {"sum_before": sum_before, "sum_after": sum_after}
-            result = raster.subtract_noise(result, window)
+            intensity, result = result, raster.subtract_noise(result, window)
+            if spread is not None:  # the same error, in a smaller signal
+                spread *= intensity / result
         notes["seconds"] = time.perf_counter() - start
+        if uncertainty and spread is not None:
+            write_piece(uncertainty.pieces, tile, spread)
         write_piece(pieces, tile, result, notes)
     return TileRecord(peak_memory_bytes())
 
@@ -145,14 +174,17 @@ def finish_image(
     description: str,
     tags: dict[str, str],
     compress: Compression = "zstd",
+    uncertainty: Uncertainty | None = None,
 ) -> ImageRecord:
     """Write the COG, the dB view and the record of an image from its pieces.
 
-    View and record are complete before the COG gets its name: an image that has its name lacks
-    nothing, whenever the run is killed. The pieces stay, so the task can be repeated.
+    View, record and the COG of the uncertainty are complete before the COG gets its name: an image
+    that has its name lacks nothing, whenever the run is killed. The pieces stay, so the task can
+    be repeated.
     """
     path = Path(output)
     record: Record = {}
+    others = (_finish_uncertainty(uncertainty, grid, tags, compress),) if uncertainty else ()
 
     def write_companions(complete: Path) -> None:
         write_db_view(path, grid, description)
@@ -172,7 +204,26 @@ def finish_image(
         looks_tag = {} if enl_after is None else {"ENL_AFTER": f"{enl_after:.1f}"}
         finish_cog(path, pieces, grid, description=description, tags=tags | looks_tag,
                    compress=compress, before_naming=write_companions)  # fmt: skip
-    return ImageRecord(record, peak_memory_bytes())
+    return ImageRecord((record, *others), peak_memory_bytes())
+
+
+def _finish_uncertainty(
+    image: Uncertainty, grid: Grid, tags: dict[str, str], compress: Compression
+) -> Record:
+    """Write the COG of the uncertainty of an image and its record."""
+    path, largest = Path(image.output), image_bytes(*image.pieces.scene)
+    tags = describe_content(tags, "uncertainty")
+    record: Record = {"fingerprint": tags.get(FINGERPRINT_TAG)}
+
+    def write_companions(complete: Path) -> None:
+        path.unlink(missing_ok=True)
+        record.update(write_result_record(path, complete, dict(record)))
+
+    check_free(path.parent, largest)
+    with worker_settings(), explain_disk_errors(path.parent, file_bytes=largest):
+        finish_cog(path, image.pieces, grid, description=image.description, unit="dB",
+                   tags=tags, compress=compress, before_naming=write_companions)  # fmt: skip
+    return record
 
 
 def _describe_pixels(pieces: Pieces) -> Record:

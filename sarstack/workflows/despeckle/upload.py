@@ -54,13 +54,15 @@ def open_uploads(run: Run) -> Iterator[None]:
 
 
 def _upload_image(image: Image, folder: RemoteFolder) -> None:
-    """Upload side-car and dB view, then the COG: when it is there, nothing is missing."""
-    names = [f"{image.output.name}.aux.xml", name_db_view(image.output).name, image.output.name]
+    """Upload side-cars, dB view and uncertainty, then the COG: when it is there, nothing misses."""
+    cogs = [path.name for path in reversed(image.outputs)]
+    names = [*(f"{name}.aux.xml" for name in cogs), name_db_view(image.output).name, *cogs]
     local = image.output.parent
     for name in names:
         if (local / name).exists():
             folder.upload(local / name, name)
-    image.output.unlink()
+    for name in cogs:
+        (local / name).unlink(missing_ok=True)
     LOGGER.debug("uploaded %s", image.output.name)
 
 
