@@ -69,8 +69,8 @@ class DespeckAccessor:
         Raises
         ------
         UsageError
-            If the method or a parameter is unknown, or the method does not estimate the speckle or
-            the uncertainty.
+            If the method or a parameter is unknown, the method does not estimate the speckle or
+            the uncertainty, or it needs complex numbers and these are none.
         ScaleError
             If the values look like dB or amplitude, but the attributes do not declare it.
             Declared dB or amplitude is converted; the result is linear intensity.
@@ -82,6 +82,7 @@ class DespeckAccessor:
             UNCERTAINTY,
             UNCERTAINTY_ATTRIBUTES,
         )
+        from sarstack.cube.complex_numbers import choose_conversion
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import check_crs, georeference
@@ -89,10 +90,9 @@ class DespeckAccessor:
 
         check_looks(looks=looks)
         check_crs(self._obj)
-        cube, restore = as_cube(self._obj)
-        if method is None:
-            method = default_method(cube.sizes["time"])
-        despeckler = as_despeckler(method, **parameters)
+        chosen = None if method is None else as_despeckler(method, **parameters)
+        cube, restore = as_cube(self._obj, choose_conversion(chosen))
+        despeckler = chosen or as_despeckler(default_method(cube.sizes["time"]), **parameters)
         if return_uncertainty:
             _check_uncertainty(self._obj, despeckler)
         lazy = _is_lazy(cube)

@@ -18,9 +18,12 @@ from sarstack.readers.names import find_polarisation
 _AXES = (*TIME_NAMES, *Y_NAMES, *X_NAMES)
 
 Restore = Callable[[xr.Dataset], Any]
+Convert = Callable[[xr.Dataset], xr.Dataset]
 
 
-def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
+def as_cube(
+    obj: xr.Dataset | xr.DataArray, convert: Convert = make_intensities
+) -> tuple[xr.Dataset, Restore]:
     """Convert a Dataset or DataArray of a user to a checked cube.
 
     Parameters
@@ -31,12 +34,15 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
         ``VV``). A DataArray can have any name. It can have one more dimension, of
         polarisations (``band``, ``pol``, ...) or of length one, as from
         ``rioxarray.open_rasterio``.
+    convert : callable, optional
+        Converts the numbers, and refuses wrong ones. Default: to intensity.
 
     Returns
     -------
     cube : Dataset
         Variables ``vv vh hh hv``, dims ``(time, y, x)``, float32 linear intensity, NaN =
-        nodata. A DataArray whose name is not a polarisation becomes ``vv``.
+        nodata, or what `convert` returns. A DataArray whose name is not a polarisation becomes
+        ``vv``.
     restore : callable
         Converts a Dataset with the same variables and dims to the type, names, dimension order
         and other variables of `obj`. Values stay linear.
@@ -56,8 +62,8 @@ def as_cube(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Restore]:
     numbers of a Dask array are refused when a block is computed, not before.
     """
     if isinstance(obj, xr.DataArray):
-        return _from_array(obj)
-    return _from_dataset(obj)
+        return _from_array(obj, convert)
+    return _from_dataset(obj, convert)
 
 
 def check_cube(ds: xr.Dataset) -> xr.Dataset:
@@ -77,7 +83,7 @@ def check_cube(ds: xr.Dataset) -> xr.Dataset:
     return as_cube(ds)[0]
 
 
-def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
+def _from_dataset(ds: xr.Dataset, convert: Convert) -> tuple[xr.Dataset, Restore]:
     names = _find_polarisations(ds)
     dims = _find_dims(ds[next(iter(names))])
     for name in names:
@@ -86,7 +92,7 @@ def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
     extra = [n for n in cube.data_vars if n not in names.values()]
     cube = cube.set_coords(extra)
     had_time = "time" in cube.sizes
-    cube = make_intensities(cube if had_time else _add_time(cube))
+    cube = convert(cube if had_time else _add_time(cube))
 
     def restore(result: xr.Dataset) -> xr.Dataset:
         result = result if had_time else result.isel(time=0, drop="time" not in ds.coords)
@@ -101,16 +107,16 @@ def _from_dataset(ds: xr.Dataset) -> tuple[xr.Dataset, Restore]:
     return cube, restore
 
 
-def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
+def _from_array(array: xr.DataArray, convert: Convert) -> tuple[xr.Dataset, Restore]:
     single = [d for d in array.dims if array.sizes[d] == 1 and str(d).lower() not in _AXES]
     if single:
-        cube, restore = _from_array(array.squeeze(single))
+        cube, restore = _from_array(array.squeeze(single), convert)
         return cube, lambda result: restore(result).expand_dims(single).transpose(*array.dims)
     stacked = _find_polarisation_dim(array)
     if stacked is not None:
         labels = _polarisation_labels(array, stacked)
         ds = array.to_dataset(dim=stacked).rename(labels)
-        cube, restore = _from_dataset(ds)
+        cube, restore = _from_dataset(ds, convert)
 
         def restack(result: xr.Dataset) -> xr.DataArray:
             whole = restore(result).to_array(stacked).transpose(*array.dims)
@@ -128,7 +134,7 @@ def _from_array(array: xr.DataArray) -> tuple[xr.Dataset, Restore]:
         if name not in array.coords
         else array.drop_vars(name).to_dataset(name=name)
     )
-    cube, restore = _from_dataset(ds)
+    cube, restore = _from_dataset(ds, convert)
     return cube, lambda result: restore(result)[name].rename(array.name)
 
 

@@ -18,6 +18,7 @@ from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import SarstackWarning
 from sarstack.readers.sampling import sample_dates
+from sarstack.speckle.complex_fields import to_power
 from sarstack.speckle.plausibility import describe_doubt
 from sarstack.speckle.statistics import combine_samples
 from sarstack.tiles import Shape, Window
@@ -34,7 +35,7 @@ def despeckle_array(
 
     Parameters
     ----------
-    array : dask array, shape (time, y, x), float32
+    array : dask array, shape (time, y, x), float32 (complex64 if the method needs that)
         Linear power, NaN = nodata. The last two axes cover the whole scene.
     despeckler : Despeckler
         The method.
@@ -54,7 +55,10 @@ def despeckle_array(
     a chunk is sliced from its neighbours, whatever their size. So chunks can be smaller than
     the halo, and no chunk is padded at the edge of the scene.
     """
-    statistics = _statistics_array(array, looks)
+    power = array
+    if array.dtype.kind == "c":
+        power = array.map_blocks(to_power, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    statistics = _statistics_array(power, looks)
     scene = Shape(*array.shape[1:])
     summary = _summary_array(array, despeckler, statistics) if despeckler.n_summary else None
     work, axes = (_despeckle_both, "ktyx") if with_uncertainty else (_despeckle_dates, "tyx")
@@ -74,7 +78,7 @@ def despeckle_array(
 
 
 def _despeckle_dates(
-    block: NDArray[np.float32],
+    block: NDArray[Any],
     statistics: NDArray[np.object_],
     summary: NDArray[np.float32] | None = None,
     **place: Any,
@@ -125,7 +129,7 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
 
 
 def _contribute_dates(
-    block: NDArray[np.float32], statistics: NDArray[np.object_], **place: Any
+    block: NDArray[Any], statistics: NDArray[np.object_], **place: Any
 ) -> NDArray[np.float64]:
     total: Any = sum(
         contribute_window(date, statistics=date_statistics, **place)

@@ -7,13 +7,14 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.registry import despeckler_classes
 from sarstack.speckle.statistics import SceneStatistics
 
 # The side of the image by which the speed is measured, and the looks of its speckle.
-_SIDE_PX, _LOOKS = 512, 4.4
+SIDE_PX, _LOOKS = 512, 4.4
 _INDENT: dict[str, Any] = {"initial_indent": 19 * " ", "subsequent_indent": 19 * " "}
 
 
@@ -88,13 +89,15 @@ def make_entry(cls: type[Despeckler], *, measure: bool = False) -> Entry:
     )  # fmt: skip
 
 
-def measure_speed(method: Despeckler) -> float:
-    """Return the pixels per second of one call on an image of 512 x 512 px in memory.
+def measure_speed(method: Despeckler, side_px: int = SIDE_PX) -> float:
+    """Return the pixels per second of one call on a square image in memory.
 
     Time to load a model or to compile is not counted.
     """
     rng = np.random.default_rng(0)
-    image = rng.gamma(_LOOKS, 1 / _LOOKS, (_SIDE_PX, _SIDE_PX)).astype(np.float32)
+    image: NDArray[Any] = rng.gamma(_LOOKS, 1 / _LOOKS, (side_px, side_px)).astype(np.float32)
+    if method.needs_complex:
+        image = np.sqrt(image) * np.exp(2j * np.pi * rng.random(image.shape)).astype(np.complex64)
     statistics = SceneStatistics(looks=_LOOKS, bright=3.0)
     summary = None
     if method.n_summary:

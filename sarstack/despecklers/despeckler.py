@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.source import MethodSource
 from sarstack.errors import UsageError
+from sarstack.speckle.complex_fields import to_power
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, Window
 
@@ -50,6 +51,11 @@ class Despeckler(ABC):
         Largest absolute rounding error, as a fraction of the largest value of the block. For
         methods that sum linear intensities with positive and negative weights: an error then
         depends on the brightest pixels. 0: errors are proportional to the value of the pixel.
+    needs_complex : bool
+        The method works on the complex numbers of single-look images: :meth:`despeckle` and
+        :meth:`contribute` get complex64 in place of intensity, NaN in both parts = nodata. The
+        result and the statistics are those of intensity. Images without complex numbers are
+        refused before work starts.
     source : MethodSource, optional
         Set for a class from outside this package.
     domain : str
@@ -69,6 +75,7 @@ class Despeckler(ABC):
     threshold_fraction: ClassVar[float] = 0.002
     nodata_acts_as_edge: ClassVar[bool] = True
     rounding_of_maximum: ClassVar[float] = 0.0
+    needs_complex: ClassVar[bool] = False
     source: ClassVar[MethodSource | None] = None
     domain: str = "intensity"
     returns_speckle: bool = False
@@ -105,7 +112,7 @@ class Despeckler(ABC):
     @abstractmethod
     def despeckle(
         self,
-        intensity: NDArray[np.float32],
+        intensity: NDArray[Any],
         statistics: SceneStatistics,
         summary: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
@@ -113,9 +120,10 @@ class Despeckler(ABC):
 
         Parameters
         ----------
-        intensity : ndarray, shape (y, x), float32
+        intensity : ndarray, shape (y, x), float32 (complex64 if `needs_complex`)
             Linear power, NaN = nodata. Values can be zero or negative where thermal noise was
-            subtracted. Any size from 1 x 1, also smaller than the halo.
+            subtracted. Any size from 1 x 1, also smaller than the halo. Complex numbers: NaN in
+            both parts = nodata, and zeros can occur.
         statistics : SceneStatistics
             Looks, correlation and brightness of the whole scene, never of the tile.
         summary : ndarray, shape (n_summary, y, x), float32, optional
@@ -130,7 +138,7 @@ class Despeckler(ABC):
 
     def despeckle_inside(
         self,
-        intensity: NDArray[np.float32],
+        intensity: NDArray[Any],
         statistics: SceneStatistics,
         summary: NDArray[np.float32] | None = None,
         inside: tuple[slice, slice] | None = None,
@@ -193,13 +201,13 @@ class Despeckler(ABC):
             )
 
     def contribute(
-        self, intensity: NDArray[np.float32], statistics: SceneStatistics
+        self, intensity: NDArray[Any], statistics: SceneStatistics
     ) -> NDArray[np.float64]:
         """Return the contribution of one date to the temporal summary.
 
         Parameters
         ----------
-        intensity : ndarray, shape (y, x), float32
+        intensity : ndarray, shape (y, x), float32 (complex64 if `needs_complex`)
             Linear power of one date, NaN = nodata.
         statistics : SceneStatistics
             Of the whole scene at this date.
@@ -263,24 +271,53 @@ class Despeckler(ABC):
             return super().__reduce_ex__(protocol)
         return _rebuild, (self.source,), self.__getstate__()
 
+    def check_complex(self, without: Sequence[str]) -> None:
+        """Raise if the method needs complex numbers, and some images have none.
+
+        Parameters
+        ----------
+        without : sequence of str
+            Names of the images without complex numbers.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.needs_complex and without:
+            raise UsageError(
+                f"{self.name} needs single look complex images",
+                expected="complex numbers: SAFE SLC products, complex GeoTIFFs or complex arrays",
+                where=list(without),
+                do="give the SLC of this acquisition, or choose a method for intensity "
+                "(`sarstack methods`)",
+            )
+
     def apply(
         self,
-        block: NDArray[np.float32],
+        block: NDArray[Any],
         statistics: Sequence[SceneStatistics] | None = None,
     ) -> NDArray[np.float32]:
         """Despeckle a block of dates that covers a whole scene, in memory.
 
         Parameters
         ----------
-        block : ndarray, shape (time, y, x), float32
-            Linear power, NaN = nodata.
+        block : ndarray, shape (time, y, x), float32 or complex64
+            Linear power, NaN = nodata; or complex numbers, NaN in both parts = nodata. A method
+            for intensity gets the power of complex numbers.
         statistics : sequence of SceneStatistics, one per date, optional
             Measured from `block` when not given.
 
         Returns
         -------
         ndarray, shape (time, y, x), float32
+
+        Raises
+        ------
+        UsageError
+            If the method needs complex numbers, and `block` has none.
         """
+        self.check_complex([] if np.iscomplexobj(block) else [f"an array of {block.dtype}"])
+        block = block if self.needs_complex else to_power(block)
         if statistics is None:
             statistics = measure_scene(block)
         summary = None

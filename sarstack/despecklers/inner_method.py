@@ -80,7 +80,7 @@ def make_inner(**names: Any) -> Despeckler:
     Raises
     ------
     UsageError
-        If there is no such method, or it is multi-temporal.
+        If there is no such method, or it is multi-temporal, or needs complex numbers.
     """
     from sarstack.despecklers.registry import find_class, make_despeckler
 
@@ -93,10 +93,11 @@ def make_inner(**names: Any) -> Despeckler:
         )
     accepted = () if name.endswith(".safetensors") else signature(find_class(name)).parameters
     inner = make_despeckler(name, **{key: value for key, value in others if key in accepted})
-    if inner.n_summary:
+    if inner.n_summary or inner.needs_complex:
+        kind = "is a multi-temporal method" if inner.n_summary else "needs complex numbers"
         raise UsageError(
-            f"{parameter} = {name!r} is a multi-temporal method",
-            expected="a method of one date",
+            f"{parameter} = {name!r} {kind}",
+            expected="a method of one date, for intensity",
             do=f"choose another one, for example {parameter}=lee-sigma",
         )
     return inner

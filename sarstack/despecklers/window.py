@@ -21,7 +21,7 @@ from sarstack.tiles import Shape, Window, cells
 
 
 def despeckle_window(
-    block: NDArray[np.float32],
+    block: NDArray[Any],
     outer: Window,
     window: Window,
     scene: Shape,
@@ -34,7 +34,7 @@ def despeckle_window(
 
     Parameters
     ----------
-    block : ndarray, shape of `outer`, float32
+    block : ndarray, shape of `outer`, float32 (complex64 if the method needs complex numbers)
         Linear power, NaN = nodata.
     outer : Window
         Pixels of `block`: `window` and its halo, clipped at the scene edge.
@@ -89,7 +89,7 @@ def despeckle_window(
 
 
 def contribute_window(
-    block: NDArray[np.float32],
+    block: NDArray[Any],
     outer: Window,
     window: Window,
     scene: Shape,
@@ -143,9 +143,9 @@ def _check_shape(out: Any, expected: tuple[int, ...], despeckler: Despeckler) ->
         )
 
 
-def _check_result(result: NDArray[np.float32], intensity: NDArray[np.float32], name: str) -> None:
+def _check_result(result: NDArray[np.float32], block: NDArray[Any], name: str) -> None:
     finite = np.isfinite(result)
-    wrong = int(np.count_nonzero(finite != np.isfinite(intensity)))
+    wrong = int(np.count_nonzero(finite != np.isfinite(block)))
     if wrong:
         raise SarstackError(
             f"method {name!r} returned {wrong} pixels that are not finite, or filled nodata",

@@ -8,7 +8,6 @@ this package run them over every method.
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from math import prod
 from typing import Any, cast
@@ -18,7 +17,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from sarstack.despecklers import Despeckler
-from sarstack.evaluation.law_images import Block, draw_landscape, draw_speckle
+from sarstack.evaluation.law_images import (
+    Block,
+    draw_landscape,
+    multiply_power,
+    two_dates_of_fields,
+    two_dates_of_speckle,
+)
+from sarstack.speckle.complex_fields import mark_nodata, to_power
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
 from sarstack.tiles import Shape, tile_grid
 
@@ -107,20 +113,11 @@ def find_violation(despeckler: Despeckler, law: Law) -> str:
     return ""
 
 
-# ---- how methods are called ----------------------------------------------------------------
-
-
-@cache
-def _two_dates_of_speckle(looks: int, correlation: tuple[float, float], side: int) -> Block:
-    rng = np.random.default_rng(looks)
-    return np.stack([draw_speckle(looks, correlation, side, rng) for _ in range(2)])
-
-
 def despeckle_tiled(
     despeckler: Despeckler, block: Block, statistics: list[SceneStatistics], size_px: int
 ) -> Block:
     """Despeckle tile by tile, the halo clipped at the scene edge."""
-    scene, out = Shape(*block.shape[1:]), np.full_like(block, np.nan)
+    scene, out = Shape(*block.shape[1:]), np.full(block.shape, np.nan, np.float32)
     summary = np.zeros((despeckler.n_summary, *scene))
     windows = [tile.window for tile in tile_grid(scene, size_px)]
     if despeckler.n_summary:
@@ -170,7 +167,7 @@ def absolute_tolerance(despeckler: Despeckler, block: Block) -> float:
 
     It is allowed in addition to 1e-5 of the value of each pixel.
     """
-    return despeckler.rounding_of_maximum * float(np.nanmax(block))
+    return despeckler.rounding_of_maximum * float(np.nanmax(to_power(block)))
 
 
 def border_gradient_ratio(
@@ -219,7 +216,7 @@ def check_tiling(despeckler: Despeckler, seed: int, height: int, width: int, siz
     width += 2 * despeckler.halo
     wide = despeckler.halo > WIDE_HALO_PX
     size = max(size, 41) if wide else size
-    block = draw_landscape(seed, (height, width), holes=True)
+    block = draw_landscape(seed, (height, width), holes=True, despeckler=despeckler)
     # One date is enough, and saves time, if dates are independent of each other.
     block = block[:1] if wide and not despeckler.n_summary else block
     statistics = measure_scene(block)
@@ -235,10 +232,11 @@ def check_tiling(despeckler: Despeckler, seed: int, height: int, width: int, siz
      power_db=(-40, 40))  # fmt: skip
 def check_scale(despeckler: Despeckler, seed: int, power_db: int) -> None:
     """f(k I) = k f(I) over eight decades of k."""
-    block = draw_landscape(seed, (80, 77), holes=True)
-    factor = np.float32(10 ** (power_db / 10))
+    block = draw_landscape(seed, (80, 77), holes=True, despeckler=despeckler)
+    factor = float(np.float32(10 ** (power_db / 10)))
     expected = despeckler.apply(block)
-    difference = np.abs(despeckler.apply(factor * block) / factor - expected)
+    scaled = despeckler.apply(multiply_power(block, factor))
+    difference = np.abs(scaled / factor - expected)
     deviates = difference > 1e-4 * np.abs(expected) + absolute_tolerance(despeckler, block)
     fraction = deviates.mean()
     allowed = despeckler.threshold_fraction if despeckler.has_thresholds else 0.0
@@ -257,12 +255,17 @@ def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int)
     """
     looks, correlation = LOOKS[looks_index], CORRELATIONS[correlation_index]
     wide = despeckler.halo > WIDE_HALO_PX
-    block = _two_dates_of_speckle(looks, correlation, 260 + 2 * despeckler.halo if wide else 400)
+    side = 260 + 2 * despeckler.halo if wide else 400
+    if despeckler.needs_complex:  # always one look: other fields in place of more looks
+        block, looks = two_dates_of_fields(looks, correlation, side), 1
+    else:
+        block = two_dates_of_speckle(looks, correlation, side)
     inside = slice(despeckler.halo, block.shape[1] - despeckler.halo)
     statistics = measure_scene(block)
     n_dates = 1 if wide and not despeckler.n_summary else 2
     out = despeckler.apply(block[:n_dates], statistics[:n_dates])
-    mean_in, mean_out = (float(b[:n_dates, inside, inside].mean(dtype=float)) for b in (block, out))
+    means = (to_power(b[:n_dates, inside, inside]).mean(dtype=float) for b in (block, out))
+    mean_in, mean_out = (float(mean) for mean in means)
     context = f"{looks} looks, correlation {correlation}"
     ratio = mean_out / mean_in
     assert abs(ratio - 1) <= 0.01, f"mean out is {ratio:.4f} times mean in ({context})"
@@ -274,7 +277,7 @@ def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int)
      height=(1, 60), width=(1, 60))  # fmt: skip
 def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> None:
     """Nodata stays nodata, and no other pixel becomes nodata or zero."""
-    block = draw_landscape(seed, (height, width), holes=True)
+    block = draw_landscape(seed, (height, width), holes=True, despeckler=despeckler)
     before = block.copy()
     out = despeckler.apply(block)
     assert_array_equal(block, before, "the method changed its input")
@@ -292,10 +295,10 @@ def check_nodata(despeckler: Despeckler, seed: int, height: int, width: int) -> 
 )
 def check_nodata_acts_as_edge(despeckler: Despeckler, seed: int, n_columns: int) -> None:
     """Compare an image whose right part is nodata with the image without that part."""
-    block = draw_landscape(seed, (60, 60), holes=False)
+    block = draw_landscape(seed, (60, 60), holes=False, despeckler=despeckler)
     statistics = measure_scene(block)
     with_nodata = block.copy()
-    with_nodata[:, :, n_columns:] = np.nan
+    mark_nodata(with_nodata, np.broadcast_to(np.arange(60) >= n_columns, block.shape))
     out = despeckler.apply(with_nodata, statistics)[:, :, :n_columns]
     cropped = despeckler.apply(np.ascontiguousarray(block[:, :, :n_columns]), statistics)
     if despeckler.nodata_acts_as_edge:
@@ -309,10 +312,10 @@ def check_nodata_acts_as_edge(despeckler: Despeckler, seed: int, n_columns: int)
 def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
     """One NaN changes nothing farther away than the halo."""
     halo = despeckler.halo
-    block = draw_landscape(seed, (70, 70 + 2 * halo), holes=False)
+    block = draw_landscape(seed, (70, 70 + 2 * halo), holes=False, despeckler=despeckler)
     statistics = measure_scene(block)
     with_nan = block.copy()
-    with_nan[:, y, x] = np.nan
+    mark_nodata(with_nan[:, y, x], np.ones(len(block), bool))
     out, expected = despeckler.apply(with_nan, statistics), despeckler.apply(block, statistics)
     far = np.ones(block.shape[1:], bool)
     far[max(y - halo, 0) : y + halo + 1, max(x - halo, 0) : x + halo + 1] = False
@@ -325,7 +328,8 @@ def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
 @add_law("zero and negative intensities are data", seed=SEED)
 def check_negative(despeckler: Despeckler, seed: int) -> None:
     """Check that the output is finite where the input is 0 or less, as after noise subtraction."""
-    block = draw_landscape(seed, (50, 50), holes=False) - np.float32(0.05)
+    block = draw_landscape(seed, (50, 50), holes=False, despeckler=despeckler)
+    block = block if despeckler.needs_complex else block - np.float32(0.05)
     block[:, 10, 10:20] = 0
     assert np.isfinite(despeckler.apply(block)).all()
 
@@ -333,11 +337,12 @@ def check_negative(despeckler: Despeckler, seed: int) -> None:
 @add_law("any size works, valid or all NaN", shape_index=(0, len(SHAPES) - 1))
 def check_size(despeckler: Despeckler, shape_index: int) -> None:
     """One pixel, one row or column, images smaller than the halo, odd sizes."""
-    block = draw_landscape(3, SHAPES[shape_index], holes=False)
+    block = draw_landscape(3, SHAPES[shape_index], holes=False, despeckler=despeckler)
     out = despeckler.apply(block)
     assert out.shape == block.shape
     assert np.isfinite(out).all(), f"NaN or infinity in an image of {SHAPES[shape_index]} px"
-    assert np.isnan(despeckler.apply(np.full_like(block, np.nan))).all()
+    mark_nodata(block, np.ones(block.shape, bool))
+    assert np.isnan(despeckler.apply(block)).all()
 
 
 @add_law(
@@ -345,7 +350,7 @@ def check_size(despeckler: Despeckler, shape_index: int) -> None:
 )
 def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
     """Slices of cubes, flipped images and read-only arrays are given to a method uncopied."""
-    block = draw_landscape(5, (37, 53), holes=bool(holes))
+    block = draw_landscape(5, (37, 53), holes=bool(holes), despeckler=despeckler)
     statistics = measure_scene(block)
     expected = despeckler.apply(block, statistics)
     flipped = np.ascontiguousarray(block[:, ::-1, ::-1])[:, ::-1, ::-1]
@@ -358,8 +363,9 @@ def check_memory_layout(despeckler: Despeckler, holes: int) -> None:
 @add_law("the order of the dates does not matter", seed=SEED)
 def check_date_order(despeckler: Despeckler, seed: int) -> None:
     """Compare two orders of the dates: workers finish dates in any order."""
-    block = draw_landscape(seed, (30, 34), n_dates=4, holes=True)
-    statistics = [SceneStatistics(4, (0.1, 0.1), float(np.nanmax(date))) for date in block]
+    block = draw_landscape(seed, (30, 34), n_dates=4, holes=True, despeckler=despeckler)
+    brightest = [float(np.nanmax(to_power(date))) for date in block]
+    statistics = [SceneStatistics(4, (0.1, 0.1), bright) for bright in brightest]
     order = np.random.default_rng(seed).permutation(4)
     out = despeckler.apply(block, statistics)
     shuffled = despeckler.apply(block[order], [statistics[k] for k in order])

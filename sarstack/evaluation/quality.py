@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.despecklers import Despeckler, despeckler_names, make_despeckler
 from sarstack.errors import ModelCardError
@@ -70,6 +72,11 @@ def choose_methods(names: Sequence[str] = ()) -> Methods:
     return chosen
 
 
+def keep_intensity_methods(methods: Methods) -> Methods:
+    """Return the methods that do not need complex numbers."""
+    return {name: m for name, m in methods.items() if m is None or not m.needs_complex}
+
+
 def choose_suites(suites: Sequence[str], real: Sequence[str]) -> Sequence[str]:
     """Return the given suites; all suites if neither suites nor real data are given."""
     return suites or ([] if real else list(SUITES))
@@ -99,6 +106,7 @@ def bench_quality(
         or `scenes` are given.
     methods : sequence of str
         Registered names or ``.safetensors`` models. Default: all methods whose model is installed.
+        Those that need complex numbers are scored on suites of a single look only.
     results : sequence of Path
         Folders with results of other programs, see :mod:`sarstack.evaluation.recorded_results`.
     stacks : sequence of str
@@ -168,15 +176,17 @@ def bench_suite(
     rows : list of dict
         Scores of each scene and method.
     """
+    methods = methods if suite.has_fields else keep_intensity_methods(methods)
     found: dict[str, list[Scores]] = {name: [] for name in methods}
     costs: Scores = {}
     rows: list[dict[str, str | float]] = []
     for case in make_cases(suite, size_px, n_scenes):
         LOGGER.debug("%s, %s", suite.name, case.scene.name)
-        costs = costs or {name: measure_cost(m, case.noisy) for name, m in methods.items()}
+        costs = costs or {name: measure_cost(m, case.input_of(m)) for name, m in methods.items()}
         results = {}
         for name, despeckler in methods.items():
-            results[name] = case.noisy if despeckler is None else despeckler.apply(case.noisy)
+            given = case.input_of(despeckler)
+            results[name] = given if despeckler is None else despeckler.apply(given)
             scores = score_case(case, results[name])
             found[name].append(scores)
             rows.append({"suite": suite.name, "scene": case.scene.name, "method": name, **scores})
@@ -206,7 +216,7 @@ def bench_stack(stack: RealStack, methods: Methods, output: Path | None = None) 
     """Score methods on a real stack; write crops to `output` if given."""
     rows: dict[str, Scores] = {}
     results: dict[str, Cube] = {}
-    for name, despeckler in methods.items():
+    for name, despeckler in keep_intensity_methods(methods).items():
         results[name], scores = score_stack(stack, despeckler)
         rows[name] = {**scores, "cpu_s_per_mpx": measure_cost(despeckler, stack.intensity)}
     if output:
@@ -221,7 +231,7 @@ def bench_scene(scene: RealScene, methods: Methods, output: Path | None = None) 
     """Score methods on a real scene; write crops to `output` if given."""
     rows: dict[str, Scores] = {}
     results: dict[str, Cube] = {}
-    for name, despeckler in methods.items():
+    for name, despeckler in keep_intensity_methods(methods).items():
         results[name], scores = score_scene(scene, despeckler)
         rows[name] = {**scores, "cpu_s_per_mpx": measure_cost(despeckler, scene.intensity)}
     if output:
@@ -251,7 +261,7 @@ def pool_scores(scores: Sequence[Mapping[str, float]]) -> Scores:
     }
 
 
-def measure_cost(method: Despeckler | None, noisy: Cube) -> float:
+def measure_cost(method: Despeckler | None, noisy: NDArray[Any]) -> float:
     """Measure the CPU seconds per megapixel of a method; all threads of this process are added.
 
     The second of two calls is timed. The first one includes work that is done once per scene

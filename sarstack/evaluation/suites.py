@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
 from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.scenes import SEED, Scene, make_scenes
@@ -38,6 +40,11 @@ class Suite:
     n_dates: int = 1
     seed: int = 0
 
+    @property
+    def has_fields(self) -> bool:
+        """Whether its cases have the complex field of a single look."""
+        return self.n_dates == 1 and self.simulator.looks == 1
+
 
 @dataclass(frozen=True)
 class Case:
@@ -66,6 +73,12 @@ class Case:
     unchanged: Cube | None = None
     changed: Mask | None = None
     field: NDArray[np.complex64] | None = None
+
+    def input_of(self, despeckler: Despeckler | None) -> NDArray[Any]:
+        """Return what a method gets, shape (time, y, x): intensity, or the complex field."""
+        if self.field is None or despeckler is None or not despeckler.needs_complex:
+            return self.noisy
+        return self.field[np.newaxis]
 
 
 GRD = SpeckleSimulator(4.5, (0.65, 0.65))
@@ -123,7 +136,7 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
         noisy = sensor.observe(scene.reflectivity, np.random.default_rng(seed))
         truth = sensor.expect(scene.reflectivity)
         field = None
-        if sensor.looks == 1:
+        if suite.has_fields:
             field = sensor.observe_field(scene.reflectivity, np.random.default_rng(seed))
         yield Case(scene, noisy[None], truth[None], sensor.looks, field=field)
 

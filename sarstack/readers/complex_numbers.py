@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sarstack.errors import UsageError
 from sarstack.readers.paths import public_path
 from sarstack.readers.raster import Raster
-from sarstack.tiles import Window, row_strips
+from sarstack.speckle.complex_fields import NODATA, to_power
+from sarstack.tiles import Window
 
 
 def convert_complex(
@@ -31,16 +32,13 @@ def convert_complex(
         Intensity: float32, ``real**2 + imag**2`` computed in float64; NaN = nodata. Complex:
         complex64, NaN in both parts = nodata.
     """
+    found = find_nodata(numbers, nodata)
     if result == "complex":
         marked = numbers.astype(np.complex64)
-        marked[find_nodata(numbers, nodata)] = complex(np.nan, np.nan)
+        marked[found] = NODATA
         return marked
-    intensity = np.empty(numbers.shape, np.float32)
-    for rows in row_strips(numbers.shape):
-        strip = numbers[rows].astype(np.complex128)
-        with np.errstate(over="ignore"):
-            intensity[rows] = strip.real**2 + strip.imag**2
-        intensity[rows][find_nodata(numbers[rows], nodata)] = np.nan
+    intensity = to_power(numbers)
+    intensity[found] = np.nan
     return intensity
 
 
@@ -74,7 +72,7 @@ def read_complex(raster: Raster, window: Window) -> NDArray[np.complex64]:
     as_complex = replace(raster, complex_as="complex")
     [(numbers, is_masked)] = as_complex.read_stored([window], cache_blocks=False)
     if is_masked is not None:
-        numbers[is_masked] = complex(np.nan, np.nan)
+        numbers[is_masked] = NODATA
     return numbers
 
 

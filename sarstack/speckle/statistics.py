@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import polygamma
 
 from sarstack.checks import check_looks
+from sarstack.speckle.complex_fields import to_power
 from sarstack.speckle.laws import (
     correlated_area,
     log_variance_spread,
@@ -131,13 +133,14 @@ def combine_samples(
     return [SceneStatistics(found_looks, correlation, sample.bright, source) for sample in samples]
 
 
-def measure_scene(block: NDArray[np.floating], looks: float | None = None) -> list[SceneStatistics]:
+def measure_scene(block: NDArray[Any], looks: float | None = None) -> list[SceneStatistics]:
     """Measure the scene statistics of a block of dates held in memory.
 
     Parameters
     ----------
-    block : ndarray, shape (time, y, x), floating
-        Linear power of one polarisation, NaN = nodata.
+    block : ndarray, shape (time, y, x), floating or complex
+        Linear power of one polarisation, NaN = nodata; or complex numbers, whose power is
+        measured.
     looks : float, optional
         Number of looks to use instead of an estimate.
 
@@ -147,7 +150,7 @@ def measure_scene(block: NDArray[np.floating], looks: float | None = None) -> li
         One per date, also for a date without valid pixels.
     """
     windows = sample_windows(Shape(*block.shape[1:]))
-    samples = [sample_speckle([date[w.slices] for w in windows]) for date in block]
+    samples = [sample_speckle([to_power(date[w.slices]) for w in windows]) for date in block]
     return combine_samples(samples, looks)
 
 

@@ -20,6 +20,7 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.annotation import parse_xml, read_annotation, read_numbers, text_of
 from sarstack.readers.sentinel1.product import SafeProduct
 from sarstack.readers.sentinel1.raster import SafeRaster
+from sarstack.speckle.complex_fields import mark_nodata
 from sarstack.tiles import Window
 
 
@@ -96,9 +97,8 @@ class SlcRaster(SafeRaster):
             if self.complex_as == "complex"
             else super().decode(windows, cache_blocks=cache_blocks)
         )
-        nodata = complex(np.nan, np.nan) if self.complex_as == "complex" else np.nan
         for window, pixels in zip(windows, decoded, strict=True):
-            pixels[bursts.find_invalid(window)] = nodata
+            mark_nodata(pixels, bursts.find_invalid(window))
             yield pixels
 
     def _decode_complex(self, windows: Sequence[Window]) -> Iterator[NDArray[np.complex64]]:

@@ -65,13 +65,13 @@ def worker_memory_bytes(
     -------
     int
         The sum of: libraries and caches; writing one COG; for each thread, the samples of one
-        image, a tile with its halo (input and result) and its temporal summary; for each cell
-        that is computed on a core, what the method needs for it. With a GPU, layers of a network
-        are in its memory; each thread has a few arrays of a cell.
+        image, a tile with its halo (input, complex or not, and result) and its temporal summary;
+        for each cell that is computed on a core, what the method needs for it. With a GPU, layers
+        of a network are in its memory; each thread has a few arrays of a cell.
     """
     halo = despeckler.halo
     image = scene.y * scene.x * BYTES_PER_PX
-    n_images = 5 + 3 * despeckler.n_summary + config.output_uncertainty
+    n_images = 5 + 3 * despeckler.n_summary + config.output_uncertainty + despeckler.needs_complex
     tile = n_images * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cell_area_px = (cell_px(despeckler, config) + 2 * halo) ** 2

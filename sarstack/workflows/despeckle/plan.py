@@ -1,23 +1,21 @@
 """The plan of a despeckling run: images, tiles and sizes, before any pixel is computed."""
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER
 from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
+from sarstack.despecklers.catalogue import measure_speed
 from sarstack.errors import (
     ResumeMismatchError,
     UsageError,
 )
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
-from sarstack.readers.paths import public_path
+from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Shape, n_tiles
@@ -111,7 +109,8 @@ class Plan:
         if self.despeckler.n_summary:
             halos.append(self.despeckler.summary_halo)
         factor = sum(((size + 2 * halo) / size) ** 2 for halo in halos)
-        return round(self.total_px * BYTES_PER_PX * factor)
+        n_parts = 2 if self.despeckler.needs_complex else 1
+        return round(self.total_px * n_parts * BYTES_PER_PX * factor)
 
     @property
     def bytes_to_write(self) -> int:
@@ -158,19 +157,8 @@ class Plan:
 
     def estimate_seconds(self) -> float:
         """Measure the time of one cell, and scale it to the plan; without reading and writing."""
-        from sarstack.speckle.statistics import SceneStatistics
-
-        rng, side = np.random.default_rng(0), cell_px(self.despeckler, self.config)
-        cell = rng.gamma(4.4, 1 / 4.4, (side, side)).astype(np.float32)
-        statistics = SceneStatistics(looks=4.4, bright=3.0)
-        summary = None
-        if self.despeckler.n_summary:
-            summary = self.despeckler.contribute(cell, statistics).astype(np.float32)
-        self.despeckler.despeckle(cell, statistics, summary)
-        start = time.perf_counter()
-        self.despeckler.despeckle(cell, statistics, summary)
-        seconds = time.perf_counter() - start
-        return seconds * self.total_px / cell.size / self.layout.n_computing
+        speed = measure_speed(self.despeckler, cell_px(self.despeckler, self.config))
+        return self.total_px / speed / self.layout.n_computing
 
     def render(self) -> str:
         """Return the plan as text for `--dry-run`."""
@@ -245,7 +233,8 @@ def plan_despeckle(
     ResumeMismatchError
         If finished results have other settings, and `overwrite` is False.
     UsageError
-        If `verify` is asked for results in object storage.
+        If `verify` is asked for results in object storage, or the method needs complex numbers
+        and images have none.
     """
     remote, output = find_output(config)
     if remote and verify:
@@ -267,6 +256,8 @@ def plan_despeckle(
     if despeckler.n_summary:
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
+    rasters = [raster for own in stack.rasters.values() for raster in own if raster is not None]
+    despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
     check_places([], [output])
     _refuse_input_folder(stack, output, remote)
     images = list_images(config, stack, despeckler, output)

@@ -8,8 +8,10 @@ workers of a cluster.
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.cluster.process import arithmetic_slots, peak_memory_bytes, worker_settings
 from sarstack.conventions import describe_content
@@ -19,12 +21,14 @@ from sarstack.errors import StackReadError
 from sarstack.output.cog import Compression, finish_cog
 from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
+from sarstack.readers.complex_numbers import read_complex
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
 from sarstack.readers.sentinel1.slc import split_bursts
+from sarstack.speckle.complex_fields import mark_nodata, to_power
 from sarstack.speckle.samples import SpeckleSample, sample_speckle
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
-from sarstack.tiles import Shape, Tile, sample_windows
+from sarstack.tiles import Shape, Tile, Window, sample_windows
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle.results import Record, write_result_record
 from sarstack.workflows.disk import check_free, check_room, explain_disk_errors, image_bytes
@@ -106,12 +110,12 @@ def despeckle_tile(
         spread = np.empty(window.shape, np.float32) if uncertainty else None
         for part, (first, end) in split_bursts(raster, window):
             outer = despeckler.input_window(part, scene)
-            block = raster.read(outer)
+            block = _read_input(despeckler, raster, outer)
             sums = summary_store.read_window(summary, outer) if summary else None
             if first > outer.y0 or end < outer.y1:
                 rows = np.arange(outer.y0, outer.y1)
                 hidden = (rows < first) | (rows >= end)
-                block[hidden] = np.nan
+                mark_nodata(block, hidden)
                 if sums is not None:
                     sums[:, hidden] = 0
             with arithmetic_slots(on_gpu=despeckler.on_gpu):
@@ -120,7 +124,8 @@ def despeckle_tile(
                     block, outer, part, scene, despeckler, statistics, sums,
                     *([] if spread is None else [spread[inside]]),
                 )  # fmt: skip
-            sum_before += float(np.nansum(block[part.slices_in(outer)], dtype=np.float64))
+            power = to_power(block[part.slices_in(outer)])
+            sum_before += float(np.nansum(power, dtype=np.float64))
         notes = {"valid_px": float(np.isfinite(result).sum())}
         if not despeckler.returns_speckle:
             sum_after = float(np.nansum(result, dtype=np.float64))
@@ -133,6 +138,15 @@ def despeckle_tile(
             write_piece(uncertainty.pieces, tile, spread)
         write_piece(pieces, tile, result, notes)
     return TileRecord(peak_memory_bytes())
+
+
+def _read_input(
+    despeckler: Despeckler, raster: Raster, window: Window, *, cache_blocks: bool = True
+) -> NDArray[Any]:
+    """Read a window as the method needs it: float32 intensity, or complex64."""
+    if despeckler.needs_complex:
+        return read_complex(raster, window)
+    return raster.read(window, cache_blocks=cache_blocks)
 
 
 def summarise_tile(
@@ -158,7 +172,7 @@ def summarise_tile(
         outer = despeckler.contribution_window(tile.window, scene)
         for raster, statistics in images:
             try:
-                block = raster.read(outer, cache_blocks=False)
+                block = _read_input(despeckler, raster, outer, cache_blocks=False)
             except StackReadError as failure:
                 problems.append(str(failure))
                 continue
