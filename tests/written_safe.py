@@ -42,6 +42,8 @@ def write_safe(
     seed=0,
     interval_s=1.5e-3,
     bursts=None,
+    has_doppler=True,
+    old_doppler=False,
     **header,
 ):
     """Write a product with the digital numbers of each polarisation, uint16 of (y, x).
@@ -49,7 +51,7 @@ def write_safe(
     With `one_axis`, all calibration vectors have the same pixels, and values of float32. Of an SLC
     (``product_type="SLC"``) numbers are complex, keys can name a sub-swath (``iw1-vv``), and
     `bursts` has the first and last valid sample of each line of each burst, arrays of
-    (bursts, lines).
+    (bursts, lines). `old_doppler`: the FM rate as in products of 2015.
     """
     lines = next(iter(numbers.values())).shape[0]
     times_of_first = times = {"start": start, "stop": time_of_line(start, lines - 1, interval_s)}
@@ -79,7 +81,10 @@ def write_safe(
             "mode": mode,
             "pol": pol.upper(),
             "swath": swath.upper(),
-            "bursts": "" if bursts is None else _bursts(*bursts),
+            "bursts": "" if bursts is None else _bursts(*bursts, times["start"], interval_s),
+            "doppler": _doppler(times["start"], old_doppler=old_doppler)
+            if bursts is not None and has_doppler
+            else dict.fromkeys(("radar", "orbit", "tables"), ""),
             "interval": interval_s,
             "near_range": 5.35e-3,
             "datatake": 235923,
@@ -173,15 +178,46 @@ def _old_noise(noise):
     return f"<noise>{_vectors('noise', noise, {'noise': 'noiseLut'})}</noise>"
 
 
-def _bursts(first, last):
+# Doppler of the bursts: constant in time, so that any time of an estimate gives the same.
+STEERING_DEG_S, RADAR_HZ, SAMPLING_HZ, SPEED_M_S = 1.59, 5.405e9, 6.4e7, 7600.0
+RANGE_ORIGIN_S, FM_RATE, CENTROID = 5.36e-3, (-2300.0, 4.4e5, -7.9e7), (12.0, -3e6, 2e10)
+
+
+def _doppler(start, *, old_doppler):
+    """Tables of FM rate and Doppler centroid, the steering rate, and the orbit."""
+    rates = f"<azimuthFmRatePolynomial>{' '.join(map(repr, FM_RATE))}</azimuthFmRatePolynomial>"
+    if old_doppler:
+        rates = "".join(f"<c{i}>{c!r}</c{i}>" for i, c in enumerate(FM_RATE))
+    centroid = f"<dataDcPolynomial>{' '.join(map(repr, CENTROID))}</dataDcPolynomial>"
+    common = f"<azimuthTime>{start}</azimuthTime><t0>{RANGE_ORIGIN_S!r}</t0>"
+    states = "".join(
+        f"<orbit><time>{time_of_line(start, second, 1)}</time><velocity><x>{0.6 * SPEED_M_S!r}</x>"
+        f"<y>0.0</y><z>{-0.8 * SPEED_M_S!r}</z></velocity></orbit>"
+        for second in (-20, 20)
+    )
+    return {
+        "radar": f"<azimuthSteeringRate>{STEERING_DEG_S!r}</azimuthSteeringRate>"
+        f"<radarFrequency>{RADAR_HZ!r}</radarFrequency>"
+        f"<rangeSamplingRate>{SAMPLING_HZ!r}</rangeSamplingRate>",
+        "orbit": f"<azimuthFmRateList><azimuthFmRate>{common}{rates}</azimuthFmRate>"
+        f"</azimuthFmRateList><orbitList>{states}</orbitList>",
+        "tables": f"<dopplerCentroid><dcEstimateList><dcEstimate>{common}{centroid}</dcEstimate>"
+        "</dcEstimateList></dopplerCentroid>",
+    }
+
+
+def _bursts(first, last, start, interval_s):
     texts = []
-    for own_first, own_last in zip(first, last, strict=True):
+    for index, (own_first, own_last) in enumerate(zip(first, last, strict=True)):
+        time = time_of_line(start, index * len(own_first), interval_s)
         own = {"firstValidSample": own_first, "lastValidSample": own_last}
         lists = "".join(
             f'<{name} count="{len(values)}">{" ".join(map(str, values))}</{name}>'
             for name, values in own.items()
         )
-        texts.append(f"<burst><byteOffset>0</byteOffset>{lists}</burst>")
+        texts.append(
+            f"<burst><azimuthTime>{time}</azimuthTime><byteOffset>0</byteOffset>{lists}</burst>"
+        )
     return (
         f"<swathTiming><linesPerBurst>{len(first[0])}</linesPerBurst>"
         f'<burstList count="{len(texts)}">{"".join(texts)}</burstList></swathTiming>'
@@ -242,8 +278,8 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
     <absoluteOrbitNumber>30148</absoluteOrbitNumber>
     <missionDataTakeId>{datatake}</missionDataTakeId>
   </adsHeader>
-  <generalAnnotation><productInformation><pass>Descending</pass></productInformation>
-  </generalAnnotation>
+  <generalAnnotation><productInformation><pass>Descending</pass>{doppler[radar]}
+  </productInformation>{doppler[orbit]}</generalAnnotation>
   <imageAnnotation>
     <imageInformation>
       <productFirstLineUtcTime>{start}</productFirstLineUtcTime>
@@ -258,7 +294,7 @@ _ANNOTATION = """<?xml version="1.0" encoding="UTF-8"?>
       <thermalNoiseCorrectionPerformed>{noise_removed}</thermalNoiseCorrectionPerformed>
     </processingInformation>
   </imageAnnotation>
-  {bursts}
+  {bursts}{doppler[tables]}
   <geolocationGrid><geolocationGridPointList>{points}</geolocationGridPointList></geolocationGrid>
 </product>
 """

@@ -53,9 +53,10 @@ class Despeckler(ABC):
         depends on the brightest pixels. 0: errors are proportional to the value of the pixel.
     needs_complex : bool
         The method works on the complex numbers of single-look images: :meth:`despeckle` and
-        :meth:`contribute` get complex64 in place of intensity, NaN in both parts = nodata. The
-        result and the statistics are those of intensity. Images without complex numbers are
-        refused before work starts.
+        :meth:`contribute` get complex64 in place of intensity, NaN in both parts = nodata, without
+        the Doppler ramp of TOPS bursts if the product has its tables (SAFE). The result and the
+        statistics are those of intensity. Images without complex numbers are refused before work
+        starts.
     source : MethodSource, optional
         Set for a class from outside this package.
     domain : str

@@ -15,7 +15,9 @@ from sarstack.tiles import Window
 
 
 def convert_complex(
-    numbers: NDArray[Any], nodata: Sequence[float], result: Literal["intensity", "complex"]
+    numbers: NDArray[Any],
+    nodata: Sequence[float],
+    result: Literal["intensity", "complex", "baseband"],
 ) -> NDArray[Any]:
     """Return the intensity of complex numbers, or the numbers with nodata.
 
@@ -24,7 +26,8 @@ def convert_complex(
     numbers : ndarray, shape (y, x), complex
     nodata : sequence of float
         See :func:`find_nodata`.
-    result : {"intensity", "complex"}
+    result : {"intensity", "complex", "baseband"}
+        The last two are equal here.
 
     Returns
     -------
@@ -33,7 +36,7 @@ def convert_complex(
         complex64, NaN in both parts = nodata.
     """
     found = find_nodata(numbers, nodata)
-    if result == "complex":
+    if result != "intensity":
         marked = numbers.astype(np.complex64)
         marked[found] = NODATA
         return marked
@@ -42,7 +45,9 @@ def convert_complex(
     return intensity
 
 
-def read_complex(raster: Raster, window: Window) -> NDArray[np.complex64]:
+def read_complex(
+    raster: Raster, window: Window, *, baseband: bool = False
+) -> NDArray[np.complex64]:
     """Read a window of an image as complex numbers, calibrated as its intensity is.
 
     Parameters
@@ -50,6 +55,10 @@ def read_complex(raster: Raster, window: Window) -> NDArray[np.complex64]:
     raster : Raster
     window : Window
         In pixels of the stack.
+    baseband : bool, optional
+        Remove the Doppler ramp of TOPS bursts, which products with its tables have (SAFE). Then
+        the spectrum is the same in all parts of a burst, and centred at zero. Intensity does not
+        change. Other images are read as they are.
 
     Returns
     -------
@@ -69,7 +78,7 @@ def read_complex(raster: Raster, window: Window) -> NDArray[np.complex64]:
             expected="a single look complex image",
             do="use a method for intensity",
         )
-    as_complex = replace(raster, complex_as="complex")
+    as_complex = replace(raster, complex_as="baseband" if baseband else "complex")
     [(numbers, is_masked)] = as_complex.read_stored([window], cache_blocks=False)
     if is_masked is not None:
         numbers[is_masked] = NODATA

@@ -102,8 +102,9 @@ class Raster(ABC):
         Size of the part that belongs to the stack.
     gain, offset : float
         ``stored * gain + offset`` is the number whose scale is `scale` (packed data).
-    complex_as : {"", "intensity", "complex"}
-        What :meth:`decode` returns of complex numbers; empty if the file has none.
+    complex_as : {"", "intensity", "complex", "baseband"}
+        What :meth:`decode` returns of complex numbers; empty if the file has none. "baseband":
+        complex, without the Doppler ramp of TOPS bursts.
     gain_db : float
         Decibels that are added to the backscatter: a calibration factor.
     version : FileVersion or None
@@ -134,7 +135,7 @@ class Raster(ABC):
     shape: Shape = field(default=Shape(0, 0))
     gain: float = 1.0
     offset: float = 0.0
-    complex_as: Literal["", "intensity", "complex"] = ""
+    complex_as: Literal["", "intensity", "complex", "baseband"] = ""
     gain_db: float = 0.0
     version: FileVersion | None = None
     item: str = ""
@@ -158,6 +159,9 @@ class Raster(ABC):
         ndarray, shape of the window, of the type of the file
             A masked array if the file has a mask; masked pixels are nodata.
         """
+
+    def check_baseband(self) -> None:  # noqa: B027 - most formats have no Doppler ramp
+        """Raise StackReadError if the tables of the Doppler ramp cannot be read."""
 
     def choose_calibration(self, calibration: str | None, *, remove_noise: bool = False) -> Self:
         """Return the raster with the calibration that the user chose.

@@ -13,7 +13,7 @@ from sarstack.readers.sentinel1.look_up_table import Array, Vector, check_axis
 from sarstack.readers.sentinel1.product import MANIFEST, SafeProduct
 from sarstack.tiles import Shape
 
-_LIGHT_M_S = 299_792_458.0
+LIGHT_M_S = 299_792_458.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _read_slice(root: ET.Element, member: str, *, noise_removed: bool) -> Slice:
                  f"noise removed: {noise_removed}"),
         first_line=np.datetime64(first_line.removesuffix("Z"), "ns"),
         interval_s=interval_s,
-        near_range_m=two_way_s / 2 * _LIGHT_M_S,
+        near_range_m=two_way_s / 2 * LIGHT_M_S,
         spacing_m=spacing_m,
         azimuth_spacing_m=azimuth_spacing_m,
     )  # fmt: skip

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.errors import StackReadError
 from sarstack.readers.complex_numbers import convert_complex
 from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.annotation import parse_xml, read_annotation, read_numbers, text_of
+from sarstack.readers.sentinel1.doppler import DopplerRamp, read_doppler_ramp
 from sarstack.readers.sentinel1.product import SafeProduct
 from sarstack.readers.sentinel1.raster import SafeRaster
 from sarstack.speckle.complex_fields import mark_nodata
@@ -94,7 +97,7 @@ class SlcRaster(SafeRaster):
         bursts = read_bursts(self.product, self.annotation)
         decoded = (
             self._decode_complex(windows)
-            if self.complex_as == "complex"
+            if self.complex_as in ("complex", "baseband")
             else super().decode(windows, cache_blocks=cache_blocks)
         )
         for window, pixels in zip(windows, decoded, strict=True):
@@ -103,13 +106,32 @@ class SlcRaster(SafeRaster):
 
     def _decode_complex(self, windows: Sequence[Window]) -> Iterator[NDArray[np.complex64]]:
         table = self.read_table()
+        ramp = self.read_ramp() if self.complex_as == "baseband" else None
         with ExitStack() as files:
             read = self.open_numbers(files, of_border=False, cache_blocks=False)
             for window in windows:
                 numbers = convert_complex(read(window), self.dn_nodata, "complex")
                 if table is not None:
                     numbers /= table.interpolate(window).astype(np.float32)
+                if ramp is not None:
+                    numbers *= np.exp(-1j * ramp.phase(window)).astype(np.complex64)
                 yield numbers
+
+    def read_ramp(self) -> DopplerRamp:
+        """Read the Doppler ramp of the bursts from the annotation."""
+        return read_doppler_ramp(self.product, self.annotation)
+
+    def check_baseband(self) -> None:
+        """Raise StackReadError if the tables of the Doppler ramp cannot be read."""
+        try:
+            self.read_ramp()
+        except (OSError, KeyError, ValueError, BadZipFile) as err:
+            raise StackReadError(
+                f"{self.product_path} has no Doppler tables that can be used ({err})",
+                expected="orbit, azimuthFmRate and dcEstimate in the annotation",
+                where=self.annotation,
+                do="download the product again, or use a method for intensity",
+            ) from err
 
     def describe_pixels(self) -> str:
         """Return the geometry of the image and its spacing."""

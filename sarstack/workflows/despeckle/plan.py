@@ -256,8 +256,7 @@ def plan_despeckle(
     if despeckler.n_summary:
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
-    rasters = [raster for own in stack.rasters.values() for raster in own if raster is not None]
-    despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
+    _check_numbers(stack, despeckler)
     check_places([], [output])
     _refuse_input_folder(stack, output, remote)
     images = list_images(config, stack, despeckler, output)
@@ -271,6 +270,15 @@ def plan_despeckle(
         finished = _find_finished(images, output, remote, refuse=not overwrite, verify=verify)
     todo = tuple(image for image in images if image not in finished)
     return Plan(config, stack, despeckler, output, todo, finished, remote)
+
+
+def _check_numbers(stack: Stack, despeckler: Despeckler) -> None:
+    """Raise if the method needs complex numbers, and an image has none that can be used."""
+    if despeckler.needs_complex:
+        rasters = [r for own in stack.rasters.values() for r in own if r is not None]
+        despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
+        for raster in rasters:
+            raster.check_baseband()
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:

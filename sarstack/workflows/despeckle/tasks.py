@@ -143,9 +143,9 @@ def despeckle_tile(
 def _read_input(
     despeckler: Despeckler, raster: Raster, window: Window, *, cache_blocks: bool = True
 ) -> NDArray[Any]:
-    """Read a window as the method needs it: float32 intensity, or complex64."""
+    """Read a window as the method needs it: float32 intensity, or complex64 in baseband."""
     if despeckler.needs_complex:
-        return read_complex(raster, window)
+        return read_complex(raster, window, baseband=True)
     return raster.read(window, cache_blocks=cache_blocks)
 
 
