@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sarstack.despecklers import Despeckler
 from sarstack.errors import UsageError
 from sarstack.evaluation.metrics import score_result
+from sarstack.evaluation.product_effects import MapGrid, measure_looks, observe_with_border
 from sarstack.evaluation.scenes import SEED, Scene, make_scenes
 from sarstack.evaluation.scores import Cube, Mask, Result, Scores
 from sarstack.speckle.landscapes import LANDS, Reflectivity
@@ -32,6 +33,10 @@ class Suite:
         1: single dates. More: stacks with known changes.
     seed : int
         Seed of the speckle. Single-date scenes are the same in all suites.
+    map_grid : MapGrid, optional
+        Grid to which the scenes are resampled after detection, truth alike.
+    right_looks : float, optional
+        Looks of the right half of each scene, if they differ.
     """
 
     name: str
@@ -39,11 +44,14 @@ class Suite:
     simulator: SpeckleSimulator
     n_dates: int = 1
     seed: int = 0
+    map_grid: MapGrid | None = None
+    right_looks: float | None = None
 
     @property
     def has_fields(self) -> bool:
         """Whether its cases have the complex field of a single look."""
-        return self.n_dates == 1 and self.simulator.looks == 1
+        plain = self.n_dates == 1 and self.map_grid is None and self.right_looks is None
+        return plain and self.simulator.looks == 1
 
 
 @dataclass(frozen=True)
@@ -82,18 +90,26 @@ class Case:
 
 
 GRD = SpeckleSimulator(4.5, (0.65, 0.65))
+RTC = SpeckleSimulator(10.0, (0.05, 0.05))
 
 SUITES = {
     suite.name: suite
     for suite in (
         Suite("grd", "GRD-like: 4.5 looks, lag-1 correlation 0.65", GRD, seed=10),
-        Suite("rtc", "RTC-like: 10 looks, nearly white", SpeckleSimulator(10.0, (0.05, 0.05)),
-              seed=11),
+        Suite("rtc", "RTC-like: 10 looks, nearly white", RTC, seed=11),
         Suite("single-look-white", "Single look, white", SpeckleSimulator(1.0), seed=12),
         Suite("single-look", "Single look, lag-1 correlation 0.3",
               SpeckleSimulator(1.0, (0.3, 0.3)), seed=13),
         Suite("grd-stack", "GRD-like stack of 10 dates with known changes", GRD, n_dates=10,
               seed=14),
+        Suite("grd-map", "GRD-like, resampled to a map grid (bilinear)", GRD, seed=15,
+              map_grid=MapGrid(1)),
+        Suite("grd-nearest", "GRD-like, resampled to a map grid (nearest)", GRD, seed=16,
+              map_grid=MapGrid(0)),
+        Suite("rtc-map", "RTC-like, resampled to another map grid (bilinear)", RTC, seed=17,
+              map_grid=MapGrid(1)),
+        Suite("grd-border", "GRD-like, 4.5 looks on the left, 16 on the right", GRD, seed=18,
+              right_looks=16.0),
     )
 }  # fmt: skip
 
@@ -132,13 +148,24 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
         yield from _make_stacks(suite, size_px, max(n_scenes // 3, 1))
         return
     for index, scene in enumerate(make_scenes(size_px, n_scenes)):
-        seed, sensor = [SEED, suite.seed, index], suite.simulator
-        noisy = sensor.observe(scene.reflectivity, np.random.default_rng(seed))
-        truth = sensor.expect(scene.reflectivity)
-        field = None
-        if suite.has_fields:
-            field = sensor.observe_field(scene.reflectivity, np.random.default_rng(seed))
-        yield Case(scene, noisy[None], truth[None], sensor.looks, field=field)
+        yield _observe(suite, scene, [SEED, suite.seed, index])
+
+
+def _observe(suite: Suite, scene: Scene, seed: list[int]) -> Case:
+    """Make the case of one scene of a suite of single dates."""
+    sensor, rng = suite.simulator, np.random.default_rng(seed)
+    truth, looks, field = sensor.expect(scene.reflectivity), sensor.looks, None
+    if suite.right_looks:
+        noisy = observe_with_border(scene, sensor, suite.right_looks, rng)
+        looks = measure_looks(noisy, truth)
+    else:
+        noisy = sensor.observe(scene.reflectivity, rng)
+    if suite.map_grid:
+        noisy, truth = suite.map_grid.resample(noisy), suite.map_grid.resample(truth)
+        scene, looks = suite.map_grid.move_scene(scene), measure_looks(noisy, truth)
+    elif suite.has_fields:
+        field = sensor.observe_field(scene.reflectivity, np.random.default_rng(seed))
+    return Case(scene, noisy[None], truth[None], looks, field=field)
 
 
 def _make_stacks(suite: Suite, size_px: int, count: int) -> Iterator[Case]:
