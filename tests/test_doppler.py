@@ -27,16 +27,16 @@ from sarstack.readers.sentinel1.product import SafeProduct
 from sarstack.tiles import Window
 
 AZORES = Path(__file__).parents[2] / "shared" / "data" / "slc" / "s1-crop-azores"
-N_BURSTS, LINES, SAMPLES, INTERVAL_S, NEAR_S = 2, 512, 64, 2e-3, 5.35e-3
+N_BURSTS, LINES, SAMPLES, INTERVAL_S, NEAR_S = 2, 512, 160, 2e-3, 5.35e-3
 SHAPE = (N_BURSTS * LINES, SAMPLES)
 WHOLE = Window(0, SHAPE[0], 0, SHAPE[1])
 
 
-def phase_of_pixel(y: int, x: int) -> float:
-    """The formulas of ESA's note, for one pixel."""
+def phase_of_pixels(y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.float64]:
+    """The formulas of ESA's note."""
     light = 299792458.0
 
-    def along_range(coefficients: tuple[float, ...], column: float) -> float:
+    def along_range(coefficients: tuple[float, ...], column: Any) -> Any:
         tau = NEAR_S + column / SAMPLING_HZ - RANGE_ORIGIN_S
         return sum(c * tau**i for i, c in enumerate(coefficients))
 
@@ -45,7 +45,7 @@ def phase_of_pixel(y: int, x: int) -> float:
     k_t = k_s / (1 - k_s / k_a)
     middle = along_range(CENTROID, SAMPLES / 2) / along_range(FM_RATE, SAMPLES / 2)
     eta = (y % LINES - LINES / 2) * INTERVAL_S - (-f_dc / k_a + middle)
-    return float(np.pi * k_t * eta**2 + 2 * np.pi * f_dc * eta)
+    return np.asarray(np.pi * k_t * eta**2 + 2 * np.pi * f_dc * eta)
 
 
 def draw_band(rng: np.random.Generator, shape: tuple[int, int], width: float) -> NDArray[Any]:
@@ -62,8 +62,7 @@ def write_tops(folder: Path, **settings: Any) -> tuple[Any, NDArray[Any]]:
     rng = np.random.default_rng(2)
     flat = np.concatenate([draw_band(rng, (LINES, SAMPLES), 0.65) for _ in range(N_BURSTS)])
     flat *= 3000 / np.abs(flat).mean()
-    phase = [[phase_of_pixel(y, x) for x in range(SAMPLES)] for y in range(SHAPE[0])]
-    numbers = flat * np.exp(1j * np.array(phase))
+    numbers = flat * np.exp(1j * phase_of_pixels(*np.ogrid[: SHAPE[0], :SAMPLES]))
     numbers = (numbers.real.round() + 1j * numbers.imag.round()).astype(np.complex64)
     bursts = np.zeros((N_BURSTS, LINES), int), np.full((N_BURSTS, LINES), SAMPLES - 1)
     written = write_safe(
@@ -107,7 +106,7 @@ def test_the_spectrum_is_the_same_in_all_parts_of_a_burst_and_centred(tmp_path: 
         for b in (False, True)
     )
     assert np.abs(before - before.mean(axis=0)).max() > 0.04
-    assert np.abs(after - after.mean(axis=0)).max() < 0.03
+    assert np.abs(after - after.mean(axis=0)).max() < 0.02
     for part in parts:
         assert abs(find_centre(read_complex(raster, part, baseband=True))) < 0.01
 
