@@ -16,6 +16,7 @@ from sarstack.despecklers.moving_window_method import MovingWindowMethod
 from sarstack.despecklers.network_method import NetworkMethod
 from sarstack.despecklers.registry import MIN_DATES_MULTI_TEMPORAL, builtin_classes
 from sarstack.evaluation.laws import LAWS
+from sarstack.networks.model_file import read_card, shipped_model
 from sarstack.workflows.settings import (
     DespeckleConfig,
     FinetuneConfig,
@@ -36,6 +37,7 @@ def write_reference_pages(folder: Path) -> list[Path]:
         "methods/index.md": describe_index(classes),
         "settings.md": describe_settings(),
         "commands.md": describe_commands(cli, "sarstack"),
+        "weights.md": describe_weights(),
         "laws.txt": describe_laws(),
         "tags.txt": describe_tags(),
         **{f"methods/{name}.md": describe_method(cls) for name, cls in classes.items()},
@@ -137,6 +139,28 @@ def describe_tags() -> str:
     """Return a table of the tags of a result, a part of a page."""
     rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in TAGS.items())
     return f"| tag | meaning |\n|---|---|\n{rows}"
+
+
+def describe_weights() -> str:
+    """Return the page of the weights that ship: size, licence, data, from their cards."""
+    lines = [
+        "# Weights and their licences", "",
+        "sarstack is under the Apache-2.0 licence. So are the weights that are part of the package. "
+        "The table says which images they were trained on, as their model cards do. "
+        "Weights that you train are yours.", "",
+        "| weights | size | licence | trained on |", "|---|---|---|---|",
+    ]  # fmt: skip
+    folder = shipped_model("despecknet").parent
+    for path in sorted(folder.glob("*.safetensors")):
+        card = read_card(path)
+        size_mb = path.stat().st_size / 1e6
+        facts = (f"`{path.stem}`", f"{size_mb:.1f}&nbsp;MB", card.licence, card.data)
+        lines.append(f"| {' | '.join(facts)} |")
+    lines += [
+        "", "Images of Sentinel-1 and OPERA among them contain modified Copernicus Sentinel data. "
+        "No image is part of the package.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def describe_settings() -> str:

@@ -52,6 +52,10 @@ def test_items_describe_the_images(
     west, north = to_lonlat.transform(500_000.0, 4_800_000.0)
     assert item.bbox[0] == pytest.approx(west, abs=1e-6)
     assert item.bbox[3] == pytest.approx(north, abs=1e-4)
+    assert item.properties["renders"]["vh"]["assets"] == ["vh"]
+    assert item.properties["renders"]["vh"]["rescale"] == [[0.0, 0.1]]
+    files = {name: asset.roles for name, asset in collection.assets.items()}
+    assert files["quicklook"] == ["overview"]
     for file in (tmp_path / "out" / "stac").iterdir():
         assert str(tmp_path) not in file.read_text(), "links are relative: the folder can be moved"
 
@@ -171,7 +175,7 @@ def test_an_item_says_only_what_is_known_of_its_sensor(
     declared = {url.split("/")[3] for url in item.stac_extensions}
     used = {"proj": "projection"}
     named = {key.split(":")[0] for key in item.properties if ":" in key}
-    assert declared == {used.get(prefix, prefix) for prefix in named}
+    assert declared == {used.get(prefix, prefix) for prefix in named} | {"render"}
     assert "sat" not in declared
 
 
@@ -212,3 +216,29 @@ def test_images_without_a_usable_crs_are_finished_without_items(
     assert len(despeckle(config).outputs) == len(stack.files)
     assert "no STAC items" in caplog.text
     assert not (tmp_path / "out" / "stac").exists()
+
+
+def test_a_collection_keeps_the_items_whose_images_still_exist(tmp_path: Path) -> None:
+    def product(day: int) -> Product:
+        path = tmp_path / f"{day}.tif"
+        path.write_bytes(b"")
+        time = np.datetime64(f"2021-01-{day:02d}T05:12:34")
+        return Product(Date(time), grid("EPSG:32631", 5e5, 48e5, 10), {"vv": path}, 4.4)
+
+    def days() -> list[int]:
+        collection = pystac.Collection.from_file(str(path))
+        return [item.datetime.day for item in collection.get_items()]
+
+    settings = {"method": "lee", "version": "1"}
+    path = write_catalogue(tmp_path / "stac", "name", [product(1), product(3)], settings)
+    path = write_catalogue(tmp_path / "stac", "name", [product(2), product(3)], settings)
+    assert days() == [1, 2, 3]
+    for item in pystac.Collection.from_file(str(path)).get_items():
+        assert Path(item.assets["vv"].get_absolute_href()).exists()
+        assert item.get_parent().id == "name"
+    (tmp_path / "1.tif").unlink()
+    write_catalogue(tmp_path / "stac", "name", [product(4)], settings)
+    assert days() == [2, 3, 4]
+    path.write_text("{damaged")
+    write_catalogue(tmp_path / "stac", "name", [product(5)], settings)
+    assert days() == [5]

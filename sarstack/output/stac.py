@@ -1,11 +1,13 @@
 """STAC items and a collection that describe the results of a run.
 
-Core STAC with the extensions SAR, satellite, projection and processing. Needs the optional
-packages pystac and antimeridian.
+Core STAC with the extensions SAR, satellite, projection, processing and rendering. Needs the
+optional packages pystac and antimeridian.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,19 @@ _EXTENSIONS = {
     "sat": "sat/v1.2.0",
     "proj": "projection/v2.0.0",
     "processing": "processing/v1.2.0",
+    "renders": "render/v2.0.0",
 }
+# Linear power (dB for the uncertainty, a ratio for the speckle) from black to white, the same for
+# all dates, so that they can be compared.
+_STRETCH = {"vv": (0.0, 0.4), "hh": (0.0, 0.4), "vh": (0.0, 0.1), "hv": (0.0, 0.1)}
+_STRETCH_OF_CONTENT = {"noise": (0.0, 3.0), "uncertainty": (0.0, 3.0)}
+# Files of a run beside its images: title, media type, role.
+_RUN_FILES = {
+    "quicklook.png": ("Input, result and ratio", "image/png", "overview"),
+    "report.html": ("Report of the last run", "text/html", "overview"),
+    "run.json": ("Record of all runs", "application/json", "metadata"),
+}
+LOGGER = logging.getLogger("sarstack")
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
@@ -62,6 +76,9 @@ def write_catalogue(
 ) -> Path:
     """Write one item for each date, and a collection of them.
 
+    A collection that is there keeps its other items, as long as their images exist. So it grows
+    with an archive, also if old inputs are deleted.
+
     Parameters
     ----------
     folder : Path
@@ -92,7 +109,10 @@ def write_catalogue(
             do="pip install 'sarstack[stac]', or leave out --stac",
         ) from missing
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "collection.json"
     items = [_make_item(folder, name, product, settings) for product in products]
+    items += _keep_items(path, name, {item.id for item in items})
+    items.sort(key=lambda item: (item.datetime, item.id))
     times = [item.datetime for item in items]
     boxes = [*dict.fromkeys(tuple(item.bbox) for item in items)]
     if len(boxes) > 1:
@@ -103,15 +123,42 @@ def write_catalogue(
     )
     text = f"Radar backscatter, despeckled with {settings['method']} by sarstack"
     collection = pystac.Collection(name, text, extent, title=name)
-    path = folder / "collection.json"
     collection.set_self_href(str(path))
+    for file, (title, media_type, role) in _RUN_FILES.items():
+        if (folder.parent / file).exists():
+            asset = pystac.Asset(str(folder.parent / file), title, None, media_type, [role])
+            collection.add_asset(Path(file).stem, asset)
     for item in items:
         collection.add_item(item)
         item.set_self_href(str(folder / f"{item.id}.json"))
+    collection.make_asset_hrefs_relative()
     collection.make_all_asset_hrefs_relative()
     # Self-contained: all links are relative, so the folder can be moved.
     collection.save(pystac.CatalogType.SELF_CONTAINED)
     return path
+
+
+def _keep_items(path: Path, name: str, made: set[str]) -> list["pystac.Item"]:
+    """Return the items of an existing collection that are not made now, if their images exist."""
+    import pystac
+
+    if not path.exists():
+        return []
+    try:
+        collection = pystac.Collection.from_file(str(path))
+        found = list(collection.get_items()) if collection.id == name else []
+        kept = [item for item in found if item.id not in made and _has_images(item)]
+    except (OSError, ValueError, KeyError, TypeError, pystac.STACError) as failure:
+        LOGGER.warning("%s cannot be read, and is written anew: %s", path, failure)
+        return []
+    for item in kept:
+        item.make_asset_hrefs_absolute()
+        item.clear_links()
+    return kept
+
+
+def _has_images(item: "pystac.Item") -> bool:
+    return all(Path(asset.get_absolute_href() or "").exists() for asset in item.assets.values())
 
 
 def _make_item(
@@ -119,7 +166,7 @@ def _make_item(
 ) -> "pystac.Item":
     import pystac
 
-    time = product.date.time.astype("datetime64[s]").item()
+    time = product.date.time.astype("datetime64[s]").item().replace(tzinfo=UTC)
     bbox, outline = footprint(product.grid)
     stamp = time.strftime("%Y%m%dT%H%M%S")
     properties = _properties(product, settings)
@@ -142,6 +189,20 @@ def _make_item(
         roles = ["metadata"] if content else ["data"]
         item.add_asset(name, pystac.Asset(str(path), path.stem, None, COG, roles, extra))
     return item
+
+
+def _describe_rendering(name: str) -> dict[str, Any]:
+    """Return how to draw an asset in grey."""
+    polarisation, _, content = name.partition("-")
+    stretch = _STRETCH_OF_CONTENT.get(content) or _STRETCH.get(polarisation, (0.0, 0.4))
+    title = " ".join(filter(None, (polarisation.upper(), content)))
+    return {
+        "title": title,
+        "assets": [name],
+        "rescale": [list(stretch)],
+        "colormap_name": "gray",
+        "resampling": "average",
+    }
 
 
 def _surround(boxes: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
@@ -174,6 +235,7 @@ def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]
             **{k: str(v) for k, v in settings.items() if k == "model_sha256"},
         },
     }
+    properties["renders"] = {name: _describe_rendering(name) for name in product.images}
     known = {key: value for key, value in properties.items() if value not in ("", None)}
     if grid.gcps:
         # Pixels in radar geometry have no CRS; the extension asks for a null then.
