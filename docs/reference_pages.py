@@ -145,7 +145,7 @@ def describe_weights() -> str:
     """Return the page of the weights that ship: size, licence, data, from their cards."""
     lines = [
         "# Weights and their licences", "",
-        "sarstack is under the Apache-2.0 licence. So are the weights that are part of the package. "
+        "sarstack is under the Apache-2.0 licence. So are the weights that ship with it. "
         "The table says which images they were trained on, as their model cards do. "
         "Weights that you train are yours.", "",
         "| weights | size | licence | trained on |", "|---|---|---|---|",
