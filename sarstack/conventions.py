@@ -210,6 +210,7 @@ TAGS: dict[str, str] = {
     "GAIN_DB": "decibels added to the input: calibration factor of the product, or --gain-db",
     "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
+    "DECORRELATED": "yes, if the speckle was decorrelated before (--decorrelate)",
     "SPECKLE_FILTER": "name of the method",
     "SPECKLE_*": "parameters of the method; hash of its model (MODEL_SHA256) or source file",
     "HALO_PX": "halo of the method",

@@ -30,6 +30,8 @@ from sarstack.cluster.layout import LOCAL
 @click.option("--finetune", is_flag=True, help="Finetune the network on the stack first.")
 @click.option("--remove-noise", is_flag=True,
               help="Subtract the thermal noise of a SAFE or EOPF product.")  # fmt: skip
+@click.option("--decorrelate", is_flag=True,
+              help="Decorrelate the speckle of single look complex images first.")  # fmt: skip
 @click.option(
     "--ensemble",
     type=int,

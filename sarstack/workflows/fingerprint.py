@@ -32,6 +32,7 @@ FileStamp = list[int | str]
 def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, Any]:
     """Return the settings that the pixels of a result depend on."""
     rounded = {"keep_bits": config.keep_bits} if config.keep_bits < ALL_BITS else {}
+    prepared = {"decorrelate": True} if config.decorrelate else {}
     return {
         "method": despeckler.name,
         **despeckler.provenance(),
@@ -39,6 +40,7 @@ def settings_of(config: DespeckleConfig, despeckler: Despeckler) -> dict[str, An
         "bbox": config.bbox,
         "version": __version__,
         **rounded,
+        **prepared,
     }
 
 

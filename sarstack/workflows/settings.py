@@ -198,6 +198,10 @@ class DespeckleConfig(StackConfig):
         default=False,
         description="subtract the noise of a SAFE or EOPF product from the despeckled pixels",
     )
+    decorrelate: bool = Field(
+        default=False,
+        description="decorrelate the speckle of single look complex images before despeckling",
+    )
     ensemble: Literal[1, 4, 8] = Field(
         1, description="mean over so many mirror images: better, and as many times slower"
     )

@@ -159,10 +159,11 @@ def split_bursts(raster: Raster, window: Window) -> list[tuple[Window, tuple[int
         Each part, with the first row that it may see and the row after the last one: those of
         its burst. The whole window if the image has no bursts.
     """
-    if not (isinstance(raster, SlcRaster) and raster.burst_rows):
+    burst_rows = getattr(raster, "burst_rows", ())  # also of an SlcRaster in another raster
+    if not burst_rows:
         return [(window, (0, 2**31))]
     found = []
-    for first, end in pairwise(row - raster.origin[0] for row in raster.burst_rows):
+    for first, end in pairwise(row - raster.origin[0] for row in burst_rows):
         common = window.overlap(Window(first, end, window.x0, window.x1))
         if common is not None:
             found.append((common, (first, end)))

@@ -27,6 +27,8 @@ SAMPLING_BYTES, SAMPLING_COPIES = 32 * 2**20, 5
 # Arrays of a thread beside its tile while a GPU computes: the scaled input, masks, the result, and
 # its part of the page-locked copies.
 GPU_HOST_BYTES_PER_PX = 24
+# Arrays of float32 that the decorrelation of a tile needs: complex numbers and their filter.
+_DECORRELATION_ARRAYS = 16
 # To write the COG of a large image: GDAL's cache and the buffers of its threads; measured.
 COG_BYTES = 96 * 2**20
 
@@ -71,8 +73,9 @@ def worker_memory_bytes(
     """
     halo = despeckler.halo
     image = scene.y * scene.x * BYTES_PER_PX
-    n_images = 5 + 3 * despeckler.n_summary + config.output_uncertainty + despeckler.needs_complex
-    tile = n_images * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
+    n_arrays = 5 + 3 * despeckler.n_summary + config.output_uncertainty + despeckler.needs_complex
+    n_arrays += _DECORRELATION_ARRAYS if config.decorrelate else 0
+    tile = n_arrays * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
     tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cell_area_px = (cell_px(despeckler, config) + 2 * halo) ** 2
     cells = layout.n_cells_in_memory * despeckler.memory_bytes(cell_area_px)

@@ -15,6 +15,7 @@ from sarstack.errors import (
 )
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
+from sarstack.readers.decorrelated import decorrelate_stack
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
@@ -109,7 +110,7 @@ class Plan:
         if self.despeckler.n_summary:
             halos.append(self.despeckler.summary_halo)
         factor = sum(((size + 2 * halo) / size) ** 2 for halo in halos)
-        n_parts = 2 if self.despeckler.needs_complex else 1
+        n_parts = 2 if self.despeckler.needs_complex or self.config.decorrelate else 1
         return round(self.total_px * n_parts * BYTES_PER_PX * factor)
 
     @property
@@ -245,6 +246,8 @@ def plan_despeckle(
             do="leave it out: size, header and tags are compared in any case",
         )
     stack = select_stack(config, skip_unreadable=True, remove_noise=config.remove_noise)
+    if config.decorrelate:
+        stack = decorrelate_stack(stack)
     if config.method == AUTO:
         # The polarisation with the fewest dates decides.
         n_dates = min(sum(r is not None for r in own) for own in stack.rasters.values())

@@ -80,6 +80,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "GAIN_DB": f"{gain:.6g}" if gain else "",
         "MASKED": ", ".join(image.raster.masked_parts),
         "THERMAL_NOISE": "subtracted" if plan.config.remove_noise else "",
+        "DECORRELATED": "yes" if plan.config.decorrelate else "",
         "SPECKLE_FILTER": image.despeckler.name,
         **{f"SPECKLE_{k.upper()}": v for k, v in image.despeckler.provenance().items()},
         "HALO_PX": str(image.despeckler.halo),

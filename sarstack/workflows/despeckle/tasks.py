@@ -21,7 +21,7 @@ from sarstack.errors import StackReadError
 from sarstack.output.cog import Compression, finish_cog
 from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
-from sarstack.readers.complex_numbers import read_complex
+from sarstack.readers.decorrelated import read_centred
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
 from sarstack.readers.sentinel1.slc import split_bursts
@@ -145,7 +145,7 @@ def _read_input(
 ) -> NDArray[Any]:
     """Read a window as the method needs it: float32 intensity, or complex64 in baseband."""
     if despeckler.needs_complex:
-        return read_complex(raster, window, baseband=True)
+        return read_centred(raster, window)
     return raster.read(window, cache_blocks=cache_blocks)
 
 
