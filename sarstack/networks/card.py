@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, TypeAdapter
 
+from sarstack.html_repr import Details, render_html
+
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
@@ -173,6 +175,32 @@ class ModelCard:
             If the text is not a card. It is a ValueError and names each wrong field.
         """
         return _schema().validate_json(text, strict=True)
+
+    def _repr_html_(self) -> str:
+        """Return the card as a notebook shows it: where the network is valid, and its origin."""
+        dates = [table.n_others for table in self.with_others]
+        facts = {
+            "computes on": f"{self.domain} intensity",
+            "halo": f"{self.halo} px",
+            "trained for": f"{_range(self.looks)} looks, correlation {_range(self.correlation)}",
+            "polarisations": ", ".join(self.polarisations) or "any",
+            "other dates": f"corrected for 0 to {dates[-1]} of them" if dates else "",
+            "data": self.data,
+            "licence": self.licence,
+            "made": f"{self.created} by sarstack {self.sarstack_version}",
+        }
+        scores = {name: f"{rmse:.2f} dB" for name, rmse in self.scores.items()}
+        sizes = {name: str(size) for name, size in self.architecture.items()}
+        details = [
+            Details("RMSE on simulated scenes", scores),
+            Details("sizes of the network", sizes),
+            Details("command", {}, [self.command] if self.command else []),
+        ]
+        return render_html(f"Model card: {self.variant}", facts, details)
+
+
+def _range(limits: tuple[float, float]) -> str:
+    return f"{limits[0]:g} to {limits[1]:g}"
 
 
 def _check_axis(name: str, values: tuple[float, ...], low: float, high: float) -> None:

@@ -13,6 +13,7 @@ from sarstack.errors import (
     ResumeMismatchError,
     UsageError,
 )
+from sarstack.html_repr import render_html
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
 from sarstack.readers.decorrelated import decorrelate_stack
@@ -161,13 +162,13 @@ class Plan:
         speed = measure_speed(self.despeckler, cell_px(self.despeckler, self.config))
         return self.total_px / speed / self.layout.n_computing
 
-    def render(self) -> str:
-        """Return the plan as text for `--dry-run`."""
+    def facts(self) -> dict[str, str]:
+        """Return the names and values of what the run will do."""
         layout = self.layout
         n_submitted = QUEUE_PER_WORKER * layout.n_tasks
         dates = sorted({image.layer for image in self.images})
         method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
-        rows = {
+        return {
             "stack": public_path(self.stack.path),
             "method": f"{self.despeckler.name} ({method})",
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
@@ -180,7 +181,14 @@ class Plan:
             "memory": f"{self.memory_bytes / 1e6:.0f} MB per worker process, {layout.describe()}",
             "time": f"about {_duration(self.estimate_seconds())}, reading not counted",
         }
-        return "\n".join(f"{name:>12}: {value}" for name, value in rows.items())
+
+    def render(self) -> str:
+        """Return the plan as text for `--dry-run`."""
+        return "\n".join(f"{name:>12}: {value}" for name, value in self.facts().items())
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a notebook shows it."""
+        return render_html("Plan of a run: nothing is written yet", self.facts())
 
 
 def _size(n_bytes: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sarstack.errors import SarstackError, SomeDatesFailedError, StackReadError
+from sarstack.html_repr import Details, render_html
 from sarstack.output.pieces import Pieces
 from sarstack.readers.paths import file_name, public_path
 from sarstack.readers.remote import is_server_file
@@ -14,7 +15,7 @@ from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Tile, order_in_row_pairs
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.plan import Plan
-from sarstack.workflows.despeckle.results import Record
+from sarstack.workflows.despeckle.results import RUN_REPORT, Record
 from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord, Uncertainty
 from sarstack.workflows.fingerprint import FileStamp, stamp_file
 
@@ -104,6 +105,10 @@ class Run:
         self.when_finished(image)
 
 
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "uploaded"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of a run.
@@ -131,6 +136,22 @@ class Outcome:
     def places(self) -> list[str]:
         """Paths of all COGs, or their URLs if they were uploaded."""
         return [f"{self.url}/{p.name}" if self.url else str(p) for p in self.outputs]
+
+    def _repr_html_(self) -> str:
+        """Return the outcome as a notebook shows it."""
+        memory = f"{self.peak_bytes / 1e6:.0f} MB per worker process" if self.peak_bytes else ""
+        report = self.folder / RUN_REPORT
+        facts = {
+            "results": f"{len(self.outputs)} images",
+            "folder": self.url or str(self.folder),
+            "report": str(report) if report.exists() else "",
+            "peak memory": memory,
+            "failed": f"{len(self.failures)} images" if self.failures else "",
+        }
+        images = {path.name: _size(path) for path in self.outputs}
+        details = [Details("reasons of failures", self.failures), Details("images", images)]
+        return render_html("Despeckled" if not self.failures else "Despeckled in part",
+                           facts, details)  # fmt: skip
 
     def raise_failures(self) -> None:
         """Raise if images have failed.

@@ -20,6 +20,7 @@ import numpy as np
 from sarstack.cluster.check import check_workers
 from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, UsageError, hide_secrets
+from sarstack.html_repr import render_html
 from sarstack.networks.bias import measure_bias
 from sarstack.networks.card import ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
@@ -136,6 +137,11 @@ class AdaptedModel:
     improved: bool
     message: str
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def _repr_html_(self) -> str:
+        """Return the outcome as a notebook shows it."""
+        title = "A better model" if self.improved else "Nothing became better"
+        return render_html(title, {"model": str(self.model), "result": self.message})
 
 
 Training = Callable[[ProcessGroup, str, Report, Job], Outcome]
