@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from sarstack.errors import hide_secrets
 from sarstack.output.complete_file import write_text
+from sarstack.workflows.notebook_bar import open_notebook_bar
 
 LOGGER = logging.getLogger("sarstack")
 HEARTBEAT_S = 30.0
@@ -20,7 +21,8 @@ HEARTBEAT_S = 30.0
 class Progress:
     """Count the finished work, and show progress and speed.
 
-    On a terminal this is a bar with the remaining time, elsewhere a line of the log every 30 s.
+    On a terminal and in a notebook this is a bar with the remaining time, elsewhere a line of the
+    log every 30 s.
 
     Parameters
     ----------
@@ -38,8 +40,7 @@ class Progress:
         self.what, self.total, self.done = what, total, 0
         self.unit, self.per_unit = unit, per_unit
         self._start = self._last = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
+        self._show: Callable[[int, str, float], None] | None = None
 
     def advance(self, amount: int) -> None:
         """Add `amount` to the finished work."""
@@ -47,11 +48,11 @@ class Progress:
         now = time.monotonic()
         rate = self.done / max(now - self._start, 1e-9)
         speed = f"{rate / self.per_unit:.2f} {self.unit}/s"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=speed)
+        left_s = (self.total - self.done) / max(rate, 1e-9)
+        if self._show is not None:
+            self._show(self.done, speed, left_s)
         elif now - self._last > HEARTBEAT_S:
             self._last = now
-            left_s = (self.total - self.done) / rate
             percent = 100 * self.done / max(self.total, 1)
             LOGGER.info("%s: %.0f %%, %s, %.0f s left", self.what, percent, speed, left_s)
 
@@ -60,11 +61,27 @@ class Progress:
 def show_progress(
     what: str, total: int, unit: str = "Mpx", per_unit: float = 1e6
 ) -> Iterator[Progress]:
-    """Show progress on stderr."""
+    """Show progress on stderr, or below the cell of a notebook.
+
+    Parameters
+    ----------
+    what, total, unit, per_unit
+        As of :class:`Progress`.
+    """
     progress = Progress(what, total, unit, per_unit)
-    if not sys.stderr.isatty():
+    with open_notebook_bar(what, total) as show:
+        if show is not None or not sys.stderr.isatty():
+            progress._show = show
+            yield progress
+            return
+    with _open_terminal_bar(what, total) as show:
+        progress._show = show
         yield progress
-        return
+
+
+@contextmanager
+def _open_terminal_bar(what: str, total: int) -> Iterator[Callable[[int, str, float], None]]:
+    """Show a bar on stderr; the function that is yielded changes it."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -77,8 +94,8 @@ def show_progress(
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        progress._bar, progress._task = bar, bar.add_task(what, total=total, rate="")
-        yield progress
+        task = bar.add_task(what, total=total, rate="")
+        yield lambda done, rate, _left_s: bar.update(task, completed=done, rate=rate)
 
 
 class PublicFormatter(logging.Formatter):
