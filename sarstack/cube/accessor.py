@@ -4,14 +4,16 @@ It takes a Dataset of polarisations or one DataArray, in memory or backed by Das
 ``time`` and CRS. Results are lazy if the input is lazy.
 """
 
-import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 if TYPE_CHECKING:
     from sarstack.cube.contract import Restore
+    from sarstack.cube.pictures import Preview
     from sarstack.despecklers import Despeckler
+    from sarstack.output.picture import Picture
     from sarstack.workflows.learning.job import AdaptedModel
 
 IN_MEMORY_CHUNK_PX = 1024
@@ -83,6 +85,7 @@ class DespeckAccessor:
             UNCERTAINTY_ATTRIBUTES,
         )
         from sarstack.cube.complex_numbers import choose_conversion
+        from sarstack.cube.computing import compute_with_progress
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import check_crs, georeference
@@ -109,7 +112,7 @@ class DespeckAccessor:
                     result[f"{name}{UNCERTAINTY}"] = (cube[name].dims, data[1], attributes)
                     data = data[0]
                 result[name] = (cube[name].dims, data, own | filtered)
-            result = result if lazy else result.compute()
+            result = result if lazy else compute_with_progress(result)
             restored = _restore_uncertainty(result, restore) if spread else restore(result)
             return georeference(
                 restored, [*POLARISATIONS, *(p + UNCERTAINTY for p in POLARISATIONS)]
@@ -119,6 +122,110 @@ class DespeckAccessor:
             noise = despeckler.estimate_noise()  # an error here comes before any work
             return compute(despeckler, spread=return_uncertainty), compute(noise)
         return compute(despeckler, spread=return_uncertainty)
+
+    def compute(self) -> Any:
+        """Compute this object, for example a lazy result, and show a bar meanwhile.
+
+        Returns
+        -------
+        Dataset or DataArray
+            As ``.compute()`` of xarray, which shows nothing. Without a terminal or a notebook this
+            shows nothing, too.
+        """
+        from sarstack.cube.computing import compute_with_progress
+
+        return compute_with_progress(self._obj)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the images, and what can be done with them."""
+        from sarstack.cube.description import accessor_html
+
+        return accessor_html(self._obj)
+
+    def __repr__(self) -> str:
+        from sarstack.cube.description import accessor_text
+
+        return accessor_text(self._obj)
+
+    def preview(
+        self,
+        methods: "Sequence[str | Despeckler] | str | Despeckler | None" = None,
+        window: "tuple[int, int, int, int] | str | None" = None,
+        *,
+        date: int | str | None = None,
+        polarisation: str | None = None,
+        looks: float | None = None,
+    ) -> "Preview":
+        """Despeckle a small window of one date by several methods, and draw all with one stretch.
+
+        Parameters
+        ----------
+        methods : sequence of str or Despeckler, optional
+            As `method` of :meth:`apply`. Default: boxcar, lee-sigma, despecknet-lite, despecknet.
+        window : (y0, y1, x0, x1) or "textured", optional
+            Pixels from the upper left corner, rows first. Default: the central 512 px.
+            ``textured``: around the part with most texture, of some parts that are looked at.
+        date : int or str, optional
+            Index of a date, or a time (the nearest date). Default: the middle one.
+        polarisation : str, optional
+            Default: the first one.
+        looks : float, optional
+            Equivalent number of looks. Default: measured from the scene.
+
+        Returns
+        -------
+        Preview
+            A notebook shows it; ``.images`` has the intensities, ``.figure`` is of matplotlib,
+            ``.save("x.png")`` writes it. The pixels are those of :meth:`apply`.
+
+        Raises
+        ------
+        UsageError
+            If a method, the window, the date or the polarisation does not exist.
+        """
+        from sarstack.cube.contract import as_cube
+        from sarstack.cube.pictures import PREVIEW_METHODS, preview_cube
+
+        chosen = PREVIEW_METHODS if methods is None else methods
+        cube = _chunk(as_cube(self._obj)[0])
+        return preview_cube(cube, chosen, window, date, polarisation, looks)
+
+    def plot(
+        self,
+        result: "xr.Dataset | xr.DataArray",
+        window: "tuple[int, int, int, int] | str | None" = None,
+        *,
+        date: int | str | None = None,
+        polarisation: str | None = None,
+        looks: float | None = None,
+    ) -> "Picture":
+        """Draw a window before and after, with one stretch, the ratio, and its distribution.
+
+        Parameters
+        ----------
+        result : Dataset or DataArray
+            Despeckled images of the same dates, polarisations and pixels. Lazy ones are computed
+            in the window only.
+        window, date, polarisation
+            As of :meth:`preview`.
+        looks : float, optional
+            Looks of the gamma density that is drawn for speckle. Default: measured.
+
+        Returns
+        -------
+        Picture
+            A notebook shows it; ``.figure`` is of matplotlib, ``.save("x.png")`` writes it.
+
+        Raises
+        ------
+        UsageError
+            If sizes or polarisations differ, or the window or the date does not exist.
+        """
+        from sarstack.cube.contract import as_cube
+        from sarstack.cube.pictures import plot_result
+
+        cube = _chunk(as_cube(self._obj)[0])
+        return plot_result(cube, result, window, date, polarisation, looks)
 
     def evaluate(
         self,
@@ -190,46 +297,18 @@ class DespeckAccessor:
         UsageError
             If there are fewer than two dates, or a parameter is impossible.
         """
-        from sarstack.checks import check_between, check_choice, check_looks, check_odd_window
         from sarstack.cube.contract import as_cube
-        from sarstack.cube.despeckle import despeckle_array
-        from sarstack.cube.georeference import check_crs, georeference
-        from sarstack.cube.labels import label_arrays
-        from sarstack.despecklers import make_despeckler
-        from sarstack.errors import UsageError
-        from sarstack.labels.statistics import ATTRIBUTES, DTYPES, VARIATION
+        from sarstack.cube.georeference import check_crs
+        from sarstack.cube.labels import check_label_rule, label_cube
 
-        check_looks(looks=looks)
-        check_choice(tuple(VARIATION), rule=rule)
-        check_between(0, math.inf, threshold=threshold)
-        check_between(0, 1, quantile=quantile)
-        check_odd_window(min_px=1, multilook_px=multilook_px)
+        options: dict[str, Any] = {
+            "looks": looks, "rule": rule, "threshold": threshold, "quantile": quantile
+        }  # fmt: skip
+        check_label_rule(multilook_px=multilook_px, **options)
         check_crs(self._obj)
         cube, _ = as_cube(self._obj)
-        if cube.sizes["time"] < 2:
-            raise UsageError(
-                f"the cube has {cube.sizes['time']} date",
-                expected="two dates or more along the dimension 'time'",
-                do="open the whole stack: labels are statistics over dates",
-            )
-        chunked = _chunk(cube)
-        layers = []
-        for name in chunked.data_vars:
-            data = chunked[name].data
-            if multilook_px > 1:
-                data = despeckle_array(data, make_despeckler("boxcar", window_px=multilook_px))
-            arrays = label_arrays(
-                data, looks=looks, rule=rule, threshold=threshold, quantile=quantile
-            )
-            layers.append(
-                xr.Dataset({n: (("y", "x"), a, ATTRIBUTES[n]) for n, a in arrays.items()})
-            )
-        names = xr.Variable("polarisation", [str(name) for name in chunked.data_vars])
-        labels = xr.concat(layers, names)
-        coords = {n: c for n, c in cube.coords.items() if "time" not in c.dims}
-        labels = labels.assign_coords(coords)
-        with_nan = [name for name, dtype in DTYPES.items() if dtype.startswith("f")]
-        return georeference(labels if _is_lazy(cube) else labels.compute(), with_nan)
+        labels = label_cube(_chunk(cube), multilook_px, **options)
+        return labels if _is_lazy(cube) else labels.compute()
 
     def finetune(
         self, output: str = "finetuned.safetensors", *, model: str = "shipped", **settings: Any

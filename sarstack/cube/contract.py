@@ -14,6 +14,7 @@ from sarstack.conventions import POLARISATIONS, TIME_NAMES, X_NAMES, Y_NAMES
 from sarstack.cube.intensities import linear_attributes, make_intensities
 from sarstack.errors import StackError
 from sarstack.readers.names import find_polarisation
+from sarstack.tiles import Window
 
 _AXES = (*TIME_NAMES, *Y_NAMES, *X_NAMES)
 
@@ -81,6 +82,26 @@ def check_cube(ds: xr.Dataset) -> xr.Dataset:
         intensity, NaN = nodata. Other variables are left out.
     """
     return as_cube(ds)[0]
+
+
+def select_part(obj: xr.Dataset | xr.DataArray, date: int, window: Window) -> Any:
+    """Return one date and a window of an object of a user, under any usual names of its axes.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        See :func:`as_cube`.
+    date : int
+        Index along the time axis, if it has one. The axis is kept.
+    window : Window
+    """
+    parts = (slice(date, date + 1), *window.slices)
+    wanted = {
+        dim: part
+        for names, part in zip((TIME_NAMES, Y_NAMES, X_NAMES), parts, strict=True)
+        for dim in [d for d in obj.dims if str(d).lower() in names][:1]
+    }
+    return obj.isel(wanted)
 
 
 def _from_dataset(ds: xr.Dataset, convert: Convert) -> tuple[xr.Dataset, Restore]:

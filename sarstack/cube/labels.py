@@ -1,16 +1,78 @@
-"""Compute the labels of one polarisation lazily, as tasks of a Dask graph."""
+"""Compute the labels of a cube lazily, as tasks of a Dask graph."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from sarstack.labels.statistics import DTYPES, LABELS, add_dates, finish_labels
+from sarstack.checks import check_between, check_choice, check_looks, check_odd_window
+from sarstack.cube.despeckle import despeckle_array
+from sarstack.cube.georeference import georeference
+from sarstack.despecklers import make_despeckler
+from sarstack.errors import UsageError
+from sarstack.labels.statistics import (
+    ATTRIBUTES,
+    DTYPES,
+    LABELS,
+    VARIATION,
+    add_dates,
+    finish_labels,
+)
 from sarstack.readers.sampling import sample_dates
 from sarstack.speckle.statistics import choose_dates, combine_samples
+
+
+def check_label_rule(
+    *, looks: float | None, rule: str, threshold: float, quantile: float, multilook_px: int
+) -> None:
+    """Raise a UsageError if an argument of ``DespeckAccessor.labels`` is impossible."""
+    check_looks(looks=looks)
+    check_choice(tuple(VARIATION), rule=rule)
+    check_between(0, math.inf, threshold=threshold)
+    check_between(0, 1, quantile=quantile)
+    check_odd_window(min_px=1, multilook_px=multilook_px)
+
+
+def label_cube(cube: xr.Dataset, multilook_px: int, **options: Any) -> xr.Dataset:
+    """Compute the labels of a cube lazily; see ``DespeckAccessor.labels``.
+
+    Parameters
+    ----------
+    cube : Dataset
+        Checked, with chunks.
+    multilook_px : int
+        Odd width of a spatial mean that is taken of each date first.
+    **options
+        As of :func:`label_arrays`.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two dates.
+    """
+    if cube.sizes["time"] < 2:
+        raise UsageError(
+            f"the cube has {cube.sizes['time']} date",
+            expected="two dates or more along the dimension 'time'",
+            do="open the whole stack: labels are statistics over dates",
+        )
+    layers = []
+    for name in cube.data_vars:
+        data = cube[name].data
+        if multilook_px > 1:
+            data = despeckle_array(data, make_despeckler("boxcar", window_px=multilook_px))
+        arrays = label_arrays(data, **options)
+        layers.append(xr.Dataset({n: (("y", "x"), a, ATTRIBUTES[n]) for n, a in arrays.items()}))
+    names = xr.Variable("polarisation", [str(name) for name in cube.data_vars])
+    coords = {n: c for n, c in cube.coords.items() if "time" not in c.dims}
+    labels = xr.concat(layers, names).assign_coords(coords)
+    return georeference(labels, [name for name, dtype in DTYPES.items() if dtype.startswith("f")])
 
 
 def label_arrays(

@@ -22,11 +22,11 @@ def score_cubes(
     noisy: Any, despeckled: Any, reference: Any = None, looks: float | None = None
 ) -> xr.Dataset:
     """Score each date and polarisation of a despeckled cube; see ``DespeckAccessor.evaluate``."""
-    before, after = as_cube(noisy)[0], _as_cube(despeckled, "despeckled")
-    truth = None if reference is None else _as_cube(reference, "reference")
+    before, after = as_cube(noisy)[0], as_named_cube(despeckled, "despeckled")
+    truth = None if reference is None else as_named_cube(reference, "reference")
     for name, cube in (("despeckled", after), ("reference", truth)):
         if cube is not None:
-            _check_cube(before, cube, name)
+            check_same_images(before, cube, name)
     statistics = {p: _measure(before[p], looks) for p in before.data_vars}
     rows = [
         [_score(before[p], after[p], None if truth is None else truth[p], i, statistics[p][i])
@@ -43,7 +43,7 @@ def score_cubes(
     )  # fmt: skip
 
 
-def _as_cube(obj: Any, name: str) -> xr.Dataset:
+def as_named_cube(obj: Any, name: str) -> xr.Dataset:
     """Return an argument as a cube; its errors name it."""
     try:
         return as_cube(obj)[0]
@@ -53,7 +53,8 @@ def _as_cube(obj: Any, name: str) -> xr.Dataset:
         ) from None
 
 
-def _check_cube(expected: xr.Dataset, cube: xr.Dataset, name: str) -> None:
+def check_same_images(expected: xr.Dataset, cube: xr.Dataset, name: str) -> None:
+    """Raise a UsageError unless a cube has the sizes and polarisations of another one."""
     one_date = name == "reference" and cube.sizes["time"] == 1
     wanted = {d: n for d, n in expected.sizes.items() if not (one_date and d == "time")}
     found = {d: cube.sizes[d] for d in wanted}

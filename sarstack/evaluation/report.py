@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,18 +221,38 @@ def _encode(levels: NDArray[np.uint8]) -> str:
 
 
 def draw_distribution(counts: Mapping[str, NDArray[np.int64]], looks: float) -> str:
-    """Draw the distribution of noisy / despeckled of each method, and the gamma density of speckle.
-
-    The dotted density has the looks of the image; the text gives the looks of the gamma density
-    that has the variance of each histogram.
-    """
+    """Draw the figure of :func:`plot_distribution` as a PNG in a data URI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from scipy.stats import gamma
 
     figure = Figure(figsize=(7.2, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    plot_distribution(figure.add_subplot(), counts, looks)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return _as_uri(buffer.getvalue())
+
+
+def plot_distribution(
+    axes: Any, counts: Mapping[str, NDArray[np.int64]], looks: float, text_pt: int = 8
+) -> None:
+    """Plot the distribution of noisy / despeckled of each method, and the density of speckle.
+
+    The dotted gamma density has the looks of the image; the text gives the looks of the gamma
+    density that has the variance of each histogram.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    counts : mapping of str to ndarray
+        Number of pixels in each of `RATIO_BINS`, by method.
+    looks : float
+        Equivalent number of looks of the image.
+    text_pt : int
+        Size of the legend.
+    """
+    from scipy.stats import gamma
+
     centres = (RATIO_BINS[:-1] + RATIO_BINS[1:]) / 2
     for name, count in counts.items():
         total = count.sum()
@@ -243,10 +264,7 @@ def draw_distribution(counts: Mapping[str, NDArray[np.int64]], looks: float) -> 
     axes.plot(centres, gamma.pdf(centres, looks, scale=1 / looks), "k:", linewidth=2,
               label=f"speckle of {looks:.1f} looks")  # fmt: skip
     axes.set(xlim=(0, 3), xlabel="input / despeckled", ylabel="density")
-    axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return _as_uri(buffer.getvalue())
+    axes.legend(fontsize=text_pt)
 
 
 def fit_looks(counts: NDArray[np.int64]) -> float:

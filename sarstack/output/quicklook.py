@@ -1,7 +1,8 @@
 """Pictures of input, result and ratio at full resolution, with the same fixed stretch."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ STRETCH_DB = {"vv": (-22.0, 0.0), "hh": (-22.0, 0.0), "vh": (-28.0, -6.0), "hv":
 CROP_PX = 512
 # Longer side of a drawn panel, as a multiple of the shorter one.
 _MAX_RATIO = 3.0
+
+Panel = tuple[str, NDArray[np.floating], float, float]
+"""Name, image, and the values that are black and white."""
 
 
 def draw_quicklook(raster: Raster, result: Path | str, polarisation: str, picture: Path) -> Path:
@@ -75,13 +79,35 @@ def choose_stretch(intensity: NDArray[np.float32], polarisation: str) -> tuple[f
 
 
 def draw_panels(
-    panels: list[tuple[str, NDArray[np.floating], float, float]],
-    picture: Path,
-    title: str = "",
-    n_columns: int = 100,
+    panels: Sequence[Panel], picture: Path, title: str = "", n_columns: int = 100
 ) -> Path:
+    """Write the figure of :func:`make_figure` as PNG, and return its path."""
+    figure = make_figure(panels, title, n_columns)
+    with complete_file(picture) as unfinished:
+        figure.savefig(unfinished, format="png")
+    return picture
+
+
+def make_figure(
+    panels: Sequence[Panel], title: str = "", n_columns: int = 100, *, n_free: int = 0
+) -> Any:
     """Draw images in rows of `n_columns`, in grey; nodata is blue.
 
+    Parameters
+    ----------
+    panels : sequence of (name, image, low, high)
+        Images of one shape, and the values that are black and white.
+    title : str
+    n_columns : int
+    n_free : int
+        Number of empty axes after the images, the last ones of the figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Notes
+    -----
     Each pixel has at least one screen pixel. Images much longer than wide, or much wider than
     long, are drawn with pixels that are not square: else the picture would need gigabytes.
     """
@@ -91,24 +117,31 @@ def draw_panels(
 
     grey = colormaps["gray"].with_extremes(bad="#27408b")
     height, width = panels[0][1].shape
-    side, n_columns = 6.0, min(n_columns, len(panels))
-    n_rows = -(-len(panels) // n_columns)
+    side, n_columns = 6.0, min(n_columns, len(panels) + n_free)
+    n_rows = -(-(len(panels) + n_free) // n_columns)
     # The colour bar takes about a tenth of the width of a panel.
     ratio = min(max(height / width, 1 / _MAX_RATIO), _MAX_RATIO)
     aspect: Literal["equal", "auto"] = "equal" if ratio == height / width else "auto"
     size = (side * n_columns, n_rows * (0.88 * side * ratio + 0.4) + 0.4)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
+    one_stretch = len(panels) > 1 and len({panel[2:] for panel in panels}) == 1
+    text_pt = 11 if n_columns < 3 else 15  # a screen shows three panels at about half their size
     for i, (name, image, low, high) in enumerate(panels):
         axes = figure.add_subplot(n_rows, n_columns, i + 1)
         shown = axes.imshow(
             image, grey, vmin=low, vmax=high, interpolation="nearest", aspect=aspect
         )
-        axes.set_title(name, fontsize=11)
+        axes.set_title(name, fontsize=text_pt)
         axes.set_axis_off()
-        figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01)
+        if not one_stretch:
+            bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.01)
+            bar.ax.tick_params(labelsize=text_pt - 2)
+    if one_stretch:
+        bar = figure.colorbar(shown, ax=figure.axes, fraction=0.02, pad=0.01, shrink=0.6)
+        bar.ax.tick_params(labelsize=text_pt - 2)
+    for i in range(n_free):
+        figure.add_subplot(n_rows, n_columns, len(panels) + i + 1)
     if title:
-        figure.suptitle(title, fontsize=9)
-    with complete_file(picture) as unfinished:
-        figure.savefig(unfinished, format="png")
-    return picture
+        figure.suptitle(title, fontsize=text_pt - 2)
+    return figure
