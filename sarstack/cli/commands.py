@@ -18,6 +18,7 @@ import click
 from sarstack import __version__
 from sarstack.cli.bench import bench
 from sarstack.cli.check import check
+from sarstack.cli.clean import clean_command
 from sarstack.cli.despeckle import despeckle_command
 from sarstack.cli.evaluate import evaluate_command
 from sarstack.cli.methods import check_method, methods
@@ -54,10 +55,21 @@ _CODES = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.ite
     epilog=f"\b\nExit codes:\n{_CODES}",
 )
 @click.version_option(__version__, prog_name="sarstack")
-@click.option("-v", "--verbose", is_flag=True, help="Print details.")
-@click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print details: --log-level debug.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print warnings and errors only; `despeckle` prints one line as its result.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Least important messages to print on stderr; default info. The log file in "
+    "the output folder has all.",
+)
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
-def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
+def cli(*, verbose: bool, quiet: bool, log_level: str | None, debug: bool) -> None:  # noqa: ARG001
     """Despeckle whole Sentinel-1 archives.
 
     \b
@@ -68,7 +80,7 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     """
     if click.get_current_context().invoked_subcommand != "despeckle":
         gc.enable()
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    level = (log_level or ("debug" if verbose else "warning" if quiet else "info")).upper()
     from sarstack.workflows.progress import PublicFormatter
 
     handler = _StderrHandler()
@@ -82,7 +94,15 @@ def cli(*, verbose: bool, quiet: bool, debug: bool) -> None:  # noqa: ARG001
     warnings.showwarning = _show_warning  # type: ignore[assignment]
 
 
-for command in (bench, check, check_method, despeckle_command, evaluate_command, methods):
+for command in (
+    bench,
+    check,
+    check_method,
+    clean_command,
+    despeckle_command,
+    evaluate_command,
+    methods,
+):
     cli.add_command(command)
 
 

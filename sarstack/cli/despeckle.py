@@ -3,7 +3,7 @@
 import gc
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from sarstack.cli.options import (
     stack_options,
 )
 from sarstack.cluster.layout import LOCAL
+
+if TYPE_CHECKING:
+    from sarstack.workflows.despeckle.state import Outcome
 
 
 @click.command("despeckle")
@@ -47,6 +50,9 @@ from sarstack.cluster.layout import LOCAL
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--json", "as_json", is_flag=True,
+              help="Print the record of the run (run.json), or the plan, as JSON for other "
+              "programs; log and progress are on stderr.")  # fmt: skip
 @click.option("--verify", is_flag=True,
               help="Read finished results in full and make damaged ones again; else only their "
               "size and header are checked.")  # fmt: skip
@@ -57,6 +63,7 @@ def despeckle_command(
     *,
     overwrite: bool,
     dry_run: bool,
+    as_json: bool,
     verify: bool,
     **entries: Any,
 ) -> None:
@@ -64,6 +71,9 @@ def despeckle_command(
 
     Without STACK, the settings of sarstack.yaml in the current folder are used. After an
     interruption, run the same command again to continue.
+
+    Prints the path of each result: `sarstack --quiet despeckle` one line, --json the record of
+    the run.
 
     \b
     Example:
@@ -75,6 +85,7 @@ def despeckle_command(
         prepare_workers(entries["method"] or "auto")  # before anything large is imported here
     from sarstack.workflows.despeckle.plan import plan_despeckle
     from sarstack.workflows.despeckle.run import carry_out, finetune_first
+    from sarstack.workflows.progress import render_json
     from sarstack.workflows.settings import DespeckleConfig
 
     entries["parameters"] = parse_parameters(entries["parameters"])
@@ -89,15 +100,27 @@ def despeckle_command(
         gc.freeze()
         gc.enable()
     if dry_run:
-        click.echo(plan.render())
+        click.echo(render_json(plan.facts()) if as_json else plan.render())
         plan.check_memory()
         return
     outcome = carry_out(plan, overwrite=overwrite)
-    for path in outcome.places:
-        click.echo(path)
-    logging.getLogger("sarstack").info(
-        "%d images in %s%s",
-        len(outcome.outputs), outcome.url or outcome.folder,
-        f"; peak memory per worker {outcome.peak_bytes / 1e6:.0f} MB" if outcome.peak_bytes else "",
-    )  # fmt: skip
+    _print_outcome(outcome, new=len(plan.images), as_json=as_json)
     outcome.raise_failures()
+
+
+def _print_outcome(outcome: "Outcome", *, new: int, as_json: bool) -> None:
+    """Print the record, one line (with --quiet), or the paths of all images and a line of log."""
+    from sarstack.workflows.progress import render_json
+
+    line = f"{len(outcome.outputs)} images in {outcome.url or outcome.folder}, {new} of this run"
+    if outcome.failures:
+        line += f", {len(outcome.failures)} failed"
+    if as_json:
+        click.echo(render_json(outcome.record))
+    elif click.get_current_context().find_root().params["quiet"]:
+        click.echo(line)
+    else:
+        for path in outcome.places:
+            click.echo(path)
+    memory = f"; peak memory per worker {outcome.peak_bytes / 1e6:.0f} MB"
+    logging.getLogger("sarstack").info("%s%s", line, memory if outcome.peak_bytes else "")

@@ -26,6 +26,13 @@ from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import fingerprint, identity, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
+from sarstack.workflows.label_places import (
+    created_store,
+    label_lock,
+    list_leftovers,
+    replaced_store,
+    unfinished_store,
+)
 from sarstack.workflows.lock import claim
 from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.progress import now_utc, show_progress
@@ -73,14 +80,14 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path | str
     name when it is complete. An interrupted run continues.
     """
     remote, output = _find_output(config)
-    check_places([], [output.parent], own_folders=[output, _unfinished(output)])
+    check_places([], [output.parent], own_folders=[output, unfinished_store(output)])
     stack = select_stack(config)
     if config.multilook_px % 2 == 0:
         raise UsageError(f"multilook_px = {config.multilook_px} is even", expected="1, 3, 5, ...",
                          do="choose an odd width: an even one shifts the label")  # fmt: skip
     _refuse_single_dates(stack)
     make_folder(output.parent)
-    lock = claim(output.with_name(f".{output.name}.lock"), output)
+    lock = claim(label_lock(output), output)
     with explain_disk_errors(output.parent), lock:
         mark = _fingerprint(config, stack)
         if remote and not overwrite and _is_uploaded(remote, mark):
@@ -90,8 +97,7 @@ def build_labels(config: LabelsConfig, *, overwrite: bool = False) -> Path | str
             LOGGER.info("the labels were finished before")
         else:
             _compute(config, stack, output, mark, overwrite=overwrite)
-        unfinished = _unfinished(output)
-        for leftover in (unfinished, _created(unfinished), _replaced(output)):
+        for leftover in list_leftovers(output):
             shutil.rmtree(leftover, ignore_errors=True)
         if remote:
             upload_store(output, remote)
@@ -128,18 +134,6 @@ def _other_labels_error(place: str) -> ResumeMismatchError:
         where=place,
         do="name another -o, or --overwrite",
     )
-
-
-def _unfinished(output: Path) -> Path:
-    return output.with_name(f"{output.name}.unfinished")
-
-
-def _created(unfinished: Path) -> Path:
-    return unfinished.with_name(f".{unfinished.name}.new")
-
-
-def _replaced(output: Path) -> Path:
-    return output.with_name(f".{output.name}.replaced")
 
 
 def _fingerprint(config: LabelsConfig, stack: Stack) -> str:
@@ -186,14 +180,14 @@ def _compute(
     shape = stack.grid.shape
     needed_bytes = 15 * shape.y * shape.x * len(stack.polarisations)
     check_space(output.parent, needed_bytes)
-    unfinished = _unfinished(output)
+    unfinished = unfinished_store(output)
     with explain_disk_errors(output.parent, needed_bytes):
         _open_store(unfinished, config, stack, mark, overwrite=overwrite)
         _fill_store(unfinished, config, stack)
         # Renamed, not deleted: a store that is half deleted would look like a finished one.
-        shutil.rmtree(_replaced(output), ignore_errors=True)
+        shutil.rmtree(replaced_store(output), ignore_errors=True)
         if output.exists():
-            output.replace(_replaced(output))
+            output.replace(replaced_store(output))
         unfinished.replace(output)
 
 
@@ -242,7 +236,7 @@ def _open_store(
             do="repeat the earlier command, or --overwrite to start again",
         )
     # Under another name first: a run that is killed here leaves no half store.
-    new = _created(path)
+    new = created_store(path)
     _create_store(new, config, stack, {"fingerprint": mark, "inputs": inputs})
     shutil.rmtree(path, ignore_errors=True)
     new.replace(path)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from sarstack.workflows.notebook_bar import open_notebook_bar
 
 LOGGER = logging.getLogger("sarstack")
 HEARTBEAT_S = 30.0
+LOG_BYTES, OLD_LOGS = 2_000_000, 3
+"""Largest size of a log file, and how many old ones are kept: a folder can get runs for years."""
 
 
 class Progress:
@@ -106,16 +109,23 @@ class PublicFormatter(logging.Formatter):
         return hide_secrets(super().format(record))
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(RotatingFileHandler):
     """A log file that a full disk makes incomplete, without an error of its own.
 
-    What the run writes next finds the disk full, and that error is the one to show.
+    What the run writes next finds the disk full, and that error is the one to show. A file that
+    is `LOG_BYTES` long becomes ``log.txt.1``, and ``log.txt.1`` becomes ``log.txt.2``.
     """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (name of logging)
         """Leave out a line that cannot be written."""
         if not isinstance(sys.exception(), OSError):
             super().handleError(record)
+
+    def doRollover(self) -> None:  # noqa: N802 (name of logging)
+        """Begin a new file; if the old one cannot be renamed, it becomes longer."""
+        with suppress(OSError):
+            super().doRollover()
+        self.stream = self.stream or self._open()
 
     def close(self) -> None:
         """Close the file; what cannot be written is left out."""
@@ -126,7 +136,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write the log of sarstack to a file."""
-    handler = _LogFile(path, encoding="utf-8")
+    handler = _LogFile(path, maxBytes=LOG_BYTES, backupCount=OLD_LOGS, encoding="utf-8")
     handler.setFormatter(PublicFormatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
     try:
@@ -138,7 +148,12 @@ def log_to(path: Path) -> Iterator[None]:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON; the file gets its name when it is complete."""
-    write_text(path, hide_secrets(json.dumps(record, indent=2, default=str)) + "\n")
+    write_text(path, render_json(record) + "\n")
+
+
+def render_json(record: dict[str, Any]) -> str:
+    """Return a record as JSON, without the secret parts of URLs."""
+    return hide_secrets(json.dumps(record, indent=2, default=str))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -158,4 +158,4 @@ def write_record(run: Run, started: str) -> Outcome:
     }
     write_json(plan.output / RUN_RECORD, record)
     url = plan.remote.url if plan.remote else ""
-    return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes, url)
+    return Outcome(plan.output, tuple(sorted(done)), failures, run.peak_bytes, url, record)

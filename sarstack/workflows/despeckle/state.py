@@ -124,6 +124,8 @@ class Outcome:
         Largest memory of a worker process.
     url : str
         Folder that the results were uploaded to; empty if they are in `folder`.
+    record : dict
+        The content of ``run.json``.
     """
 
     folder: Path
@@ -131,6 +133,7 @@ class Outcome:
     failures: dict[str, str]
     peak_bytes: int
     url: str = ""
+    record: Record = field(default_factory=dict)
 
     @property
     def places(self) -> list[str]:
