@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
-    from sarstack.cube.contract import Restore
     from sarstack.cube.pictures import Preview
     from sarstack.despecklers import Despeckler
     from sarstack.output.picture import Picture
@@ -89,6 +88,7 @@ class DespeckAccessor:
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
         from sarstack.cube.georeference import check_crs, georeference
+        from sarstack.cube.uncertainty import check_uncertainty, restore_uncertainty
         from sarstack.despecklers import as_despeckler, default_method
 
         check_looks(looks=looks)
@@ -97,7 +97,7 @@ class DespeckAccessor:
         cube, restore = as_cube(self._obj, choose_conversion(chosen))
         despeckler = chosen or as_despeckler(default_method(cube.sizes["time"]), **parameters)
         if return_uncertainty:
-            _check_uncertainty(self._obj, despeckler)
+            check_uncertainty(self._obj, despeckler)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
 
@@ -113,7 +113,7 @@ class DespeckAccessor:
                     data = data[0]
                 result[name] = (cube[name].dims, data, own | filtered)
             result = result if lazy else compute_with_progress(result)
-            restored = _restore_uncertainty(result, restore) if spread else restore(result)
+            restored = restore_uncertainty(result, restore) if spread else restore(result)
             return georeference(
                 restored, [*POLARISATIONS, *(p + UNCERTAINTY for p in POLARISATIONS)]
             )
@@ -375,34 +375,6 @@ class DespeckAccessor:
             },
             {"polarisation": [str(name) for name in cube.data_vars]},
         )
-
-
-def _check_uncertainty(obj: xr.Dataset | xr.DataArray, despeckler: "Despeckler") -> None:
-    """Raise unless the uncertainty of a result can be returned."""
-    from sarstack.errors import UsageError
-
-    despeckler.check_uncertainty()
-    if isinstance(obj, xr.DataArray):
-        raise UsageError(
-            "return_uncertainty = True: a DataArray has no place for a second variable",
-            expected="a Dataset",
-            do="array.to_dataset(name='vv').despeck.apply(return_uncertainty=True)",
-        )
-
-
-def _restore_uncertainty(result: xr.Dataset, restore: "Restore") -> xr.Dataset:
-    """Convert a result with variables of uncertainty to the form of the user's Dataset."""
-    from sarstack.conventions import POLARISATIONS, UNCERTAINTY
-
-    names = [name for name in result.data_vars if name in POLARISATIONS]
-    spread = {name: result[f"{name}{UNCERTAINTY}"] for name in names}
-    images, spreads = restore(result), restore(result.assign(spread))
-    restored: xr.Dataset = images.copy()
-    for name in images.data_vars:
-        if str(name).lower() in names:
-            restored[f"{name}{UNCERTAINTY}"] = spreads[name]
-            restored[name].attrs["ancillary_variables"] = f"{name}{UNCERTAINTY}"
-    return restored
 
 
 def _is_lazy(cube: xr.Dataset) -> bool:
