@@ -147,3 +147,64 @@ def test_methods_of_complex_numbers_get_a_centred_spectrum(tmp_path: Path) -> No
     assert abs(dependence(centred)) < 0.02
     part = Window(50, 120, 30, 99)
     assert_allclose(read_centred(raster, part), centred[part.slices], rtol=0, atol=0.01)
+
+
+def decorrelate(product: Any, output: Path, *options: str) -> tuple[Any, Any]:
+    """Run the command; return the numbers and the open file's profile, tags and points."""
+    source = getattr(product, "path", product)
+    assert run(["-q", "decorrelate", str(source), "-o", str(output), "--workers", "2",
+                *options]) == 0  # fmt: skip
+    [path] = output.glob("*.tif")
+    with rasterio.open(path) as file:
+        return file.read(1), (file.transform, file.tags(), file.gcps[0], file.nodata)
+
+
+def test_the_command_writes_complex_images(product: Any, tmp_path: Path) -> None:
+    raster, _ = open_raster(product)
+    found, (_, tags, points, nodata) = decorrelate(product, tmp_path / "out", "--calibration", "dn")
+    assert found.dtype == np.complex64
+    assert_allclose(found, read_complex(raster, WHOLE), rtol=0, atol=0.1)
+    assert np.isnan(nodata)
+    assert len(points) == 9
+    assert tags["DECORRELATED"] == "yes"
+    assert float(tags["BANDWIDTH"].split()[1]) == pytest.approx(BAND[1], abs=0.03)
+    # Again with the same settings: nothing to do. With others: refused.
+    command = ["-q", "decorrelate", str(product.path), "-o", str(tmp_path / "out")]
+    [path] = (tmp_path / "out").glob("*.tif")
+    before = path.stat().st_mtime_ns
+    assert run([*command, "--calibration", "dn"]) == 0
+    assert path.stat().st_mtime_ns == before
+    assert run([*command, "--calibration", "beta0"]) == 5
+    # The result is input of the other commands.
+    assert index_stack(path).rasters["vv"][0].complex_as == "intensity"
+
+
+def test_the_command_resamples_bursts_and_points(product: Any, tmp_path: Path) -> None:
+    found, (_, tags, points, _) = decorrelate(
+        product, tmp_path / "out", "--resample", "--calibration", "dn"
+    )
+    assert_allclose(found.shape, np.multiply(SHAPE, BAND), rtol=0.05)
+    assert tags["BASEBAND"] == "yes"
+    factor = found.shape[0] / SHAPE[0]
+    assert max(p.row for p in points) == pytest.approx((SHAPE[0] - 1) * factor, abs=0.5)
+    # The bright burst in the middle does not leak into its neighbours.
+    means = [np.nanmean(to_power(found[int(y * factor) : int((y + 60) * factor)]))
+             for y in (25, 135, 245)]  # fmt: skip
+    assert_allclose(means, np.array([1, 25, 1]) * means[0], rtol=0.1)
+    burst = found[int(120 * factor) : int(210 * factor), 8:-8]
+    assert max(correlation(burst, axis) for axis in (0, 1)) < 0.06
+
+
+def test_a_resampled_image_keeps_its_place(tmp_path: Path) -> None:
+    numbers = to_whole(1000 * draw_field(3, (200, 260)))
+    place = rasterio.Affine(10, 0, 4e5, 0, -10, 5e6)
+    with rasterio.open(
+        tmp_path / "a_20210304_vv.tif", "w", driver="GTiff", height=200, width=260, count=1,
+        dtype="complex64", crs="EPSG:32633", transform=place,
+    ) as file:  # fmt: skip
+        file.write(numbers, 1)
+    path = tmp_path / "a_20210304_vv.tif"
+    found, (transform, _, _, _) = decorrelate(path, tmp_path / "out", "--resample")
+    corner = transform * (found.shape[1], found.shape[0])
+    assert_allclose(corner, place * (260, 200), atol=15)
+    assert_allclose(transform * (0, 0), place * (0, 0))

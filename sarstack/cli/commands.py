@@ -19,6 +19,7 @@ from sarstack import __version__
 from sarstack.cli.bench import bench
 from sarstack.cli.check import check
 from sarstack.cli.clean import clean_command
+from sarstack.cli.decorrelate import decorrelate_command
 from sarstack.cli.despeckle import despeckle_command
 from sarstack.cli.evaluate import evaluate_command
 from sarstack.cli.methods import check_method, methods
@@ -99,6 +100,7 @@ for command in (
     check,
     check_method,
     clean_command,
+    decorrelate_command,
     despeckle_command,
     evaluate_command,
     methods,

@@ -166,6 +166,29 @@ class Grid:
         rpcs = crop_rpcs(self.rpcs, y0, x0)
         return Grid(window.shape, self.crs_wkt, self.transform if self.gcps else moved, gcps, rpcs)
 
+    def resample(self, shape: Shape, factors: tuple[float, float]) -> "Grid":
+        """Return the grid of the same place with other pixels.
+
+        Parameters
+        ----------
+        shape : Shape
+            Its rows and columns.
+        factors : tuple of float
+            New pixels for each old one, along y and x.
+        """
+        a, b, c, d, e, f = self.transform
+        fy, fx = factors
+        gcps = tuple(
+            GroundControlPoint(p.row * fy, p.column * fx, p.x, p.y, p.z) for p in self.gcps
+        )
+        transform = self.transform if self.gcps else (a / fx, b / fy, c, d / fx, e / fy, f)
+        scaled = {"LINE_OFF": fy, "LINE_SCALE": fy, "SAMP_OFF": fx, "SAMP_SCALE": fx}
+        rpcs = tuple(
+            (name, repr(float(value) * scaled[name]) if name in scaled else value)
+            for name, value in self.rpcs
+        )
+        return Grid(shape, self.crs_wkt, transform, gcps, rpcs)
+
 
 def crop_rpcs(rpcs: Iterable[tuple[str, str]], y0: int, x0: int) -> tuple[tuple[str, str], ...]:
     """Return rational polynomial coefficients for an image that begins at another pixel."""

@@ -228,6 +228,20 @@ class DespeckleConfig(StackConfig):
     finetune: bool = Field(default=False, description="finetune the network on the stack first")
 
 
+class DecorrelateConfig(SelectionConfig):
+    """Settings of `sarstack decorrelate`."""
+
+    output: _Text = Field("decorrelated", description="folder of the results")
+    resample: bool = Field(
+        default=False,
+        description="resample to the band of the spectrum: fewer pixels, and white speckle",
+    )
+    workers: int | None = Field(None, gt=0, description="number of threads; default: one per core")
+    compress: Literal["zstd", "deflate"] = Field(
+        "zstd", description="compression of the results: zstd, or deflate for old programs"
+    )
+
+
 class LabelsConfig(StackConfig):
     """Settings of `sarstack build-labels`."""
 
@@ -318,6 +332,7 @@ class FinetuneConfig(LearningConfig):
 
 COMMANDS = {
     "DespeckleConfig": "despeckle",
+    "DecorrelateConfig": "decorrelate",
     "LabelsConfig": "build-labels",
     "TrainConfig": "train",
     "FinetuneConfig": "finetune",

@@ -41,7 +41,7 @@ from sarstack.workflows.despeckle.results import (
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.places import check_places
 from sarstack.workflows.remote_folder import RemoteFolder
-from sarstack.workflows.settings import AUTO, DespeckleConfig, SelectionConfig
+from sarstack.workflows.settings import AUTO, DecorrelateConfig, DespeckleConfig, SelectionConfig
 
 LOGGER = logging.getLogger("sarstack")
 _ONE_AT_A_TIME = "use `sarstack despeckle`, which takes each image alone"
@@ -225,7 +225,7 @@ def select_stack(
     )
     dates = tuple(config.dates.split("/")) if config.dates else None
     part = select_part(stack, dates=dates, bbox=config.bbox, polarisations=config.polarisations)
-    if not isinstance(config, DespeckleConfig):
+    if not isinstance(config, DespeckleConfig | DecorrelateConfig):
         part.check_coregistered(config.command(), do=_ONE_AT_A_TIME)
     return part
 
