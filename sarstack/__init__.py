@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "build_labels", "despeckle", "open_stack"]
+__all__ = ["__version__", "build_labels", "decorrelate", "despeckle", "open_stack"]
 
 if TYPE_CHECKING:
+    from sarstack.cube.decorrelate import decorrelate
     from sarstack.readers import open_stack
     from sarstack.workflows.build_labels import build_labels
     from sarstack.workflows.despeckle.run import despeckle
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "open_stack": "sarstack.readers",
     "build_labels": "sarstack.workflows.build_labels",
+    "decorrelate": "sarstack.cube.decorrelate",
     "despeckle": "sarstack.workflows.despeckle.run",
 }
 

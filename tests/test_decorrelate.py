@@ -2,14 +2,18 @@
 
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 - registers the accessor `rio`
+import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
+import sarstack
 from sarstack.errors import UsageError
 from sarstack.speckle.complex_fields import NODATA, to_power
-from sarstack.speckle.decorrelate import Decorrelator, design_decorrelator
+from sarstack.speckle.decorrelate import Decorrelator, fit_decorrelator
 from sarstack.speckle.point_targets import fade_around, find_points
 from sarstack.speckle.resample import resample_window, resampled_length, source_window
 from sarstack.speckle.system_response import measure_response
@@ -43,8 +47,7 @@ def draw_field(
 
 
 def design(numbers: NDArray[np.complex64]) -> Decorrelator:
-    windows = sample_windows(Shape(*numbers.shape))
-    return design_decorrelator(measure_response(numbers[w.slices] for w in windows))
+    return fit_decorrelator([numbers[w.slices] for w in sample_windows(Shape(*numbers.shape))])
 
 
 def correlation(numbers: NDArray[Any], axis: int, lag: int = 1) -> float:
@@ -218,3 +221,60 @@ def test_white_speckle_stays_as_it_is() -> None:
 def test_too_few_pixels_are_refused(field: NDArray[np.complex64]) -> None:
     with pytest.raises(UsageError, match="spectrum"):
         measure_response([field[:20, :30]])
+
+
+# ---- sarstack.decorrelate --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+@pytest.mark.parametrize("chunks", [(200, 250), (10, 640)])
+def test_dask_arrays_give_the_result_of_numpy(
+    field: NDArray[np.complex64], resampled: bool, chunks: tuple[int, int]
+) -> None:
+    holed = make_holes(field)
+    expected = sarstack.decorrelate(holed, resample=resampled)
+    lazy = sarstack.decorrelate(da.from_array(holed, chunks=chunks), resample=resampled)
+    assert isinstance(lazy, da.Array)
+    assert lazy.shape == expected.shape
+    assert_allclose(lazy.compute(), expected, rtol=0, atol=2e-6)
+    if not resampled:
+        assert_array_equal(expected, design(holed).apply(holed))
+
+
+def test_an_xarray_keeps_dims_coordinates_and_its_place(field: NDArray[np.complex64]) -> None:
+    times = np.datetime64("2022-09-18T07:49", "ns") + np.arange(SHAPE[0]) * np.timedelta64(2, "ms")
+    place = {"GeoTransform": "400000.0 10.0 0.0 5000000.0 0.0 -10.0"}
+    image = xr.DataArray(
+        field.T, dims=("x", "y"), name="vv", attrs={"orbit": 5},
+        coords={"x": 4e5 + 5 + 10.0 * np.arange(SHAPE[1]), "time": ("y", times),
+                "spatial_ref": ((), 0, place), "y": 5e6 - 5 - 10.0 * np.arange(SHAPE[0]),
+                "latitude": (("y", "x"), np.zeros(SHAPE))},
+    )  # fmt: skip
+    same = sarstack.decorrelate(image)
+    assert_array_equal(same.values, sarstack.decorrelate(field).T)
+    xr.testing.assert_identical(same.copy(data=image.values), image)
+    small = sarstack.decorrelate(image, resample=True)
+    assert small.dims == ("x", "y")
+    assert small.attrs == {"orbit": 5}
+    assert "latitude" not in small.coords
+    # A pixel lies where its transform and its coordinates say, and both cover the same ground.
+    affine = small.rio.transform(recalc=False)
+    x, y = affine * (0.5, 0.5)
+    assert_allclose((small.x[0], small.y[0]), (x, y))
+    assert_allclose(affine.a * small.sizes["x"], 10 * SHAPE[1], rtol=0.01)
+    spacing = np.diff(small.time.values).astype(float)
+    assert_allclose(spacing, 2e6 / design(field).bandwidths[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.ones((50, 60), np.float32),
+        np.ones((2, 50, 60), np.complex64),
+        xr.DataArray(np.ones((50, 60), np.complex64), dims=("a", "b")),
+    ],
+    ids=["real", "two images", "other dimensions"],
+)
+def test_what_is_no_complex_image_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="cannot be decorrelated"):
+        sarstack.decorrelate(wrong)

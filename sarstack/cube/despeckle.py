@@ -65,16 +65,16 @@ def despeckle_array(
 
     def compute(window: Window, outer: Window) -> da.Array:
         part = (slice(None), *outer.slices)
-        summary_part = [] if summary is None else [_one_chunk(summary[part]), "cyx"]
+        summary_part = [] if summary is None else [one_chunk(summary[part]), "cyx"]
         return da.blockwise(
-            work, axes, _one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
+            work, axes, one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
             outer=outer, window=window, scene=scene, despeckler=despeckler,
             new_axes={"k": 2} if with_uncertainty else {},
             adjust_chunks={"y": window.shape.y, "x": window.shape.x},
             concatenate=True, dtype=np.float32, meta=np.empty((0,) * len(axes), np.float32),
         )  # fmt: skip
 
-    return _by_windows(array.chunks[1:], partial(despeckler.input_window, scene=scene), compute)
+    return by_windows(array.chunks[1:], partial(despeckler.input_window, scene=scene), compute)
 
 
 def _despeckle_dates(
@@ -113,7 +113,7 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
 
     def compute(window: Window, outer: Window) -> da.Array:
         by_chunk = da.blockwise(
-            _contribute_dates, "tcyx", _one_chunk(array[(slice(None), *outer.slices)]), "tyx",
+            _contribute_dates, "tcyx", one_chunk(array[(slice(None), *outer.slices)]), "tyx",
             statistics, "t",
             outer=outer, window=window, scene=scene, despeckler=despeckler,
             new_axes={"c": despeckler.n_summary},
@@ -125,7 +125,7 @@ def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array
     def input_window(window: Window) -> Window:
         return despeckler.contribution_window(window, scene)
 
-    return _by_windows(array.chunks[1:], input_window, compute)
+    return by_windows(array.chunks[1:], input_window, compute)
 
 
 def _contribute_dates(
@@ -138,7 +138,7 @@ def _contribute_dates(
     return total[np.newaxis]
 
 
-def _by_windows(
+def by_windows(
     chunks: Sequence[Sequence[int]],
     input_window: Callable[[Window], Window],
     compute: Callable[[Window, Window], da.Array],
@@ -152,7 +152,8 @@ def _by_windows(
     return da.block(rows)
 
 
-def _one_chunk(array: da.Array) -> da.Array:
+def one_chunk(array: da.Array) -> da.Array:
+    """Return an array whose rows and columns are one chunk."""
     return array.rechunk({array.ndim - 2: -1, array.ndim - 1: -1})
 
 

@@ -21,8 +21,7 @@ from sarstack.readers.sentinel1.slc import SlcRaster, split_bursts
 from sarstack.readers.stack import Stack
 from sarstack.readers.versions import FileVersion, Stamp
 from sarstack.speckle.complex_fields import to_power
-from sarstack.speckle.decorrelate import Decorrelator, design_decorrelator
-from sarstack.speckle.system_response import measure_response
+from sarstack.speckle.decorrelate import Decorrelator, fit_decorrelator
 from sarstack.tiles import Shape, Window, sample_windows
 
 _LOCK = threading.Lock()
@@ -49,9 +48,7 @@ def _measure(raster: Raster) -> Decorrelator:
     windows = [
         part for window in sample_windows(raster.shape) for part, _ in split_bursts(raster, window)
     ]
-    return design_decorrelator(
-        measure_response(read_complex(raster, window, baseband=True) for window in windows)
-    )
+    return fit_decorrelator([read_complex(raster, window, baseband=True) for window in windows])
 
 
 def read_centred(raster: Raster, window: Window) -> NDArray[np.complex64]:

@@ -13,7 +13,7 @@ spectrum, and points kept apart. There the filter is a division in the spectrum 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from sarstack.speckle.point_targets import (
     find_areas,
     find_points,
 )
-from sarstack.speckle.system_response import BINS, AxisSpectrum
+from sarstack.speckle.system_response import BINS, AxisSpectrum, measure_response
 from sarstack.tiles import row_strips
 
 REACH_PX = 8
@@ -138,15 +138,39 @@ class Decorrelator:
         return np.asarray(np.multiply.outer(rows, columns).astype(np.complex64))
 
 
-def design_decorrelator(
-    spectra: Sequence[AxisSpectrum], point_factor: float = POINT_FACTOR
+def fit_decorrelator(
+    windows: Sequence[NDArray[np.complex64]], point_factor: float = POINT_FACTOR
 ) -> Decorrelator:
-    """Design the filter of an image from its spectra along y and x.
+    """Design the filter of an image from parts of it.
 
-    See :func:`sarstack.speckle.system_response.measure_response`.
+    Parameters
+    ----------
+    windows : sequence of ndarray, shape (y, x), complex64
+        Parts of one image, NaN in both parts = nodata.
+    point_factor : float, optional
+        See :func:`sarstack.speckle.point_targets.find_points`.
+
+    Raises
+    ------
+    UsageError
+        If fewer than 2,000 pixels can be used.
+
+    Notes
+    -----
+    The mean power that the filter keeps is that of the windows, without points: the two axes of a
+    real spectrum are not exactly independent (0.5 % in a Sentinel-1 image).
     """
-    along_y, along_x = (design_axis_filter(spectrum) for spectrum in spectra)
-    return Decorrelator(along_y, along_x, point_factor)
+    along_y, along_x = map(design_axis_filter, measure_response(windows))
+    designed = Decorrelator(along_y, along_x, point_factor)
+    before = after = 0.0
+    for window in windows:
+        powers = to_power(window), to_power(designed.apply(window))
+        used = np.isfinite(powers[0]) & ~find_points(powers[0], point_factor)
+        before += float(powers[0][used].sum(dtype=np.float64))
+        after += float(powers[1][used].sum(dtype=np.float64))
+    gain = (before / after) ** 0.5 if after > 0 else 1.0
+    taps = tuple(tap * gain for tap in along_y.taps)
+    return replace(designed, y=replace(along_y, taps=taps))
 
 
 def design_axis_filter(spectrum: AxisSpectrum) -> AxisFilter:

@@ -18,9 +18,16 @@ def resampled_length(length: int, bandwidth: float) -> int:
     return max(int(length * bandwidth + 1e-9), 1)
 
 
+def resampled_positions(first: int, end: int, bandwidth: float) -> NDArray[np.float64]:
+    """Return where the centres of pixels of the result lie, in pixels of the input."""
+    return np.asarray((np.arange(first, end) + 0.5) / bandwidth - 0.5)
+
+
 def input_rows(first: int, end: int, bandwidth: float, length: int) -> tuple[int, int]:
     """Return the rows (or columns) of the input that a range of the result depends on."""
     reach = KERNEL_REACH_PX + 1
+    if bandwidth >= 1:
+        return first, end
     low = int(np.floor((first + 0.5) / bandwidth - 0.5)) - reach
     high = int(np.floor((end - 0.5) / bandwidth - 0.5)) + reach + 1
     return max(low, 0), min(high, length)
@@ -49,14 +56,13 @@ def resample_axis(
         is corrected for the part of the kernel that they take. The mean power of a flat spectrum
         of this width is kept exactly.
     """
-    rows = np.arange(*place)
     if bandwidth >= 1:
-        return field[rows - first]
-    position = (rows + 0.5) / bandwidth - 0.5
+        return field[place[0] - first : place[1] - first]
+    position = resampled_positions(*place, bandwidth)
     start = np.floor(position).astype(int)
     valid = np.isfinite(field)
     filled = np.where(valid, field, np.complex64(0))
-    total = np.zeros((len(rows), field.shape[1]), np.complex64)
+    total = np.zeros((len(position), field.shape[1]), np.complex64)
     energy = np.zeros(total.shape, np.float32)
     lags = np.arange(1 - KERNEL_REACH_PX, KERNEL_REACH_PX + 1)
     weights = _kernel((position - start)[:, np.newaxis] - lags)
