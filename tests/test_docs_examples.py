@@ -17,6 +17,7 @@ import written_stac
 from distributed import Client, LocalCluster
 from served_folder import serve_folder
 from simulated_stack import SimulatedStack
+from test_decorrelate import draw_field
 from written_safe import write_safe
 
 import sarstack
@@ -48,6 +49,9 @@ def folder(make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for day in ("2021-12-23", "2022-01-04"):
         numbers = {p: digital_numbers(mean) for p, mean in (("vv", 0.1), ("vh", 0.02))}
         write_safe(tmp_path / "safe", numbers, start=f"{day}T05:11:22.594441", crc=f"53{day[-2:]}")
+    bursts = np.zeros((2, 90), int), np.full((2, 90), 149)
+    field = (300 * draw_field(1, (180, 150), centre=(0, 0))).round()
+    write_safe(tmp_path / "slc", {"iw1-vv": field}, product_type="SLC", bursts=bursts)
     for model in ("tuned", "model"):
         shutil.copy(shipped_model("despecknet-lite"), tmp_path / f"{model}.safetensors")
     monkeypatch.chdir(tmp_path)
