@@ -174,6 +174,9 @@ def test_weights_without_significant_improvement_are_not_kept(untuned, simulated
     )
     assert not result.improved
     assert "unchanged" in result.message
+    nearest = min(row["spread"] for row in result.history[1:])
+    assert f"{result.before.spread:.4f} before tuning, at best {nearest:.4f}" in result.message
+    assert "Do this:" in result.message
     for key, value in tuned.state_dict().items():
         assert torch.equal(value, untuned[key]), key
 

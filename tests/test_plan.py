@@ -8,10 +8,17 @@ from simulated_stack import SimulatedStack
 
 from benchmarks.simulated_stacks import write_stack
 from sarstack.cluster.layout import Layout, Machine, memory_limit_bytes, n_cores
+from sarstack.cluster.process import GDAL_CACHE_BYTES
 from sarstack.despecklers import make_despeckler
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.tiles import Shape
-from sarstack.workflows.despeckle.memory import check_memory, choose_layout, worker_memory_bytes
+from sarstack.workflows.despeckle.memory import (
+    PLANNER_BYTES,
+    SAMPLING_BYTES,
+    check_memory,
+    choose_layout,
+    worker_memory_bytes,
+)
 from sarstack.workflows.despeckle.plan import LARGE_TILE_PX, plan_despeckle
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
@@ -20,7 +27,8 @@ from sarstack.workflows.settings import DespeckleConfig
 def test_runs_of_many_tiles_use_large_tiles_unless_a_size_is_given(
     make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stack = {"stack": str(make_stack(n_dates=2).folder), "output": str(tmp_path / "out")}
+    folder = make_stack(shape=(1030, 40), n_dates=2).folder
+    stack = {"stack": str(folder), "output": str(tmp_path / "out")}
     config = DespeckleConfig.make(**stack, method="boxcar")
     assert plan_despeckle(config).config.tile_px == 1024
     monkeypatch.setattr("sarstack.workflows.despeckle.plan.MANY_TILES", 4)
@@ -31,6 +39,39 @@ def test_runs_of_many_tiles_use_large_tiles_unless_a_size_is_given(
     assert again.config.tile_px == LARGE_TILE_PX, "finished images count, too"
     given = DespeckleConfig.make(**stack, method="boxcar", tile_px=512)
     assert plan_despeckle(given).config.tile_px == 512
+
+
+def test_no_tile_of_the_plan_is_larger_than_its_scene(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sarstack.workflows.despeckle.plan.MANY_TILES", 4)
+    folder = make_stack(shape=(70, 90), n_dates=5).folder
+    config = DespeckleConfig.make(
+        stack=str(folder), output=str(tmp_path / "out"), method="despecknet-mt"
+    )
+    plan = plan_despeckle(config)
+    assert "10 of at most 70 x 90 px" in plan.render()
+    # Layers, tiles and sums of such images are small; the libraries are nearly all.
+    libraries = PLANNER_BYTES + GDAL_CACHE_BYTES + plan.despeckler.runtime_bytes
+    assert libraries < plan.memory_bytes < libraries + 20e6
+
+
+@pytest.mark.parametrize("scene", [Shape(90, 5000), Shape(1217, 1501), Shape(16705, 26102)])
+def test_the_memory_of_a_scene_is_that_of_its_largest_tiles(scene: Shape) -> None:
+    method = make_despeckler("lee")
+    config = DespeckleConfig.make(stack="s", tile_px=1024)
+    layouts = [choose_layout(method, config, Machine(n_cores)) for n_cores in (1, 4)]
+    one, four = (worker_memory_bytes(method, config, scene, [], c) for c in layouts)
+    starts = [range(0, n, 1024) for n in scene]
+    rows, columns = (
+        [min(start + 1024 + method.halo, n) - max(start - method.halo, 0) for start in own]
+        for own, n in zip(starts, scene, strict=True)
+    )
+    tiles = sorted((y * x for y in rows for x in columns), reverse=True)
+    assert len(tiles) >= 4
+    # Input, result and copies, 20 bytes a pixel; cells of 512 px with halos; the samples.
+    least = 20 * sum(tiles[1:4])
+    assert least < four - one <= least + 3 * (method.memory_bytes(518**2) + SAMPLING_BYTES)
 
 
 def test_the_plan_gives_the_number_of_tasks(

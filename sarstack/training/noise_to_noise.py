@@ -23,7 +23,7 @@ from sarstack.training.batch import Batch, TensorBatch, to_tensors
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.losses import WeightedMean
 from sarstack.training.ratio import RatioScore, RatioValidation, despeckle_batches
-from sarstack.training.tuning import FinetuneSettings, copies_noise
+from sarstack.training.tuning import FinetuneSettings, copies_noise, describe_no_gain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,13 +204,19 @@ class NoiseToNoise:
             return "the distance from the other dates became clearly worse"
         return ""
 
-    def describe_result(self, before: OtherDatesScore, best: OtherDatesScore | None) -> str:
+    def describe_result(
+        self,
+        before: OtherDatesScore,
+        best: OtherDatesScore | None,
+        tried: Sequence[dict[str, float]],
+    ) -> str:
         """Describe how the distance from the other dates changed."""
         if best is None:
-            return (
-                "Tuning between dates found no weights that are significantly closer to the other "
-                "dates of held-out places without copying noise, so the network is unchanged: "
-                f"spread {before.spread:.4f}"
+            return describe_no_gain(
+                "the spread of ln(despeckled / mean of the other dates)",
+                before.spread,
+                [row["spread"] for row in tried],
+                "smaller is better if the difference is more than chance, and no noise is copied",
             )
         ratio = (
             f"variance of the ratio image from {before.variance:.4f} to {best.variance:.4f}, "

@@ -6,7 +6,8 @@ Losses and validation scores are a :class:`TuningObjective`: the paper's phase 2
 score, the network is returned unchanged.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -70,8 +71,13 @@ class TuningObjective(Protocol[Score]):
         """Say why further steps would do harm; empty: they would not."""
         ...
 
-    def describe_result(self, before: Score, best: Score | None) -> str:
-        """Describe for the user what tuning did; `best` is None if nothing was better."""
+    def describe_result(
+        self, before: Score, best: Score | None, tried: Sequence[dict[str, float]]
+    ) -> str:
+        """Describe for the user what tuning did.
+
+        `best` is None if nothing was better; `tried` has the columns of all validated scores.
+        """
         ...
 
 
@@ -150,7 +156,8 @@ def finetune(
     loop.run(patches, progress)
     state = loop.state
     improved = state.best_step > 0
-    description = objective.describe_result(loop.before, loop.best if improved else None)
+    best = loop.best if improved else None
+    description = objective.describe_result(loop.before, best, state.history[1:])
     kept = f"step {state.best_step} is kept; " if improved else ""
     return FinetuneResult(
         improved,
@@ -214,6 +221,29 @@ class _TuningLoop(TrainingLoop, Generic[Score]):
         score = self._score()
         self.network.load_state_dict(current)
         return score
+
+
+def describe_no_gain(what: str, before: float, tried: Sequence[float], wanted: str) -> str:
+    """Describe a tuning that found nothing better: what was compared, its values, what to do.
+
+    Parameters
+    ----------
+    what : str
+        What was measured at places that were not trained on.
+    before : float
+        Its value before tuning.
+    tried : sequence of float
+        Its values during tuning, smaller is better; NaN: not measured.
+    wanted : str
+        Which value would have been better.
+    """
+    nearest = min((value for value in tried if math.isfinite(value)), default=None)
+    tuned = "no step was done" if nearest is None else f"at best {nearest:.4f} after tuning"
+    return (
+        f"Tuning found nothing better, so the network is unchanged. Compared was {what}, at places "
+        f"that were not trained on: {before:.4f} before tuning, {tuned}; {wanted}. Do this: use "
+        "the network as it was, or tune it with more dates or a larger area"
+    )
 
 
 def copies_noise(score: RatioScore, before: RatioScore) -> bool:
@@ -291,12 +321,16 @@ class PaperObjective:
             return "the ratio image became clearly worse"
         return ""
 
-    def describe_result(self, before: RatioScore, best: RatioScore | None) -> str:
+    def describe_result(
+        self, before: RatioScore, best: RatioScore | None, tried: Sequence[dict[str, float]]
+    ) -> str:
         """Describe how the ratio image changed."""
         if best is None:
-            return (
-                "Tuning did not improve the ratio image, so the network is unchanged: "
-                f"variance {before.variance:.4f}, {before.expected_variance:.4f} expected"
+            return describe_no_gain(
+                "the distance of noisy / despeckled from speckle, in areas without texture",
+                before.distance,
+                [row["distance"] for row in tried],
+                "smaller is better, 0 is exactly speckle",
             )
         return (
             f"Tuning changed the variance of the ratio image from {before.variance:.4f} to "

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import cycle, islice
 
 from sarstack.cluster.layout import (
     LOCAL,
@@ -15,7 +16,7 @@ from sarstack.cluster.process import GDAL_CACHE_BYTES
 from sarstack.despecklers import Despeckler
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.readers.raster import Raster
-from sarstack.tiles import Shape
+from sarstack.tiles import Shape, tile_grid
 from sarstack.workflows.disk import BYTES_PER_PX
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -69,24 +70,34 @@ def worker_memory_bytes(
         The sum of: libraries and caches; writing one COG; for each thread, the samples of one
         image, a tile with its halo (input, complex or not, and result) and its temporal summary;
         for each cell that is computed on a core, what the method needs for it. With a GPU, layers
-        of a network are in its memory; each thread has a few arrays of a cell.
+        of a network are in its memory; each thread has a few arrays of a cell. Tiles and cells are
+        the largest of the scene; their halos end at its edge.
     """
     halo = despeckler.halo
     image = scene.y * scene.x * BYTES_PER_PX
+    tiles = _largest_px(scene, config.tile_px, halo, layout.n_threads)
+    cell = cell_px(despeckler, config)
     n_arrays = 5 + 3 * despeckler.n_summary + config.output_uncertainty + despeckler.needs_complex
     n_arrays += _DECORRELATION_ARRAYS if config.decorrelate else 0
-    tile = n_arrays * (config.tile_px + 2 * halo) ** 2 * BYTES_PER_PX
-    tile += min(SAMPLING_BYTES, SAMPLING_COPIES * image)
-    cell_area_px = (cell_px(despeckler, config) + 2 * halo) ** 2
-    cells = layout.n_cells_in_memory * despeckler.memory_bytes(cell_area_px)
+    in_work = n_arrays * sum(tiles) * BYTES_PER_PX
+    in_work += layout.n_threads * min(SAMPLING_BYTES, SAMPLING_COPIES * image)
+    cells = _largest_px(scene, cell, halo, layout.n_cells_in_memory)
+    in_work += sum(map(despeckler.memory_bytes, cells))
     if layout.gpus:
-        tile += GPU_HOST_BYTES_PER_PX * cell_area_px
-    outer = Shape(config.tile_px + 2 * halo, config.tile_px + 2 * halo)
+        in_work += GPU_HOST_BYTES_PER_PX * sum(_largest_px(scene, cell, halo, layout.n_threads))
+    side = config.tile_px + 2 * halo
+    outer = Shape(min(side, scene.y), min(side, scene.x))
     kept = max((raster.cache_bytes(outer) for raster in rasters), default=0)
     caches = GDAL_CACHE_BYTES + min(kept, image * len(rasters))
     process = WORKER_BYTES if config.cluster else PLANNER_BYTES
-    process += caches + despeckler.runtime_bytes + min(COG_BYTES, image)
-    return process + layout.n_threads * tile + cells
+    return process + caches + despeckler.runtime_bytes + min(COG_BYTES, image) + in_work
+
+
+def _largest_px(scene: Shape, size_px: int, halo: int, n_largest: int) -> list[int]:
+    """Return the pixels of the `n_largest` tiles, with halos; repeated if there are fewer."""
+    inputs = [tile.window.expand(halo, scene).shape for tile in tile_grid(scene, size_px)]
+    largest = sorted((shape.y * shape.x for shape in inputs), reverse=True)[:n_largest]
+    return list(islice(cycle(largest), n_largest))
 
 
 def cell_px(despeckler: Despeckler, config: DespeckleConfig) -> int:

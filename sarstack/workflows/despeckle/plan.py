@@ -157,6 +157,11 @@ class Plan:
             "co-registered, so each is despeckled alone"
         )
 
+    def _describe_tile(self) -> str:
+        size, scene = self.config.tile_px, self.largest_shape
+        rows, columns = min(size, scene.y), min(size, scene.x)
+        return f"{size} px" if rows == columns == size else f"at most {rows} x {columns} px"
+
     def estimate_seconds(self) -> float:
         """Measure the time of one cell, and scale it to the plan; without reading and writing."""
         speed = measure_speed(self.despeckler, cell_px(self.despeckler, self.config))
@@ -174,7 +179,7 @@ class Plan:
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
             f"{len(self.images)} images; {len(self.finished)} finished before",
             "size": self.describe_size(),
-            "tiles": f"{self.n_tiles} of {self.config.tile_px} px, halo {self.despeckler.halo} px",
+            "tiles": f"{self.n_tiles} of {self._describe_tile()}, halo {self.despeckler.halo} px",
             "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
             "to read": f"{_size(self.bytes_to_read)}, halo included",
             "to write": f"at most {_size(self.bytes_to_write)} into {self.destination}",
@@ -302,7 +307,12 @@ def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...
 
 
 def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleConfig:
-    """Choose large tiles if there are many; finished images count, so a resumed run agrees."""
+    """Choose large tiles if there are many; finished images count, so a resumed run agrees.
+
+    Images that are not larger than a tile of the default size have one tile in any case.
+    """
+    if all(max(image.grid.shape) <= config.tile_px for image in images):
+        return config
     many = sum(n_tiles(image.grid.shape, LARGE_TILE_PX) for image in images) >= MANY_TILES
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
 
