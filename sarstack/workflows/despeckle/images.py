@@ -1,5 +1,6 @@
 """The output images of a despeckling run: their inputs, names and fingerprints."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,8 @@ def list_images(
         for polarisation, layer, raster, inputs in _list_inputs(stack, despeckler)
         for ending, method in methods
     ]  # fmt: skip
-    names = [path.name for image in images for path in image.outputs]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(path.name for image in images for path in image.outputs)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice:
         raise StackError(
             "several results would have the same name",

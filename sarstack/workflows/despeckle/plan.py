@@ -284,7 +284,8 @@ def plan_despeckle(
     finished: tuple[Image, ...] = ()
     if begun or not overwrite:
         finished = _find_finished(images, output, remote, refuse=not overwrite, verify=verify)
-    todo = tuple(image for image in images if image not in finished)
+    names = {image.output for image in finished}
+    todo = tuple(image for image in images if image.output not in names)
     return Plan(config, stack, despeckler, output, todo, finished, remote)
 
 

@@ -66,7 +66,8 @@ def _draw_middle(run: Run, picture: Path) -> None:
     from sarstack.output.quicklook import draw_quicklook
 
     done = [image for image in _finished_images(run) if not image.is_noise]
-    made = [image for image in run.plan.images if image in done] or done
+    new = {image.output for image in run.plan.images}
+    made = [image for image in done if image.output in new] or done
     if made:
         n_polarisations = len(run.plan.stack.polarisations)
         image = made[len(made) // 2 // n_polarisations * n_polarisations]
@@ -100,13 +101,16 @@ def write_stac(run: Run) -> None:
         )
         return
     products = []
+    by_layer: dict[int, list[Image]] = {}
+    for image in _finished_images(run):
+        by_layer.setdefault(image.layer, []).append(image)
     for layer, date in enumerate(plan.stack.dates):
-        images = [image for image in _finished_images(run) if image.layer == layer]
+        images = by_layer.get(layer, [])
         done = {_name_asset(image): image.output for image in images}
         done |= {f"{i.polarisation}-uncertainty": i.uncertainty for i in images if i.uncertainty}
         if done and date.timestamp:
-            with open_gdal(plan.readable(images[0])) as image:
-                looks = float(image.tags()["ENL_BEFORE"])
+            with open_gdal(plan.readable(images[0])) as result:
+                looks = float(result.tags()["ENL_BEFORE"])
             grid, mode = plan.stack.grid_at(layer), _find_mode(date, images)
             products.append(Product(date, grid, done, looks, mode))
     if products:

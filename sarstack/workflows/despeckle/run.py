@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,12 @@ from sarstack.output.cog import check_compression
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path, public_path
 from sarstack.readers.slices import describe_slices
-from sarstack.readers.stack import find_product_looks
-from sarstack.speckle.plausibility import describe_doubt
-from sarstack.speckle.samples import SpeckleSample
-from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Tile, split_evenly, tile_grid
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.measure import measure_images
 from sarstack.workflows.despeckle.plan import Plan, plan_despeckle
 from sarstack.workflows.despeckle.preparation import prepare_workers
 from sarstack.workflows.despeckle.record import (
@@ -127,7 +124,7 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
             workers, plan.stack, run.folder,
             models=plan.despeckler.files(), source=plan.despeckler.source,
         )  # fmt: skip
-        _measure(run, workers)
+        measure_images(run, workers)
         _summarise(run, workers)
         _compute(run, workers)
 
@@ -242,50 +239,6 @@ def _name_changed(before: dict[str, FileStamp], now: dict[str, FileStamp]) -> li
     """Name the files that changed, came or went."""
     paths = sorted({*before, *now})
     return [Path(path).name for path in paths if before.get(path) != now.get(path)]
-
-
-def _measure(run: Run, workers: Workers) -> None:
-    """Measure the scene statistics of all images, or read those of an interrupted run."""
-    plan, path = run.plan, run.folder / "statistics.json"
-    found = read_json(path)
-    if not found:  # nothing was measured, or the file is damaged
-        found = _measure_stack(run, workers)
-        write_json(path, found)
-    for polarisation, dates in found.items():
-        run.statistics[polarisation] = {
-            int(layer): SceneStatistics(**{**values, "correlation": tuple(values["correlation"])})
-            for layer, values in dates.items()
-        }
-    for image in plan.images:
-        if image.layer not in run.statistics[image.polarisation]:
-            run.fail(image, "its pixels could not be read")
-
-
-def _measure_stack(run: Run, workers: Workers) -> dict[str, dict[str, dict[str, Any]]]:
-    plan = run.plan
-    inputs = {(i.polarisation, i.layer): i for i in (*plan.images, *plan.finished)}
-    images = sorted(inputs.values(), key=lambda image: image.layer)
-    jobs = (Task(tasks.sample_image, (image.raster, image.grid.shape), image) for image in images)
-    samples: dict[str, dict[int, SpeckleSample]] = {i.polarisation: {} for i in images}
-    for task, outcome in run_tasks(workers, jobs):
-        if isinstance(outcome, Exception):
-            run.fail(task.key, outcome)
-        else:
-            samples[task.key.polarisation][task.key.layer] = outcome
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for polarisation, dates in samples.items():
-        if warning := describe_doubt(polarisation.upper(), [dates[i] for i in sorted(dates)]):
-            LOGGER.warning("warning: %s", warning)
-        found[polarisation] = {}
-        # Dates on grids of their own may differ in their looks, and cannot be compared.
-        together = [sorted(dates)] if plan.stack.is_coregistered else [[i] for i in sorted(dates)]
-        for layers in together:
-            told = find_product_looks([plan.stack.rasters[polarisation][i] for i in layers])
-            of_dates = [dates[i] for i in layers]
-            statistics = combine_samples(of_dates, looks=plan.config.looks, product_looks=told)
-            for layer, date in zip(layers, statistics, strict=True):
-                found[polarisation][str(layer)] = asdict(date)
-    return found
 
 
 def _summarise(run: Run, workers: Workers) -> None:

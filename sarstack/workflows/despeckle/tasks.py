@@ -8,7 +8,7 @@ workers of a cluster.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +68,50 @@ class Uncertainty:
     description: str
 
 
+class ImageSpeckle(NamedTuple):
+    """Speckle of an image.
+
+    Attributes
+    ----------
+    alone : SceneStatistics
+        Statistics from this image alone.
+    sample : SpeckleSample or None
+        Samples of 450 kB, only of images that are compared with others.
+    """
+
+    alone: SceneStatistics
+    sample: SpeckleSample | None
+
+
 def sample_image(raster: IntensityReader, scene: Shape) -> SpeckleSample:
     """Measure the speckle of an image in its sample windows."""
     with worker_settings():
         return sample_speckle(raster.read_each(sample_windows(scene)))
+
+
+def measure_image(
+    raster: IntensityReader,
+    scene: Shape,
+    looks: float | None,
+    product_looks: float | None,
+    keep_sample: bool,  # noqa: FBT001 (tasks have positional arguments)
+) -> ImageSpeckle:
+    """Measure the speckle of an image, and return its sample only if it is needed.
+
+    Parameters
+    ----------
+    raster : IntensityReader
+        The input image.
+    scene : Shape
+        Its rows and columns.
+    looks, product_looks : float, optional
+        See :func:`sarstack.speckle.statistics.combine_samples`.
+    keep_sample : bool
+        Whether the sample is returned.
+    """
+    sample = sample_image(raster, scene)
+    [alone] = combine_samples([sample], looks=looks, product_looks=product_looks)
+    return ImageSpeckle(alone, sample if keep_sample else None)
 
 
 def despeckle_tile(
