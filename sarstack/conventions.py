@@ -248,6 +248,8 @@ def describe_content(tags: Mapping[str, str], content: str) -> dict[str, str]:
     return kept | {"CONTENT": content}
 
 
+DB_PER_NAT = 4.342944819032518
+"""10 / ln 10: a change of a natural logarithm by 1, in dB."""
 SPECKLE_ATTRIBUTES = {"long_name": "speckle: noisy / speckle-free intensity", "units": "1"}
 UNCERTAINTY = "_uncertainty_db"
 """End of the names of files and variables. Not "sigma": that is a backscatter coefficient."""

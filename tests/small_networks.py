@@ -25,10 +25,10 @@ ARCHITECTURES = {
 }
 
 
-def small_network(variant: str = "despecknet", seed: int = 0) -> DeSpeckNet:
+def small_network(variant: str = "despecknet", seed: int = 0, **sizes: int) -> DeSpeckNet:
     """Draw a network: every input matters, batch norms have statistics and gains."""
     torch.manual_seed(seed)
-    network = build_network(variant, **ARCHITECTURES[variant])
+    network = build_network(variant, **ARCHITECTURES[variant] | sizes)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_(0, 0.3)
@@ -38,13 +38,16 @@ def small_network(variant: str = "despecknet", seed: int = 0) -> DeSpeckNet:
     for branch in (network.clean, network.noise):
         last = branch.layers[-1] if isinstance(branch, Branch) else branch.leave
         nn.init.normal_(last.weight, std=0.1)
+        if getattr(branch, "spread", None) is not None:
+            for layer in (branch.spread.first, branch.spread.second, branch.spread.last):
+                nn.init.normal_(layer.weight, std=0.3)
         if variant == "despecknet-paper":  # its output is an intensity: mostly positive
             nn.init.constant_(last.bias, 1.0)
     return network.eval()
 
 
-def save_small_network(folder: Path, variant: str) -> Path:
+def save_small_network(folder: Path, variant: str, **sizes: int) -> Path:
     """Write the model file of a small network."""
-    network = small_network(variant)
+    network = small_network(variant, **sizes)
     card = make_card(network, licence="Apache-2.0")
     return save_model(folder / "small.safetensors", network, card)

@@ -321,16 +321,42 @@ class Despeckler(ABC):
         block = block if self.needs_complex else to_power(block)
         if statistics is None:
             statistics = measure_scene(block)
-        summary = None
-        if self.n_summary:
-            total = np.zeros((self.n_summary, *block.shape[1:]))
-            for date, date_statistics in zip(block, statistics, strict=True):
-                total += self.contribute(date, date_statistics)
-            summary = total.astype(np.float32)
+        summary = self._summarise(block, statistics)
         result = np.empty_like(block, np.float32)
         for date, date_statistics, despeckled in zip(block, statistics, result, strict=True):
             despeckled[...] = self.despeckle(date, date_statistics, summary)
         return result
+
+    def apply_with_uncertainty(
+        self,
+        block: NDArray[np.float32],
+        statistics: Sequence[SceneStatistics] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Despeckle a block as :meth:`apply` does, and tell how uncertain the result is.
+
+        Returns
+        -------
+        despeckled, uncertainty_db : ndarray, shape (time, y, x), float32
+            See :meth:`despeckle_with_uncertainty`.
+        """
+        if statistics is None:
+            statistics = measure_scene(block)
+        summary = self._summarise(block, statistics)
+        both = np.empty((2, *block.shape), np.float32)
+        for layer, (date, date_statistics) in enumerate(zip(block, statistics, strict=True)):
+            both[:, layer] = self.despeckle_with_uncertainty(date, date_statistics, summary)
+        return both[0], both[1]
+
+    def _summarise(
+        self, block: NDArray[np.float32], statistics: Sequence[SceneStatistics]
+    ) -> NDArray[np.float32] | None:
+        """Return the sum of the contributions of all dates; None if the method uses none."""
+        if not self.n_summary:
+            return None
+        total = np.zeros((self.n_summary, *block.shape[1:]))
+        for date, date_statistics in zip(block, statistics, strict=True):
+            total += self.contribute(date, date_statistics)
+        return total.astype(np.float32)
 
 
 def _rebuild(source: MethodSource) -> Despeckler:

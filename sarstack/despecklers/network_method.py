@@ -2,7 +2,9 @@
 
 import logging
 import re
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -113,6 +115,7 @@ class NetworkMethod(Despeckler):
         check_weights(self.path)
         self.sha256 = model_sha256(self.path)
         self.halo = self.card.halo + REACH_PX
+        self.has_uncertainty = self.card.has_spread
         self.domain = "log intensity" if self.card.domain == "log" else "intensity"
 
     def estimate_noise(self) -> Self:
@@ -207,11 +210,37 @@ class NetworkMethod(Despeckler):
         summary: NDArray[np.float32] | None = None,
         inside: tuple[slice, slice] | None = None,
     ) -> NDArray[np.float32]:
-        """Despeckle a part of a block; layers compute only the pixels that this part needs.
+        """Despeckle a part of a block; layers compute only the pixels that this part needs."""
+        compute = estimate_speckle if self.returns_speckle else despeckle_image
+        return self._compute(compute, (), intensity, statistics, summary, inside)
+
+    def despeckle_with_uncertainty(
+        self,
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None = None,
+        inside: tuple[slice, slice] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Despeckle a part of a block; see :meth:`Despeckler.despeckle_with_uncertainty`."""
+        self.check_uncertainty()
+        compute = partial(despeckle_image, spread=True)
+        both = self._compute(compute, (2,), intensity, statistics, summary, inside)
+        return both[0], both[1]
+
+    def _compute(
+        self,
+        compute: Callable[..., NDArray[np.float32]],
+        n_images: tuple[int, ...],
+        intensity: NDArray[np.float32],
+        statistics: SceneStatistics,
+        summary: NDArray[np.float32] | None,
+        inside: tuple[slice, slice] | None,
+    ) -> NDArray[np.float32]:
+        """Call a function of :mod:`sarstack.networks.inference` on blocks that fit into a GPU.
 
         If the memory of the GPU is not enough, the part is cut into blocks of half the height and
         width, again and again down to `MIN_BLOCK_PX`. Later calls begin with the size that was
-        enough. The result differs by rounding only.
+        enough. The result differs by rounding only. It has the shape (*`n_images`, *`inside`).
         """
         from sarstack.networks.cuda import is_out_of_memory, release_memory
 
@@ -221,7 +250,9 @@ class NetworkMethod(Despeckler):
         while True:
             side_px = _MAX_BLOCK_PX.get(self._torch_device, max(wanted.shape))
             try:
-                return self._despeckle_blocks(intensity, statistics, others, wanted, side_px)
+                return self._compute_blocks(
+                    compute, n_images, intensity, statistics, others, wanted, side_px
+                )
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -232,24 +263,25 @@ class NetworkMethod(Despeckler):
             _MAX_BLOCK_PX[self._torch_device] = side_px = min(side_px, max(wanted.shape)) // 2
             LOGGER.warning("GPU out of memory: continuing with blocks of %d px", side_px)
 
-    def _despeckle_blocks(
+    def _compute_blocks(
         self,
+        compute: Callable[..., NDArray[np.float32]],
+        n_images: tuple[int, ...],
         intensity: NDArray[np.float32],
         statistics: SceneStatistics,
         others: NDArray[np.float32] | None,
         wanted: Window,
         side_px: int,
     ) -> NDArray[np.float32]:
-        """Despeckle the window `wanted` in blocks of at most `side_px`."""
+        """Compute the window `wanted` in blocks of at most `side_px`."""
         network, shape = self._network(), Shape(*intensity.shape)
-        compute = estimate_speckle if self.returns_speckle else despeckle_image
-        result = np.empty(wanted.shape, np.float32)
+        result = np.empty((*n_images, *wanted.shape), np.float32)
         for _, _, tile in tile_grid(wanted.shape, side_px):
             y, x = wanted.y0, wanted.x0
             block = Window(y + tile.y0, y + tile.y1, x + tile.x0, x + tile.x1)
             needed = self.input_window(block, shape)
             sums = None if others is None else others[(slice(None), *needed.slices)]
-            result[tile.slices] = compute(
+            result[(..., *tile.slices)] = compute(
                 network, self.card, intensity[needed.slices], statistics, sums,
                 block.slices_in(needed), self.ensemble,
             )  # fmt: skip

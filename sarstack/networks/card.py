@@ -159,6 +159,11 @@ class ModelCard:
         if numbers != sorted(set(numbers)):
             raise ValueError("with_others should have one table for each number, increasing")
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether the network can tell how uncertain its result is."""
+        return self.architecture.get("spread", 0) > 0
+
     def to_json(self) -> str:
         """Return the card as one line of JSON."""
         return json.dumps(_schema().dump_python(self, by_alias=True, warnings=False))

@@ -47,9 +47,16 @@ class LogDeSpeckNet(LogNetwork):
         super().__init__()
         clean_shape = self.shape._replace(**shape)
         self.architecture = clean_shape._asdict()
+        if not clean_shape.spread:  # cards of networks without it do not name it
+            del self.architecture["spread"]
         self.clean = TwoScaleBranch(self.n_images, clean_shape)
         noise_shape = TwoScaleShape(*map(min, zip(self.noise_shape, clean_shape, strict=True)))
         self.noise = TwoScaleBranch(self.n_images, noise_shape)
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the clean branch can tell how uncertain its prediction is."""
+        return "spread" in self.architecture
 
     @property
     def radius_px(self) -> int:

@@ -120,6 +120,7 @@ class LinearDeSpeckNet(DeSpeckNet):
         sensor: Tensor | None = None,
         others: Tensor | None = None,
         noise: bool = True,
+        spread: bool = False,
         inside: Inside | None = None,
     ) -> Prediction:
         """Predict ``xhat``, ``nhat`` and their product; see :meth:`DeSpeckNet.forward`."""

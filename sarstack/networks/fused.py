@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sarstack.networks.cuda import convolve_relu
-from sarstack.networks.two_scale import ResidualBlock, TwoScaleBranch, trim_margins
+from sarstack.networks.two_scale import ResidualBlock, SpreadHead, TwoScaleBranch, trim_margins
 from sarstack.tiles import ALIGNMENT_PX
 
 CHANNELS_LAST = torch.channels_last
@@ -43,9 +43,15 @@ class FusedBranch(nn.Module):
         self.leave = _merge_pixels(branch.leave)
         for layer in (self.head, self.down, self.body, self.up, self.tail):
             layer.to(dtype)
+        self.spread = branch.spread
+        if self.spread is not None:
+            self.spread.first.to(dtype)
+            self.spread.second.to(dtype)
         self.requires_grad_(requires_grad=False)
 
-    def forward(self, images: Tensor, sensor: Tensor, margins: Sequence[int]) -> Tensor:
+    def forward(
+        self, images: Tensor, sensor: Tensor, margins: Sequence[int], *, spread: bool = False
+    ) -> Tensor:
         """Map images to one image; see :meth:`TwoScaleBranch.forward`.
 
         All images of the batch are of one scene: the first row of `sensor` is used for all.
@@ -70,11 +76,22 @@ class FusedBranch(nn.Module):
         fine = _add_coarse(fine, convolve(self.up, coarse))
         for block in self.tail:
             fine = _compute_block(block, fine)
+        wide = None
+        if spread and self.spread is not None:
+            wide = _compute_spread(self.spread, fine.to(dtype), sensor)
+            wide, _ = trim_margins(wide, coarse_margins, 0, 1)
         clean = convolve(self.leave, fine.relu_().float())
         clean, _ = trim_margins(clean, coarse_margins, 0, ALIGNMENT_PX)
         # As pixel_shuffle, without its copy to another memory format.
         cells = clean.permute(0, 2, 3, 1).unflatten(3, (ALIGNMENT_PX, ALIGNMENT_PX))
-        return cells.transpose(2, 3).flatten(3).flatten(1, 2)[:, None]
+        image = cells.transpose(2, 3).flatten(3).flatten(1, 2)[:, None]
+        return image if wide is None else torch.cat([image, wide], dim=1)
+
+
+def _compute_spread(head: SpreadHead, fine: Tensor, sensor: Tensor) -> Tensor:
+    """Predict the uncertainty from the image on the fine grid, see :class:`SpreadHead`."""
+    hidden = convolve(head.first, fine, shift=head.sensor(sensor[:1])[0], relu=True)
+    return head.finish(convolve(head.second, hidden, relu=True))
 
 
 def _pixel_unshuffle(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.conventions import DB_PER_NAT
 from sarstack.errors import ModelCardError, UsageError
 from sarstack.networks.card import ModelCard
 from sarstack.networks.date_sums import scale_date_count
@@ -24,7 +25,7 @@ from sarstack.speckle.statistics import SceneStatistics
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
 
-Output = Literal["clean", "speckle"]
+Output = Literal["clean", "speckle", "clean and spread"]
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _LOADING = threading.Lock()
@@ -32,6 +33,8 @@ _LOADING = threading.Lock()
 # Lowest output, as a part of the 98th percentile of the scene, by domain of the network.
 _LOWEST_OUTPUT = {"log": 1e-8, "linear": 1e-4}
 _LOWEST_SPECKLE = np.float32(1e-8)
+# Uncertainty where no pixel in the window of the local mean is positive.
+_LARGEST_SPREAD_DB = np.float32(13)
 
 
 def load_network(
@@ -141,13 +144,14 @@ def run_network(
         Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
         Rows and columns to return; None: all.
-    output : {"clean", "speckle"}
+    output : {"clean", "speckle", "clean and spread"}
         What to predict.
 
     Returns
     -------
     ndarray, shape (y, x) or of `inside`, float32
-        Linear power, or the ratio of the noisy to the clean image. NaN where the input is NaN,
+        Linear power, or the ratio of the noisy to the clean image; "clean and spread": two images,
+        linear power and the standard deviation of its logarithm in dB. NaN where the input is NaN,
         and where a network on log intensity has no positive pixel in the window of its local mean;
         see :func:`despeckle_image`.
     """
@@ -179,14 +183,18 @@ def run_network(
         if output == "speckle":
             predicted = network.predict_speckle(there, valid, **given)
         else:
-            prediction = network(there, valid, **given, noise=False)
+            wanted = {"noise": False, "spread": output != "clean"}
+            prediction = network(there, valid, **given, **wanted)
             predicted = network.to_intensity(prediction.clean)
-        result = lane.download(predicted[0, 0])
-    if output == "clean":
-        result *= np.float32(scale)
+            if prediction.spread is not None:
+                spread_db = DB_PER_NAT * prediction.spread.exp()
+                predicted = torch.cat([predicted, spread_db], dim=1)
+        result = lane.download(predicted[0])
+    if output != "speckle":
+        result[0] *= np.float32(scale)
     if has_nodata:
-        result[~finite[inside or ...]] = np.nan
-    return np.asarray(result, dtype=np.float32)
+        result[:, ~finite[inside or ...]] = np.nan
+    return np.asarray(result if len(result) > 1 else result[0], dtype=np.float32)
 
 
 def despeckle_image(
@@ -197,6 +205,8 @@ def despeckle_image(
     others: NDArray[np.float32] | None = None,
     inside: tuple[slice, slice] | None = None,
     ensemble: int = 1,
+    *,
+    spread: bool = False,
 ) -> NDArray[np.float32]:
     """Despeckle one image and divide by the flat-field bias of the network.
 
@@ -218,24 +228,33 @@ def despeckle_image(
         Rows and columns to return; the rest is their halo. None: all.
     ensemble : {1, 4, 8}
         Number of mirror images, see :mod:`sarstack.networks.ensemble`.
+    spread : bool
+        Return a second image, of a network that has a spread.
 
     Returns
     -------
     ndarray, shape (y, x) or of `inside`, float32
-        Positive linear power, NaN exactly where the input is not finite.
+        Positive linear power, NaN exactly where the input is not finite. With `spread`, of shape
+        (2, y, x): the second image is the standard deviation of the error of the logarithm, in dB.
+        It is 0 in areas without speckle. Of an ensemble, it is the mean over the mirror images.
     """
     block = _prepare(card, intensity, statistics, others, inside)
-    despeckled = block.run(network, "clean", ensemble)
+    predicted = block.run(network, "clean and spread" if spread else "clean", ensemble)
+    despeckled = predicted[0] if spread else predicted
     despeckled /= block.bias
     # A network on linear intensity may return zero or less. A network on log intensity returns NaN
     # where no pixel in the window of the local mean is positive.
     lowest = np.float32(max(block.brightness * _LOWEST_OUTPUT[card.domain], 1e-37))
     if card.domain == "linear":
         np.maximum(despeckled, lowest, out=despeckled)
-    despeckled[np.isnan(despeckled)] = lowest
+    unknown = np.isnan(despeckled)
+    despeckled[unknown] = lowest
     keep_smooth_areas(despeckled, block.intensity, block.inside)
-    despeckled[block.missing] = np.nan
-    return despeckled
+    if spread:
+        predicted[1][unknown] = _LARGEST_SPREAD_DB
+        keep_smooth_areas(predicted[1], block.intensity, block.inside, value=0.0)
+    predicted[..., block.missing] = np.nan
+    return predicted
 
 
 def estimate_speckle(
@@ -310,7 +329,8 @@ class _Block(NamedTuple):
     def run(self, network: "DeSpeckNet", output: Output, ensemble: int) -> NDArray[np.float32]:
         """Return what the network predicts, NaN if all is nodata."""
         if self.missing.all():
-            return np.full(self.missing.shape, np.nan, np.float32)
+            n_images = (2,) if output == "clean and spread" else ()
+            return np.full((*n_images, *self.missing.shape), np.nan, np.float32)
         run = partial(run_network, network, scale=self.scale, output=output)
         return run_ensemble(run, self.intensity, self.statistics.sensor, self.others, self.inside,
                             ensemble)  # fmt: skip
@@ -330,11 +350,11 @@ def _prepare(
     bright = statistics.bright
     brightness = float(bright) if np.isfinite(bright) and bright > 0 else 1.0
     scale = brightness if card.domain == "linear" else 1.0
-    bias = _find_bias(card, statistics, None if others is None else others[0][inside])
+    bias = find_bias(card, statistics, None if others is None else others[0][inside])
     return _Block(intensity, others, brightness, scale, statistics, inside, missing, bias)
 
 
-def _find_bias(
+def find_bias(
     card: ModelCard, statistics: SceneStatistics, n_others: NDArray[np.float32] | None
 ) -> NDArray[np.float32] | np.float32:
     """Return the bias of a network: one number, or one for each pixel.

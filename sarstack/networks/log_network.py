@@ -14,6 +14,8 @@ LOCAL_MEAN_CELLS = 11
 """Side of the window of the local mean, in cells of 4x4 pixels."""
 DARKEST_NAT, BRIGHTEST_NAT = -8.0, 12.0
 """Limits of the input, in nat (1 nat = 4.3 dB) above the local mean."""
+LEAST_SPREAD, LARGEST_SPREAD = -5.3, 1.1
+"""Limits of ln of the standard deviation in nat: 0.02 and 13 dB."""
 FADE_START_NAT, FADE_END_NAT = 6.0, 8.0
 """The correction fades out between these levels above the local mean (26 and 35 dB).
 
@@ -42,9 +44,9 @@ class _Inputs(NamedTuple):
     u: Tensor
     observed: Tensor
 
-    def run(self, branch: nn.Module) -> Tensor:
+    def run(self, branch: nn.Module, **what: bool) -> Tensor:
         """Return what a branch predicts at the wanted pixels."""
-        predicted = branch(self.images, self.sensor, self.margins).float()
+        predicted = branch(self.images, self.sensor, self.margins, **what).float()
         # The output covers whole cells of the coarse grid, so it may be larger than wanted.
         y, x = (part.start % ALIGNMENT_PX for part in self.wanted)
         height, width = self.observed.shape[-2:]
@@ -93,6 +95,7 @@ class LogNetwork(DeSpeckNet):
         sensor: Tensor | None = None,
         others: Tensor | None = None,
         noise: bool = True,
+        spread: bool = False,
         inside: Inside | None = None,
     ) -> Prediction:
         """Predict ``ln xhat``, ``ln nhat`` and their sum; see :meth:`DeSpeckNet.forward`.
@@ -101,11 +104,13 @@ class LogNetwork(DeSpeckNet):
         Where no pixel of the window of the local mean is positive, the prediction is NaN.
         """
         inputs = self._encode(intensity, valid, sensor, others, inside)
-        clean = inputs.observed - fade_out_correction(inputs.run(self.clean), inputs.u)
+        predicted = inputs.run(self.clean, **({"spread": True} if spread else {}))
+        clean = inputs.observed - fade_out_correction(predicted[:, :1], inputs.u)
+        wide = predicted[:, 1:].clamp(LEAST_SPREAD, LARGEST_SPREAD) if spread else None
         if not noise:
-            return Prediction(inputs.observed, clean, None, None)
+            return Prediction(inputs.observed, clean, None, None, wide)
         speckle = inputs.run(self.noise)
-        return Prediction(inputs.observed, clean, speckle, clean + speckle)
+        return Prediction(inputs.observed, clean, speckle, clean + speckle, wide)
 
     def predict_speckle(
         self,

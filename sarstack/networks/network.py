@@ -21,12 +21,16 @@ class Prediction(NamedTuple):
     noise, reconstruction : Tensor, optional
         The speckle, and the noisy image that follows from `clean` and `noise`; None if the noise
         branch was not computed.
+    spread : Tensor, optional
+        Natural logarithm of the standard deviation of the error of ln `clean`, in nat; None if it
+        was not computed.
     """
 
     observed: Tensor
     clean: Tensor
     noise: Tensor | None
     reconstruction: Tensor | None
+    spread: Tensor | None = None
 
 
 class DeSpeckNet(nn.Module):
@@ -54,6 +58,11 @@ class DeSpeckNet(nn.Module):
     architecture: dict[str, Any]
 
     @property
+    def has_spread(self) -> bool:
+        """Whether the clean branch can tell how uncertain its prediction is."""
+        return False
+
+    @property
     def halo(self) -> int:
         """Pixels needed on each side; follows from the layers."""
         raise NotImplementedError
@@ -78,6 +87,7 @@ class DeSpeckNet(nn.Module):
         sensor: Tensor | None = None,
         others: Tensor | None = None,
         noise: bool = True,
+        spread: bool = False,
         inside: Inside | None = None,
     ) -> Prediction:
         """Predict the clean image, and the speckle if `noise` is True.
@@ -94,6 +104,8 @@ class DeSpeckNet(nn.Module):
             Sums over the other dates, see :mod:`sarstack.networks.date_sums`.
         noise : bool
             Whether to compute the noise branch.
+        spread : bool
+            Whether to compute the uncertainty; only with `has_spread`.
         inside : tuple of slice, optional
             Rows and columns to predict, at least `halo` pixels away from each edge of the block
             that is not an edge of the scene. None: all.

@@ -20,6 +20,8 @@ from torch.nn import functional
 from sarstack.tiles import ALIGNMENT_PX
 
 N_SENSOR_FEATURES = 5
+SPREAD_AT_START = -2.0
+"""ln of the standard deviation in nat with which training begins: 0.6 dB."""
 
 
 class TwoScaleShape(NamedTuple):
@@ -35,6 +37,8 @@ class TwoScaleShape(NamedTuple):
     dilation : int
         Dilation of the second convolution of every other block of the coarse grid. It widens
         the receptive field without more operations.
+    spread : int
+        Channels of the layers that predict the uncertainty; 0: there are none.
     """
 
     width: int = 64
@@ -43,6 +47,7 @@ class TwoScaleShape(NamedTuple):
     body: int = 5
     tail: int = 1
     dilation: int = 1
+    spread: int = 0
 
     @property
     def dilations(self) -> list[int]:
@@ -93,6 +98,38 @@ class ResidualBlock(nn.Module):
         return cast("Tensor", image + self.second(functional.relu(hidden, inplace=True)))
 
 
+class SpreadHead(nn.Module):
+    """Predict the uncertainty of a branch from its last image on the fine grid.
+
+    Two convolutions see whether the image is smooth around a pixel. The last layer of a branch
+    needs an odd number of pixels of the fine grid beyond a cell of 4x4 pixels of the scene, so one
+    more is there already: the receptive radius of the branch stays the same.
+
+    Parameters
+    ----------
+    width, hidden : int
+        Channels of the image, and of the layers between.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, hidden, 3, padding=1)
+        self.sensor = nn.Linear(N_SENSOR_FEATURES, hidden)
+        self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.last = nn.Conv2d(hidden, 4, 1)
+        nn.init.constant_(cast("Tensor", self.last.bias), SPREAD_AT_START)
+
+    def forward(self, fine: Tensor, sensor: Tensor) -> Tensor:
+        """Map the image (batch, width, y, x) and the sensor (batch, 5) to (batch, 1, 2 y, 2 x)."""
+        hidden = self.first(fine) + self.sensor(sensor)[:, :, None, None]
+        hidden = self.second(functional.relu(hidden))
+        return self.finish(functional.relu(hidden))
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Compute the last layer, in float32."""
+        return functional.pixel_shuffle(self.last(hidden.float()), 2)
+
+
 class TwoScaleBranch(nn.Module):
     """Map images at full resolution to one image at full resolution.
 
@@ -114,6 +151,8 @@ class TwoScaleBranch(nn.Module):
         From the fine to the coarse grid, and back.
     sensor : nn.Module
         From the encoded sensor to the shifts of the blocks of the body.
+    spread : SpreadHead or None
+        Predicts the uncertainty.
     """
 
     def __init__(self, n_images: int, shape: TwoScaleShape) -> None:
@@ -130,11 +169,17 @@ class TwoScaleBranch(nn.Module):
         self.up = nn.Conv2d(d, 4 * w, 1)
         self.tail = nn.ModuleList(ResidualBlock(w) for _ in range(shape.tail))
         self.leave = nn.Conv2d(w, 4, 3, padding=1)
+        self.spread = SpreadHead(w, shape.spread) if shape.spread else None
         with torch.no_grad():
             self.leave.weight.mul_(0.1)  # training starts near an output of zero
 
     def forward(
-        self, images: Tensor, sensor: Tensor, margins: Sequence[int] = (0, 0, 0, 0)
+        self,
+        images: Tensor,
+        sensor: Tensor,
+        margins: Sequence[int] = (0, 0, 0, 0),
+        *,
+        spread: bool = False,
     ) -> Tensor:
         """Map images to one image.
 
@@ -147,10 +192,13 @@ class TwoScaleBranch(nn.Module):
         margins : sequence of int
             Width in pixels of the margin at the top, bottom, left and right that is input only:
             0, or `radius_px`.
+        spread : bool
+            Whether to predict the uncertainty, too.
 
         Returns
         -------
         Tensor, shape (batch, 1, y, x) without the margins
+            With `spread`, of shape (batch, 2, y, x).
         """
         fine = functional.relu(self.enter(functional.pixel_unshuffle(images, 2)))
         for block in self.head:
@@ -162,8 +210,10 @@ class TwoScaleBranch(nn.Module):
         fine = fine + functional.pixel_shuffle(self.up(coarse), 2)
         for block in self.tail:
             fine = block(fine)
-        clean = functional.pixel_shuffle(self.leave(functional.relu(fine)), 2)
-        return trim_margins(clean, margins, 0, 1)[0]
+        image = functional.pixel_shuffle(self.leave(functional.relu(fine)), 2)
+        if spread and self.spread is not None:
+            image = torch.cat([image.float(), self.spread(fine, sensor)], dim=1)
+        return trim_margins(image, margins, 0, 1)[0]
 
 
 def trim_margins(

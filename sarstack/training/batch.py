@@ -63,6 +63,7 @@ class TensorBatch(NamedTuple):
         network: DeSpeckNet,
         *,
         noise: bool,
+        spread: bool = False,
         inside: Inside | None = None,
         bfloat16: bool = False,
     ) -> Prediction:
@@ -73,15 +74,18 @@ class TensorBatch(NamedTuple):
         network : DeSpeckNet
         noise : bool
             Whether to compute the noise branch.
+        spread : bool
+            Whether to compute the uncertainty.
         inside : tuple of slice, optional
             Rows and columns to predict; all by default.
         bfloat16 : bool
             Whether convolutions and their gradients use bfloat16. Weights, prediction and
             losses stay float32.
         """
-        inputs = {"sensor": self.sensor, "others": self.others}
+        inputs = {"sensor": self.sensor, "others": self.others, "inside": inside}
+        wanted = {"noise": noise, "spread": spread}
         with torch.autocast(self.intensity.device.type, torch.bfloat16, enabled=bfloat16):
-            prediction = network(self.intensity, self.valid, **inputs, noise=noise, inside=inside)
+            prediction = network(self.intensity, self.valid, **inputs, **wanted)
         return cast("Prediction", prediction)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from sarstack.conventions import DB_PER_NAT
 from sarstack.networks.network import DeSpeckNet
 from sarstack.training.batch import Batch, PatchSource, to_tensors
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -18,8 +19,6 @@ from sarstack.training.losses import WeightedMean, clean_loss, noisy_loss, varia
 
 if TYPE_CHECKING:
     import torch
-
-DB_PER_NAT = 4.342944819032518
 
 
 @dataclass(frozen=True)
