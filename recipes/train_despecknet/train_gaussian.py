@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +29,6 @@ from sarstack.training.supervised import TrainingSettings, train
 VALIDATION_SEED = 991
 # Standard deviation of the noise in nat. MuLoG needs 0.2 (20 looks) to 0.75 (one look).
 LEAST_NOISE, MOST_NOISE = 0.15, 1.4
-
-
-class Noise(NamedTuple):
-    """Gaussian noise, told to the network like speckle: its looks are ``1 / deviation**2``."""
-
-    looks: float
-    correlation: tuple[float, float]
 
 
 class GaussianPatches(SimulatedPatches):
@@ -67,10 +59,10 @@ class GaussianPatches(SimulatedPatches):
             scene = draw_training_landscape(side, rng, self.references)
             _, clean = sensor.observe_inside(scene, rng)
         deviation = np.exp(rng.uniform(np.log(LEAST_NOISE), np.log(MOST_NOISE)))
-        noise = Noise(float(deviation**-2), sensor.correlation)
+        looks = float(deviation**-2)  # what the network is told of Gaussian noise
         noisy = clean * np.exp(np.float32(deviation) * draw_noise(clean.shape, sensor, rng))
-        weight = np.full_like(clean, noise.looks**0.5)
-        return ObservedScene(noisy, clean, weight, weight, noise)  # type: ignore[arg-type]
+        weight = np.full_like(clean, looks**0.5)
+        return ObservedScene(noisy, clean, weight, weight, looks, sensor.correlation)
 
 
 def draw_noise(

@@ -230,9 +230,10 @@ def train_command(
 @click.argument("stack", required=False)
 @click.option("--model", help="Model to start from: shipped (default), or a .safetensors file.")
 @click.option("-o", "--output", help="Model to write; default finetuned.safetensors.")
-@click.option("--mode", type=click.Choice(["auto", "noise2noise", "paper"]),
-              help="Target: other dates (noise2noise) or the image itself (paper); "
-              "auto: noise2noise with 4 dates or more.")  # fmt: skip
+@click.option("--mode", type=click.Choice(["auto", "noise2noise", "paper", "parts"]),
+              help="Target: other dates (noise2noise), the image itself (paper), or the other part "
+              "of complex numbers (parts: starts from merlin); auto: noise2noise with 4 dates or "
+              "more.")  # fmt: skip
 @click.option("--steps", type=int, help="Largest number of batches.")
 @click.option("--learning-rate", type=float, help="Learning rate of Adam.")
 @learning_options
@@ -242,9 +243,11 @@ def finetune_command(
     """Finetune a network on the noisy images, without labels.
 
     With 4 dates or more, the target of a date is the mean of the other dates; else this is
-    phase 2 of the deSpeckNet paper. Validation uses held-out places. If nothing became better,
-    the weights are those of the start. After an interruption, the same command continues from
-    the last checkpoint. With --cluster every worker computes a part of each batch.
+    phase 2 of the deSpeckNet paper. With --mode parts, the network of merlin learns from single
+    look complex images: one part is the target of the other. Validation uses held-out places. If
+    nothing became better, the weights are those of the start. After an interruption, the same
+    command continues from the last checkpoint. With --cluster every worker computes a part of
+    each batch.
 
     \b
     Example:

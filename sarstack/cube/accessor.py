@@ -323,7 +323,8 @@ class DespeckAccessor:
             Model to start from: ``shipped``, or a .safetensors file.
         **settings
             ``mode`` (``auto``, ``noise2noise``, ``paper``), ``steps``, ``batch_size``,
-            ``patch_px``, ``learning_rate``, ``seed``, ``precision``, ``looks``.
+            ``patch_px``, ``learning_rate``, ``seed``, ``precision``, ``looks``. Mode ``parts``
+            (for ``merlin``) needs files.
 
         Returns
         -------

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.networks.card import BiasTable, ModelCard
+from sarstack.networks.card import PART_VARIANTS, BiasTable, ModelCard
 from sarstack.networks.date_sums import sum_dates
 from sarstack.networks.inference import despeckle_image
 from sarstack.networks.network import DeSpeckNet
+from sarstack.speckle.complex_parts import PART_LOOKS, split_parts
 from sarstack.speckle.landscapes import Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.statistics import SceneStatistics
@@ -24,6 +25,7 @@ SIDE_PX = 448
 SEED = 77
 MULTI_TEMPORAL_VARIANTS = ("despecknet-mt",)
 N_OTHER_DATES = (1, 3, 9)
+PART_CORRELATION = (0.0, 0.15, 0.3, 0.45, 0.6)
 
 
 def simulate_flat(
@@ -40,7 +42,7 @@ def simulate_flat(
     Parameters
     ----------
     looks : float
-        Equivalent number of looks.
+        Equivalent number of looks; 0.5: one part of a complex image.
     correlation : float
         Lag-1 correlation of intensity along both axes.
     band_limited : bool
@@ -60,7 +62,12 @@ def simulate_flat(
     shape = (side_px, side_px)
     flat = Reflectivity(np.ones(shape, np.float32), np.zeros(shape, np.complex64))
     rng = np.random.default_rng([seed, int(looks * 100), int(correlation * 100)])
-    simulator = SpeckleSimulator(looks, (correlation, correlation), band_limited=band_limited)
+    is_part = looks == PART_LOOKS
+    simulator = SpeckleSimulator(
+        1.0 if is_part else looks, (correlation, correlation), band_limited=band_limited
+    )
+    if is_part:
+        return np.stack([split_parts(simulator.observe_field(flat, rng))[0]])
     return np.stack([simulator.observe(flat, rng) for _ in range(1 + n_others)])
 
 
@@ -149,7 +156,10 @@ def add_bias_tables(network: DeSpeckNet, card: ModelCard, *, side_px: int = SIDE
 
     A multi-temporal network has a table without other dates and one for each of `N_OTHER_DATES`.
     """
-    card = replace(card, calibration=measure_bias(network, card, side_px=side_px))
+    is_of_parts = card.variant in PART_VARIANTS
+    looks, correlation = ((PART_LOOKS,), PART_CORRELATION) if is_of_parts else (LOOKS, CORRELATION)
+    table = measure_bias(network, card, looks, correlation, side_px=side_px)
+    card = replace(card, calibration=table)
     if card.variant in MULTI_TEMPORAL_VARIANTS:
         tables = tuple(
             measure_bias(network, card, n_others=n, side_px=side_px) for n in N_OTHER_DATES

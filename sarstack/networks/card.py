@@ -35,7 +35,9 @@ _Size = Annotated[int, Field(ge=0, le=MAX_LAYER_SIZE)]
 DESPECKLING_VARIANTS = (
     "despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper", "sar-cnn",
 )  # fmt: skip
-KNOWN_VARIANTS = (*DESPECKLING_VARIANTS, "gaussian-cnn")
+PART_VARIANTS = ("merlin",)
+"""Networks whose input is one part of a single look complex image."""
+KNOWN_VARIANTS = (*DESPECKLING_VARIANTS, *PART_VARIANTS, "gaussian-cnn")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from sarstack.networks.despecknet import LiteDeSpeckNet, LogDeSpeckNet, StackDeSpeckNet
 from sarstack.networks.despecknet_paper import LinearDeSpeckNet
 from sarstack.networks.gaussian_cnn import GaussianCNN
+from sarstack.networks.merlin import MerlinNetwork
 from sarstack.networks.network import DeSpeckNet
 from sarstack.networks.sar_cnn import SarCNN
 
@@ -10,7 +11,12 @@ VARIANTS: dict[str, type[DeSpeckNet]] = {
     cls.variant: cls
     for cls in (LogDeSpeckNet, LiteDeSpeckNet, StackDeSpeckNet, LinearDeSpeckNet, SarCNN)
 }
-"""Networks that despeckle."""
+"""Networks that despeckle intensities."""
+
+OTHER_VARIANTS: dict[str, type[DeSpeckNet]] = {
+    cls.variant: cls for cls in (GaussianCNN, MerlinNetwork)
+}
+"""Networks with another input, and without a branch for the speckle."""
 
 
 def build_network(variant: str, **architecture: int) -> DeSpeckNet:
@@ -19,10 +25,9 @@ def build_network(variant: str, **architecture: int) -> DeSpeckNet:
     Parameters
     ----------
     variant : str
-        A key of `VARIANTS`, or ``gaussian-cnn``.
+        A key of `VARIANTS` or of `OTHER_VARIANTS`.
     **architecture : int
         Sizes: the fields of :class:`~sarstack.networks.two_scale.TwoScaleShape`; ``depth`` and
         ``width`` for ``despecknet-paper`` and ``sar-cnn``. By default those of the variant.
     """
-    networks = VARIANTS | {GaussianCNN.variant: GaussianCNN}
-    return networks[variant](**architecture)
+    return (VARIANTS | OTHER_VARIANTS)[variant](**architecture)

@@ -178,6 +178,17 @@ class SpeckleSimulator:
         padded = _pad(scene)
         return _crop(self._draw_look(padded, self._filter(padded), rng))
 
+    def observe_field_inside(
+        self, scene: Reflectivity, rng: np.random.Generator
+    ) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+        """Return the complex field of a single look, and the expectation of its power.
+
+        Without the 16-pixel margin of the scene, as :meth:`observe_inside`. The transfer function
+        is real, so the parts of the field are independent of each other, given the scene.
+        """
+        field = self._draw_look(scene, self._filter(scene), rng)
+        return _crop(field), _crop(self._expect_periodic(scene))
+
     def observe_inside(
         self, scene: Reflectivity, rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

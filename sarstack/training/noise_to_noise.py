@@ -23,7 +23,12 @@ from sarstack.training.batch import Batch, TensorBatch, to_tensors
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.losses import WeightedMean
 from sarstack.training.ratio import RatioScore, RatioValidation, despeckle_batches
-from sarstack.training.tuning import FinetuneSettings, copies_noise, describe_no_gain
+from sarstack.training.tuning import (
+    FinetuneSettings,
+    copies_noise,
+    describe_no_gain,
+    is_significantly_smaller,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +44,6 @@ the starting network's estimate would enter the target, and the network would le
 Over wide windows, changed land is no longer distinguished from unchanged land."""
 
 BLOCK_PX = 16
-SIGNIFICANT_SE = 3.0
-"""A gain, averaged over blocks of 16 x 16 px, is significant from so many standard errors."""
 
 COHERENT_FALSE_ALARM = 0.01
 """Fraction of pixels of true speckle that may be taken for coherent scatterers."""
@@ -72,12 +75,6 @@ class OtherDatesScore(RatioScore):
     def row(self) -> dict[str, float]:
         """Return the columns of the learning curve."""
         return {"spread": self.spread, **super().row()}
-
-    def is_significantly_better(self, other: "OtherDatesScore") -> bool:
-        """Return whether the squares are smaller by more than chance, compared block by block."""
-        gain = other.squares - self.squares
-        error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-        return float(gain.mean()) > SIGNIFICANT_SE * error
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,9 @@ class NoiseToNoise:
         self, score: OtherDatesScore, best: OtherDatesScore, before: OtherDatesScore
     ) -> bool:
         """Return whether the deviation is significantly smaller and no noise is copied."""
-        closer = score.spread < best.spread and score.is_significantly_better(before)
+        closer = score.spread < best.spread and is_significantly_smaller(
+            score.squares, before.squares
+        )
         return closer and not copies_noise(score, before)
 
     def reason_to_stop(

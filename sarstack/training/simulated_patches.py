@@ -38,13 +38,23 @@ USUAL_SENSOR_PROBABILITIES = (0.2, 0.2, 0.2, 0.4)
 
 
 class ObservedScene(NamedTuple):
-    """A simulated scene, observed by one sensor; arrays (y, x)."""
+    """A simulated scene, observed by one sensor; arrays (y, x).
+
+    Attributes
+    ----------
+    noisy, clean, weight, detail : ndarray, shape (y, x), float32
+        See :class:`sarstack.training.batch.Batch`.
+    looks : float
+    correlation : tuple of float
+        Lag-1 correlation of intensity along y and x.
+    """
 
     noisy: FloatImage
     clean: FloatImage
     weight: FloatImage
     detail: FloatImage
-    sensor: SpeckleSimulator
+    looks: float
+    correlation: tuple[float, float]
 
 
 class SimulatedPatches:
@@ -109,7 +119,7 @@ class SimulatedPatches:
             noisy, clean = (np.minimum(part / bright, SATURATION) for part in (noisy, clean))
         weight, detail = weigh_scene(noisy, clean, sensor.looks, self.detail_weight)
         weight *= weigh_looks(sensor.looks, self.looks_power)
-        return ObservedScene(noisy, clean, weight, detail, sensor)
+        return ObservedScene(noisy, clean, weight, detail, sensor.looks, sensor.correlation)
 
     def _draw(self, scene: ObservedScene, rng: np.random.Generator) -> tuple[FloatImage, ...]:
         """Cut a patch and transform it; a quarter turn swaps the correlation of y and x."""
@@ -120,8 +130,8 @@ class SimulatedPatches:
         if rng.random() < SWATH_EDGE_FRACTION:
             outside = draw_swath_edge(self.patch_px, rng)
             images[0] = np.where(outside, np.float32(np.nan), images[0])
-        correlation = scene.sensor.correlation[:: -1 if symmetry % 2 else 1]
-        return (*images, draw_sensor_input(scene.sensor.looks, correlation, rng))
+        correlation = scene.correlation[:: -1 if symmetry % 2 else 1]
+        return (*images, draw_sensor_input(scene.looks, correlation, rng))
 
 
 def draw_sensor_input(

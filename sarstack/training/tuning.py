@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarstack.networks.network import DeSpeckNet
 from sarstack.training.batch import Batch, PatchSource, to_tensors
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 WARMUP_STEPS = 10
 """Adam's first steps have full length, although its estimates of the moments are poor."""
+
+SIGNIFICANT_SE = 3.0
+"""A gain, averaged over blocks of pixels, is significant from so many standard errors."""
 
 ALL_DONE = "all steps were done"
 Score = TypeVar("Score", bound=RatioScore)
@@ -244,6 +248,19 @@ def describe_no_gain(what: str, before: float, tried: Sequence[float], wanted: s
         f"that were not trained on: {before:.4f} before tuning, {tuned}; {wanted}. Do this: use "
         "the network as it was, or tune it with more dates or a larger area"
     )
+
+
+def is_significantly_smaller(sums: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """Return whether errors are smaller by more than chance, compared block by block.
+
+    Parameters
+    ----------
+    sums, before : ndarray, shape (block,), float64
+        Sums of the errors in the same blocks, which are nearly independent of each other.
+    """
+    gain = before - sums
+    error = float(gain.std(ddof=1)) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return float(gain.mean()) > SIGNIFICANT_SE * error
 
 
 def copies_noise(score: RatioScore, before: RatioScore) -> bool:

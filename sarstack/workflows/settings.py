@@ -316,17 +316,18 @@ class FinetuneConfig(LearningConfig):
         "shipped", description="model of the start: shipped, or a .safetensors model"
     )
     output: _Text = Field("finetuned.safetensors", description="model file to write")
-    mode: Literal["auto", "noise2noise", "paper"] = Field(
+    mode: Literal["auto", "noise2noise", "paper", "parts"] = Field(
         "auto",
-        description="target: other dates (noise2noise), the image itself (paper); "
-        "auto = noise2noise with 4 dates or more",
+        description="target: other dates (noise2noise), the image itself (paper), the other part "
+        "of complex numbers (parts, for merlin); auto = parts for merlin, noise2noise with 4 "
+        "dates or more",
     )
     steps: int = Field(200, gt=0, le=10**8, description="largest number of batches")
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=10,
-        description="of Adam; default: 1e-4 for noise2noise, 1e-5 for paper",
+        description="of Adam; default: 1e-4 for noise2noise and parts, 1e-5 for paper",
     )
 
 

@@ -150,18 +150,19 @@ def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConf
 
     The model lies in the output folder. A resumed run uses it without tuning again.
     """
-    from sarstack.networks.card import DESPECKLING_VARIANTS
+    from sarstack.networks.card import DESPECKLING_VARIANTS, PART_VARIANTS
     from sarstack.networks.model_file import shipped_model
     from sarstack.workflows.learning.finetune import finetune_on_stack
     from sarstack.workflows.settings import FinetuneConfig
 
     start = "despecknet" if config.method == AUTO else config.method
-    if start in DESPECKLING_VARIANTS:
+    variants = (*DESPECKLING_VARIANTS, *PART_VARIANTS)
+    if start in variants:
         start = str(shipped_model(start))
     elif not start.endswith(".safetensors"):
         raise UsageError(
             f"method {config.method!r} is not a network and cannot be finetuned",
-            expected=f"{' or '.join(DESPECKLING_VARIANTS)}, or a .safetensors model",
+            expected=f"{' or '.join(variants)}, or a .safetensors model",
             do="choose a network, or leave out --finetune",
         )
     _, output = find_output(config)
@@ -173,11 +174,7 @@ def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConf
         tuning = FinetuneConfig.make(**entries, model=start, output=str(model))
         LOGGER.info("%s", finetune_on_stack(tuning, overwrite=overwrite).message)
     return config.model_copy(
-        update={
-            "method": str(model),
-            "finetune": False,
-            "output": config.output or str(output),
-        }
+        update={"method": str(model), "finetune": False, "output": config.output or str(output)}
     )
 
 

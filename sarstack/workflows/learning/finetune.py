@@ -8,7 +8,7 @@ import numpy as np
 
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import UsageError
-from sarstack.networks.card import ModelCard
+from sarstack.networks.card import PART_VARIANTS, ModelCard
 from sarstack.networks.model_file import read_card
 from sarstack.readers.cube import CubeStack
 from sarstack.readers.stack import ImageStack
@@ -38,6 +38,7 @@ from sarstack.workflows.settings import FinetuneConfig
 if TYPE_CHECKING:
     from sarstack.networks.network import DeSpeckNet
     from sarstack.training.noise_to_noise import NoiseToNoise
+    from sarstack.training.parts import PartsObjective
     from sarstack.training.tuning import PaperObjective
 
 MIN_NOISE2NOISE_DATES = 4
@@ -55,7 +56,7 @@ HOMOGENEOUS_FACTOR = 2.0
 """Largest ratio of a validation window's variation to that of speckle: in more texture, even a
 good network does not remove exactly the speckle."""
 
-LEARNING_RATES = {"noise2noise": 1e-4, "paper": 1e-5}
+LEARNING_RATES = {"noise2noise": 1e-4, "paper": 1e-5, "parts": 1e-4}
 
 
 def finetune_on_stack(config: FinetuneConfig, *, overwrite: bool = False) -> AdaptedModel:
@@ -110,7 +111,7 @@ def finetune_index(config: FinetuneConfig, stack: CubeStack, output: Path) -> Ad
 
 def _decide_settings(config: FinetuneConfig, stack: ImageStack) -> FinetuneConfig:
     """Replace the defaults of model, mode and learning rate by values."""
-    model = check_start(config.model, "despecknet")
+    model = check_start(config.model, "merlin" if config.mode == "parts" else "despecknet")
     mode = _choose_mode(config.mode, read_card(model), stack)
     rate = config.learning_rate or LEARNING_RATES[mode]
     return config.model_copy(update={"model": model, "mode": mode, "learning_rate": rate})
@@ -122,8 +123,11 @@ def _choose_mode(mode: str, card: ModelCard, stack: ImageStack) -> str:
     Raises
     ------
     UsageError
-        If mode ``noise2noise`` does not fit.
+        If the mode does not fit.
     """
+    if mode == "parts" or card.variant in PART_VARIANTS:
+        _check_parts(mode, card, stack)
+        return "parts"
     fewest = _fewest_dates(stack)
     fits = card.domain == "log" and fewest >= MIN_NOISE2NOISE_DATES
     if mode == "noise2noise" and not fits:
@@ -135,6 +139,26 @@ def _choose_mode(mode: str, card: ModelCard, stack: ImageStack) -> str:
             do="use --mode paper, or " + ("add dates" if card.domain == "log" else "despecknet"),
         )
     return "noise2noise" if fits and mode != "paper" else "paper"
+
+
+def _check_parts(mode: str, card: ModelCard, stack: ImageStack) -> None:
+    """Raise unless a network of parts of complex numbers gets such numbers."""
+    if mode not in ("auto", "parts") or card.variant not in PART_VARIANTS:
+        raise UsageError(
+            f"mode = {mode!r} with {card.variant}",
+            expected=f"mode parts with {' or '.join(PART_VARIANTS)}, and no other mode with it",
+            where=stack.path,
+            do="leave out --mode, or --model",
+        )
+    images = [raster for p in stack.polarisations for raster in stack.rasters[p] if raster]
+    without = [raster for raster in images if not getattr(raster, "complex_as", "")]
+    if without:
+        raise UsageError(
+            f"{card.variant} is tuned on single look complex images",
+            expected="complex numbers in all images: SAFE SLC products or complex GeoTIFFs",
+            where=stack.path,
+            do="give the SLC of this acquisition, or tune despecknet on intensity",
+        )
 
 
 def _fewest_dates(stack: ImageStack) -> int:
@@ -163,9 +187,11 @@ def _tune(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome
         bfloat16=config.precision == "bfloat16", device=device,
     )  # fmt: skip
     network, _ = job.load_start()
-    objective: Any = (
-        _noise_to_noise(job, network) if config.mode == "noise2noise" else _paper_objective(job)
-    )
+    objective: Any
+    if config.mode == "noise2noise":
+        objective = _noise_to_noise(job, network)
+    else:
+        objective = _paper_objective(job) if config.mode == "paper" else _parts_objective(job)
     result = finetune(
         network, job.training, objective, settings, job.folder,
         group=group, progress=report_progress(report),
@@ -181,6 +207,14 @@ def _paper_objective(job: Job) -> "PaperObjective":
     looks, correlation = pool_statistics(job.training.statistics)
     batches = job.validation_batches()
     return PaperObjective(RatioValidation.from_patches(batches, looks, correlation))
+
+
+def _parts_objective(job: Job) -> "PartsObjective":
+    """Make the objective of mode ``parts``, with its validation patches."""
+    from sarstack.training.parts import PartsObjective, PartsValidation
+
+    _, correlation = pool_statistics(job.training.statistics)
+    return PartsObjective(PartsValidation.from_batches(job.validation_batches(), correlation))
 
 
 def _noise_to_noise(job: Job, network: "DeSpeckNet") -> "NoiseToNoise":

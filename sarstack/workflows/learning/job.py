@@ -22,7 +22,7 @@ from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, UsageError, hide_secrets
 from sarstack.html_repr import render_html
 from sarstack.networks.bias import measure_bias
-from sarstack.networks.card import ModelCard, make_card
+from sarstack.networks.card import PART_VARIANTS, ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.model_file import (
     load_model,
@@ -32,10 +32,12 @@ from sarstack.networks.model_file import (
 )
 from sarstack.readers.paths import absolute_path, file_name
 from sarstack.readers.stack import ImageStack
+from sarstack.speckle.complex_parts import PART_LOOKS, describe_part
 from sarstack.training.batch import Batch
 from sarstack.training.checkpoint import CHECKPOINT, last_step, load_best_weights
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.loop import Progress
+from sarstack.training.part_patches import PartPatches
 from sarstack.training.stack_patches import Labels, StackPatches, split_places
 from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.learning.ranks import Message, Report, run_ranks, torch_threads
@@ -205,11 +207,15 @@ def prepare_job(
     check_workers(workers, stack, folder, stores=stores, models=models)
     statistics = measure_statistics(stack, config.looks, workers)
     variant = read_card(start).variant if start else config.variant  # type: ignore[union-attr]
-    linear = variant == "despecknet-paper"
+    linear, source = variant == "despecknet-paper", StackPatches
+    if variant in PART_VARIANTS:
+        source = PartPatches
+        statistics = {
+            polarisation: {date: describe_part(of_date) for date, of_date in of_dates.items()}
+            for polarisation, of_dates in statistics.items()
+        }
     training, validation = (
-        StackPatches(
-            stack, labels, places, config.batch_size, config.seed, statistics, linear, n_dates
-        )
+        source(stack, labels, places, config.batch_size, config.seed, statistics, linear, n_dates)
         for places in split_places(stack, labels, config.patch_px, seed=config.seed)
     )
     precision = choose_precision(choose_device(), config.precision)
@@ -312,6 +318,8 @@ def describe_model(
     )
     LOGGER.info("measuring the bias of the network on flat fields")
     looks_grid = np.geomspace(0.7 * looks[0], 1.4 * looks[1], 3)
+    if network.variant in PART_VARIANTS:
+        looks_grid = np.array([PART_LOOKS])
     lowest, highest = max(0.0, correlation[0] - 0.15), min(0.85, correlation[1] + 0.15)
     correlation_grid = np.linspace(lowest, highest, 2)
     table = measure_bias(

@@ -1,6 +1,9 @@
 """Train a network on a stack, with labels as target (phase 1)."""
 
 from sarstack.cluster.workers import open_workers
+from sarstack.errors import UsageError
+from sarstack.networks.card import PART_VARIANTS
+from sarstack.networks.model_file import read_card
 from sarstack.readers.paths import absolute_path
 from sarstack.training.checkpoint import plot_curve
 from sarstack.training.distributed import ProcessGroup
@@ -54,6 +57,7 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     stack = select_stack(config)
     labels = Labels.open(absolute_path(config.labels), stack)
     start = "" if config.start == "scratch" else check_start(config.start, config.variant)
+    _check_supervised(start)
     note = note_job(config, stack)
     finished = find_finished(output, note, overwrite=overwrite)
     with open_job_folder(output, config, stack, overwrite=overwrite) as folder:
@@ -65,6 +69,17 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
         with explain_disk_errors(folder):
             plot_curve(outcome.history, folder / "curve.png")
         return write_model(job, output, outcome, "trained", note)
+
+
+def _check_supervised(start: str) -> None:
+    """Raise if the network to start from is not trained with labels."""
+    if start and read_card(start).variant in PART_VARIANTS:
+        raise UsageError(
+            f"{read_card(start).variant} is not trained with labels",
+            expected="a network for intensity",
+            where=start,
+            do="tune it on complex images: sarstack finetune SLC/ --model MODEL",
+        )
 
 
 def _train(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome:
