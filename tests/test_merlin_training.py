@@ -17,7 +17,7 @@ from sarstack.networks.merlin import MerlinNetwork
 from sarstack.networks.model_file import load_model, read_card, save_model, shipped_model
 from sarstack.networks.variants import build_network
 from sarstack.readers import index_stack
-from sarstack.speckle.complex_parts import PART_LOOKS, centre_spectrum, split_parts
+from sarstack.speckle.complex_parts import PART_LOOKS, split_parts
 from sarstack.speckle.landscapes import Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.statistics import SceneStatistics
@@ -200,12 +200,10 @@ def test_a_few_steps_predict_the_other_part_better_and_copy_no_noise(tmp_path):
 def test_with_a_spectrum_off_centre_noise_is_copied_and_the_ratio_image_shows_it(tmp_path):
     variance = {}
     for frequency in (0.0, 0.2):
-        fields = [
-            centre_spectrum(
-                draw_field(seed=seed, simulator=SpeckleSimulator(1.0, (0.8, 0.8))), (frequency, 0.0)
-            )
-            for seed in (0, 9)
-        ]
+        oversampled = SpeckleSimulator(1.0, (0.8, 0.8))
+        fields = [draw_field(seed=seed, simulator=oversampled) for seed in (0, 9)]
+        ramp = np.exp(2j * np.pi * frequency * np.arange(len(fields[0]))).astype(np.complex64)
+        fields = [field * ramp[:, None] for field in fields]
         result = tune(fields[0], tmp_path / str(frequency), fields[1])
         variance[frequency] = result.history[-1]["ratio_variance"]
     assert variance[0.2] < 0.65 * variance[0.0]

@@ -1,5 +1,6 @@
 """Complex numbers of xarray objects, for methods that need them in place of intensity."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,11 @@ from numpy.typing import NDArray
 from sarstack.cube.contract import Convert
 from sarstack.cube.intensities import DIMS, linear_attributes, make_intensities
 from sarstack.despecklers import Despeckler
+from sarstack.errors import SarstackWarning
 from sarstack.readers.attributes import read_packing
 from sarstack.readers.complex_numbers import convert_complex
+from sarstack.speckle.complex_parts import describe_asymmetry
+from sarstack.tiles import Shape, sample_windows
 
 
 def choose_conversion(despeckler: Despeckler | None) -> Convert:
@@ -38,6 +42,7 @@ def make_complex(cube: xr.Dataset) -> xr.Dataset:
     cube : Dataset
         Complex variables ``vv vh hh hv`` with the dims ``(time, y, x)`` in any order, in memory or
         of Dask. Zeros, numbers that are not finite, and nodata that attributes declare are nodata.
+        Their spectrum is not moved; in memory, a warning says if it is not symmetric around zero.
 
     Returns
     -------
@@ -51,6 +56,10 @@ def make_complex(cube: xr.Dataset) -> xr.Dataset:
         nodata = read_packing(array.attrs, array.dtype, encoding=array.encoding).nodata
         if array.chunks is None:
             values: Any = _convert(array.values, nodata)
+            windows = sample_windows(Shape(*values.shape[1:]))
+            fields = (date[window.slices] for date in values[:1] for window in windows)
+            if text := describe_asymmetry(fields, str(name)):
+                warnings.warn(SarstackWarning(text), stacklevel=2)
         else:
             values = array.data.map_blocks(_convert, nodata, dtype=np.complex64, meta=meta)
         cube[name] = (DIMS, values, linear_attributes(array.attrs, str(name)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.readers.complex_numbers import read_complex
+from sarstack.readers.decorrelated import read_centred
 from sarstack.readers.raster import Raster
 from sarstack.speckle.complex_parts import split_parts
 from sarstack.tiles import Window
@@ -39,5 +39,5 @@ class PartPatches(StackPatches):
         """Read both parts and the weight of one date, each (y, x)."""
         raster = self.stack.rasters[polarisation][date]
         assert isinstance(raster, Raster), "chosen from the dates that have this polarisation"
-        first, second = split_parts(read_complex(raster, window))
+        first, second = split_parts(read_centred(raster, window))
         return first, second, np.isfinite(first).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,18 +10,17 @@ from sarstack.cluster.dispatch import QUEUE_PER_WORKER
 from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.despecklers.catalogue import measure_speed
-from sarstack.errors import (
-    ResumeMismatchError,
-    UsageError,
-)
+from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
 from sarstack.html_repr import render_html
 from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
-from sarstack.readers.decorrelated import decorrelate_stack
+from sarstack.readers.decorrelated import decorrelate_stack, read_centred
 from sarstack.readers.paths import file_name, public_path
+from sarstack.readers.raster import Raster
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
-from sarstack.tiles import Shape, n_tiles
+from sarstack.speckle.complex_parts import describe_asymmetry
+from sarstack.tiles import Shape, n_tiles, sample_windows
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image, list_images
 from sarstack.workflows.despeckle.memory import (
@@ -48,6 +48,8 @@ _ONE_AT_A_TIME = "use `sarstack despeckle`, which takes each image alone"
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
+# Of the 36 sample windows of a complex image, each sixth shows whether its spectrum is symmetric.
+SPECTRUM_WINDOW_STEP = 6
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,16 @@ def _check_numbers(stack: Stack, despeckler: Despeckler) -> None:
         despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
         for raster in rasters:
             raster.check_baseband()
+        _warn_of_asymmetry(rasters[0])
+
+
+def _warn_of_asymmetry(raster: Raster) -> None:
+    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved."""
+    windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
+    with suppress(StackReadError):  # the task of this image will tell
+        fields = [read_centred(raster, window) for window in windows]
+        if text := describe_asymmetry(fields, file_name(raster.opened_path)):
+            LOGGER.warning("%s", text)
 
 
 def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
