@@ -22,8 +22,8 @@ from sarstack.readers.names import (
     parse_name,
 )
 from sarstack.readers.paths import file_stem
-from sarstack.readers.raster import Raster, SourceMetadata
-from sarstack.readers.source_tags import make_tags
+from sarstack.readers.raster import Raster
+from sarstack.readers.source_tags import SourceMetadata, make_tags
 from sarstack.readers.times import NOT_A_TIME
 from sarstack.tiles import Window
 

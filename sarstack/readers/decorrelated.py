@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from sarstack.errors import UsageError
 from sarstack.readers.complex_numbers import read_complex
 from sarstack.readers.image import name_file
-from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.slc import SlcRaster, split_bursts
+from sarstack.readers.source_tags import SourceMetadata
 from sarstack.readers.stack import Stack
 from sarstack.readers.versions import FileVersion, Stamp
 from sarstack.speckle.complex_fields import to_power

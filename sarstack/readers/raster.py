@@ -22,6 +22,7 @@ from sarstack.readers.paths import file_name, is_remote
 from sarstack.readers.problems import UnreadableFileError, changed_error, root_cause
 from sarstack.readers.product_layers import ListFolder
 from sarstack.readers.radiometry import to_intensity
+from sarstack.readers.source_tags import SourceMetadata
 from sarstack.readers.versions import (
     FileVersion,
     Stamp,
@@ -44,22 +45,6 @@ class IntensityReader(Protocol):
 
     def read_each(self, windows: Iterable[Window]) -> Iterator[NDArray[np.float32]]:
         """Read windows one after the other."""
-
-
-@dataclass(frozen=True)
-class SourceMetadata:
-    """What the provider of an image wrote beside its pixels, for the result.
-
-    Attributes
-    ----------
-    tags : dict of str to str
-        Tags of the file and the band.
-    rpcs : tuple of (str, str)
-        Rational polynomial coefficients of the part that belongs to the stack, as GDAL names them.
-    """
-
-    tags: dict[str, str] = field(default_factory=dict)
-    rpcs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from sarstack.readers.grid import Grid, GroundControlPoint
 from sarstack.readers.image import Image, Slice
 from sarstack.readers.problems import Problems
-from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.raster import Raster
 from sarstack.readers.sentinel1.calibrated import CalibratedRaster
+from sarstack.readers.source_tags import SourceMetadata
 from sarstack.readers.versions import FileVersion, Stamp
 from sarstack.tiles import Shape, Window
 

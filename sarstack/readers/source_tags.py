@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,22 @@ _OF_LAYOUT = re.compile(
 
 # GDAL ends the name of a tag at a colon.
 _NOT_OF_NAME = re.compile(r"[^\w.-]")
+
+
+@dataclass(frozen=True)
+class SourceMetadata:
+    """What the provider of an image wrote beside its pixels, for the result.
+
+    Attributes
+    ----------
+    tags : dict of str to str
+        Tags of the file and the band.
+    rpcs : tuple of (str, str)
+        Rational polynomial coefficients of the part that belongs to the stack, as GDAL names them.
+    """
+
+    tags: dict[str, str] = field(default_factory=dict)
+    rpcs: tuple[tuple[str, str], ...] = ()
 
 
 def make_tags(*sources: Mapping[Any, Any]) -> dict[str, str]:

@@ -39,7 +39,7 @@ from sarstack.readers.masks import check_mask_files, find_masks, read_masked
 from sarstack.readers.names import parse_name
 from sarstack.readers.paths import file_name, file_stem, is_remote, legal_name, zip_path
 from sarstack.readers.product_layers import ListFolder, find_mask, find_static_layer
-from sarstack.readers.raster import Raster, SourceMetadata
+from sarstack.readers.raster import Raster
 from sarstack.readers.remote import (
     gdal_environment,
     gdal_path,
@@ -47,6 +47,7 @@ from sarstack.readers.remote import (
     read_again,
     read_object_version,
 )
+from sarstack.readers.source_tags import SourceMetadata
 from sarstack.readers.truncation import check_complete
 from sarstack.readers.versions import (
     FileVersion,

@@ -18,8 +18,8 @@ from sarstack.readers.block_cache import Blocks, Key, empty_array, identify_file
 from sarstack.readers.grid import Grid, Transform
 from sarstack.readers.image import Image, Notice, describe_image, unreadable_error
 from sarstack.readers.paths import file_name, file_stem
-from sarstack.readers.raster import Raster, SourceMetadata
-from sarstack.readers.source_tags import make_tags
+from sarstack.readers.raster import Raster
+from sarstack.readers.source_tags import SourceMetadata, make_tags
 from sarstack.readers.times import parse_time
 from sarstack.tiles import Shape, Window
 

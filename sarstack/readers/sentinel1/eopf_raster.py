@@ -20,7 +20,6 @@ from sarstack.readers import block_cache
 from sarstack.readers.block_cache import Blocks, Key, empty_array, identify_file, sweep_bytes
 from sarstack.readers.blosc_parts import decode_part
 from sarstack.readers.paths import file_stem, is_remote
-from sarstack.readers.raster import SourceMetadata
 from sarstack.readers.sentinel1 import eopf_tables
 from sarstack.readers.sentinel1.border import ReadNumbers
 from sarstack.readers.sentinel1.calibrated import CalibratedRaster
@@ -35,7 +34,7 @@ from sarstack.readers.sentinel1.eopf_store import (
 )
 from sarstack.readers.sentinel1.look_up_table import LookUpTable
 from sarstack.readers.sentinel1.noise_table import NoiseTable
-from sarstack.readers.source_tags import make_tags
+from sarstack.readers.source_tags import SourceMetadata, make_tags
 from sarstack.readers.versions import Stamp, stamp_sources
 from sarstack.tiles import Shape, Window
 

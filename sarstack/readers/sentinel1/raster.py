@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sarstack.conventions import Calibration
 from sarstack.readers.block_cache import read_blocks
 from sarstack.readers.formats.gdal import open_gdal
-from sarstack.readers.raster import SourceMetadata
 from sarstack.readers.sentinel1.annotation import read_annotation, read_processor_version
 from sarstack.readers.sentinel1.border import ReadNumbers
 from sarstack.readers.sentinel1.calibrated import CalibratedRaster
@@ -21,6 +20,7 @@ from sarstack.readers.sentinel1.look_up_table import LookUpTable
 from sarstack.readers.sentinel1.noise import read_noise
 from sarstack.readers.sentinel1.noise_table import NoiseTable
 from sarstack.readers.sentinel1.product import SafeProduct
+from sarstack.readers.source_tags import SourceMetadata
 from sarstack.readers.versions import Stamp, stamp_sources
 from sarstack.tiles import Window
 
