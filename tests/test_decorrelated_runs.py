@@ -13,7 +13,7 @@ from written_images import write_tif
 from written_safe import write_safe
 
 from sarstack.cli.commands import run
-from sarstack.errors import UsageError
+from sarstack.errors import ConfigError, UsageError
 from sarstack.readers import index_stack
 from sarstack.readers.complex_numbers import read_complex
 from sarstack.readers.decorrelated import (
@@ -27,6 +27,7 @@ from sarstack.readers.sentinel1.doppler import read_doppler_ramp
 from sarstack.readers.sentinel1.product import SafeProduct
 from sarstack.speckle.complex_fields import to_power
 from sarstack.tiles import Window
+from sarstack.workflows.settings import DespeckleConfig
 
 N_BURSTS, LINES, SAMPLES = 3, 110, 230
 SHAPE = (N_BURSTS * LINES, SAMPLES)
@@ -129,6 +130,11 @@ def test_intensity_images_are_refused(tmp_path: Path) -> None:
         decorrelate_stack(index_stack(tmp_path))
     assert "a_20210304_vv.tif" in caught.value.where
     assert run(["-q", "despeckle", str(tmp_path), "--decorrelate"]) == 2
+
+
+def test_finetuning_on_correlated_speckle_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--decorrelate"):
+        DespeckleConfig.make(stack="slc", decorrelate=True, finetune=True)
 
 
 def test_methods_of_complex_numbers_get_a_centred_spectrum(tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from sarstack.checks import MAX_WINDOW_PX
 from sarstack.conventions import MAX_GAIN_DB, Calibration, MaskWord
@@ -226,6 +234,13 @@ class DespeckleConfig(StackConfig):
     no_report: bool = Field(default=False, description="write no report.html")
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")
+
+    @field_validator("finetune")
+    @classmethod
+    def _check_finetune(cls, finetune: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+        if finetune and info.data.get("decorrelate"):
+            raise ValueError("finetuning sees the speckle before --decorrelate; use one of them")
+        return finetune
 
 
 class DecorrelateConfig(SelectionConfig):
