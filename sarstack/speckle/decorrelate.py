@@ -27,7 +27,7 @@ from sarstack.speckle.point_targets import (
     find_areas,
     find_points,
 )
-from sarstack.speckle.system_response import BINS, AxisSpectrum, measure_response
+from sarstack.speckle.system_response import BINS, AxisSpectrum, make_ramp, measure_response
 from sarstack.tiles import row_strips
 
 REACH_PX = 8
@@ -130,12 +130,11 @@ class Decorrelator:
 
     def _ramp(self, shape: Sequence[int], origin: tuple[int, int]) -> NDArray[np.complex64]:
         """Return the phase ramp that moves the spectrum from zero to its centre."""
-        phases = (
-            2 * np.pi * np.mod(axis.centre * (start + np.arange(n)), 1)
+        rows, columns = (
+            make_ramp(axis.centre, start, n)
             for axis, start, n in zip((self.y, self.x), origin, shape, strict=True)
         )
-        rows, columns = (np.exp(1j * phase) for phase in phases)
-        return np.asarray(np.multiply.outer(rows, columns).astype(np.complex64))
+        return np.asarray(np.multiply.outer(rows, columns))
 
 
 def fit_decorrelator(

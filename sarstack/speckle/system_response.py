@@ -83,6 +83,24 @@ def measure_response(windows: Iterable[NDArray[np.complex64]]) -> list[AxisSpect
     return [_make_spectrum([own[axis] for own in sums], weights) for axis in (0, 1)]
 
 
+def measure_centre(windows: Iterable[NDArray[np.complex64]]) -> tuple[float, float]:
+    """Measure the middle of the spectrum along y and x, in cycles per pixel.
+
+    Zero if there are too few pixels; parameters are those of :func:`measure_response`.
+    """
+    try:
+        along_y, along_x = measure_response(windows)
+    except UsageError:
+        return 0.0, 0.0
+    return along_y.centre, along_x.centre
+
+
+def make_ramp(centre: float, start: int, n_px: int) -> NDArray[np.complex64]:
+    """Return the phase ramp along one axis whose spectrum lies at `centre`, shape (n_px,)."""
+    phase = 2 * np.pi * np.mod(centre * (start + np.arange(n_px)), 1)
+    return np.exp(1j * phase).astype(np.complex64)
+
+
 def _sum_pairs(
     field: NDArray[np.complex128], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
