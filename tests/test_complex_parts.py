@@ -88,8 +88,8 @@ def test_white_images_and_images_without_data_are_symmetric():
         assert find_asymmetry(windows) < 0.003
 
 
-@pytest.mark.parametrize(("source", "told"), [("estimated", True), ("nominal", False)])
-def test_a_network_is_told_half_a_look_unless_nothing_was_measured(source, told):
+@pytest.mark.parametrize(("source", "told"), [("given", True), ("estimated", False)])
+def test_a_part_has_half_a_look_and_a_network_is_told_only_what_is_certain(source, told):
     part = describe_part(SceneStatistics(0.87, (0.2, 0.3), 2.0, source))
     assert (part.looks, part.correlation, part.bright) == (PART_LOOKS, (0.2, 0.3), 2.0)
     assert (part.sensor is not None) == told

@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from sarstack.networks.bias import add_bias_tables, flat_bias, simulate_flat
-from sarstack.networks.card import BiasTable
+from sarstack.networks.card import PART_VARIANTS, BiasTable
 from sarstack.networks.inference import load_network
 from sarstack.networks.model_file import load_model, model_sha256, save_model
+from sarstack.speckle.complex_parts import PART_LOOKS
 
 # Apart from both ends, none of these values is in the table; nor is the seed.
 CHECKED_LOOKS = (1.0, 1.2, 1.8, 2.3, 2.75, 3.3, 4.5, 8.0, 12.0, 20.0)
@@ -35,7 +36,7 @@ def check(path: Path) -> float:
     """Print the remaining bias on other flat fields, and return the largest, in percent."""
     network, card = load_network(str(path), model_sha256(path)), load_model(path)[1]
     largest = 0.0
-    for looks in CHECKED_LOOKS:
+    for looks in (PART_LOOKS,) if card.variant in PART_VARIANTS else CHECKED_LOOKS:
         for band_limited in (True, False):
             flats = [simulate_flat(looks, c, band_limited=band_limited, seed=CHECKED_SEED)
                      for c in CHECKED_CORRELATION]  # fmt: skip

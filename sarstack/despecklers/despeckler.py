@@ -46,7 +46,9 @@ class Despeckler(ABC):
         Fraction of the pixels for which it may; larger if a threshold decides on whole blocks.
     nodata_acts_as_edge : bool
         Pixels next to nodata get the same result as pixels next to the scene edge. False: nearly
-        the same (within 0.5 dB RMS), for networks whose input has a mask of valid pixels.
+        the same, for networks whose input has a mask of valid pixels.
+    edge_difference_db : float
+        How nearly: largest RMS difference of the result of an image, of any width.
     rounding_of_maximum : float
         Largest absolute rounding error, as a fraction of the largest value of the block. For
         methods that sum linear intensities with positive and negative weights: an error then
@@ -75,6 +77,7 @@ class Despeckler(ABC):
     has_thresholds: ClassVar[bool] = False
     threshold_fraction: ClassVar[float] = 0.002
     nodata_acts_as_edge: ClassVar[bool] = True
+    edge_difference_db: ClassVar[float] = 0.5
     rounding_of_maximum: ClassVar[float] = 0.0
     needs_complex: ClassVar[bool] = False
     source: ClassVar[MethodSource | None] = None

@@ -262,7 +262,8 @@ def check_mean(despeckler: Despeckler, looks_index: int, correlation_index: int)
         block = two_dates_of_speckle(looks, correlation, side)
     inside = slice(despeckler.halo, block.shape[1] - despeckler.halo)
     statistics = measure_scene(block)
-    n_dates = 1 if wide and not despeckler.n_summary else 2
+    # A part of a single look varies twice as much: two dates are needed for the same accuracy.
+    n_dates = 2 if despeckler.n_summary or despeckler.needs_complex or not wide else 1
     out = despeckler.apply(block[:n_dates], statistics[:n_dates])
     means = (to_power(b[:n_dates, inside, inside]).mean(dtype=float) for b in (block, out))
     mean_in, mean_out = (float(mean) for mean in means)
@@ -305,7 +306,10 @@ def check_nodata_acts_as_edge(despeckler: Despeckler, seed: int, n_columns: int)
         assert_allclose(out, cropped, rtol=1e-5, atol=absolute_tolerance(despeckler, block))
     else:
         rms_db = float(np.sqrt(np.mean((10 * np.log10(out / cropped)) ** 2)))
-        assert rms_db < 0.5, f"beside nodata and at the scene edge differ by {rms_db:.2f} dB RMS"
+        limit_db = despeckler.edge_difference_db
+        assert rms_db < limit_db, (
+            f"beside nodata and at the scene edge differ by {rms_db:.2f} dB RMS"
+        )
 
 
 @add_law("a missing pixel changes nothing beyond the halo", seed=SEED, y=(0, 69), x=(0, 69))

@@ -18,7 +18,7 @@ from sarstack.training.batch import Batch, TensorBatch, to_tensors
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.losses import WeightedMean
 from sarstack.training.ratio import RatioScore, RatioValidation, despeckle_batches
-from sarstack.training.tuning import FinetuneSettings, copies_noise, is_significantly_smaller
+from sarstack.training.tuning import FinetuneSettings, is_significantly_smaller
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,7 @@ LARGEST_RATIO = 20.0
 """The loss grows linearly with the logarithm where the other part is brighter than this many times
 the prediction: a strong scatterer whose phase hides it from this part. Of speckle, one pixel in
 130,000 is."""
+LEAST_RATIO_VARIANCE = 0.85
 SMALLEST_TARGET = 1e-30
 """Replaces zeros of whole numbers, whose logarithm is not finite."""
 
@@ -158,11 +159,11 @@ class PartsObjective:
     def is_better(self, score: PartsScore, best: PartsScore, before: PartsScore) -> bool:
         """Return whether the loss is significantly smaller and no noise is copied."""
         closer = score.loss < best.loss and is_significantly_smaller(score.sums, before.sums)
-        return closer and not copies_noise(score, before)
+        return closer and not _copies_noise(score, before)
 
     def reason_to_stop(self, score: PartsScore, best: PartsScore, before: PartsScore) -> str:
         """Stop if the network copies noise, or the loss is significantly above the best."""
-        if copies_noise(score, before):
+        if _copies_noise(score, before):
             return (
                 "the ratio image varied less than speckle: the parts are not independent (is the "
                 "spectrum centred?)"
@@ -185,6 +186,16 @@ class PartsObjective:
             f"{before.mean:.3f}, variance {before.variance:.3f} to {best.mean:.3f}, "
             f"{best.variance:.3f} ({best.expected_variance:.0f} expected)"
         )
+
+
+def _copies_noise(score: PartsScore, before: PartsScore) -> bool:
+    """Return whether the ratio image varies far less than speckle and than before tuning.
+
+    A network cannot predict noise that is independent of its input. So this happens only if the
+    parts are not independent; smaller differences are chance.
+    """
+    expected = min(score.expected_variance, before.variance)
+    return score.variance < LEAST_RATIO_VARIANCE * expected
 
 
 def other_part_loss(log_predicted: "Tensor", batch: TensorBatch) -> WeightedMean:

@@ -17,7 +17,7 @@ from sarstack.training.simulated_patches import (
     SimulatedPatches,
 )
 
-WHITE_FRACTION = 0.15
+WHITE_FRACTION, OVERSAMPLED_FRACTION = 0.15, 0.15
 
 
 class SimulatedParts(SimulatedPatches):
@@ -65,11 +65,11 @@ class SimulatedParts(SimulatedPatches):
 def draw_single_look(rng: np.random.Generator) -> SpeckleSimulator:
     """Draw a sensor of single looks: white, or with a band of 0.6 to 1 of the sampling frequency.
 
-    A quarter has no sharp band edge. Sentinel-1 IW has an intensity correlation of about 0.36 in
-    range and 0.25 in azimuth.
+    Some are oversampled. A quarter has no sharp band edge. Sentinel-1 IW has an intensity
+    correlation of about 0.36 in range and 0.25 in azimuth.
     """
     if rng.random() < WHITE_FRACTION:
         return SpeckleSimulator(1.0)
-    y, x = rng.uniform(0.0, 0.5, 2)
+    y, x = rng.uniform(*((0.0, 0.5) if rng.random() > OVERSAMPLED_FRACTION else (0.3, 0.75)), 2)
     taper, sharp = float(rng.uniform(0.6, 1.0)), bool(rng.random() < 0.75)
     return SpeckleSimulator(1.0, (float(y), float(x)), taper, sharp)
