@@ -25,12 +25,14 @@ class SimulatedParts(SimulatedPatches):
 
     Parameters
     ----------
-    seed, batch_size, patch_px, simulator, references, detail_weight
-        See :class:`SimulatedPatches`. Only the correlation of a simulator counts: all fields are
-        single looks.
+    seed, batch_size, patch_px
+        See :class:`SimulatedPatches`.
     target : {"truth", "other part"}
         ``truth``: the exact expectation of ``a**2 + b**2``. ``other part``: ``2 b**2``, which has
         the same expectation, as in the training on real images.
+    detail_weight, simulator, references
+        See :class:`SimulatedPatches`. Only the correlation of a simulator counts: all fields are
+        single looks.
     """
 
     def __init__(
