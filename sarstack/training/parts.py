@@ -29,7 +29,10 @@ LARGEST_RATIO = 20.0
 """The loss grows linearly with the logarithm where the other part is brighter than this many times
 the prediction: a strong scatterer whose phase hides it from this part. Of speckle, one pixel in
 130,000 is."""
-LEAST_RATIO_VARIANCE = 0.85
+LEAST_RATIO_VARIANCE = 0.7
+MIN_GAIN = 0.002
+"""Smallest gain of the mean loss that counts. Where the weights fit, tuning gains 0.0006."""
+
 SMALLEST_TARGET = 1e-30
 """Replaces zeros of whole numbers, whose logarithm is not finite."""
 
@@ -157,8 +160,9 @@ class PartsObjective:
         return self.validation.score_network(network, device, group)
 
     def is_better(self, score: PartsScore, best: PartsScore, before: PartsScore) -> bool:
-        """Return whether the loss is significantly smaller and no noise is copied."""
-        closer = score.loss < best.loss and is_significantly_smaller(score.sums, before.sums)
+        """Return whether the loss is clearly smaller and no noise is copied."""
+        gains = score.loss < min(best.loss, before.loss - MIN_GAIN)
+        closer = gains and is_significantly_smaller(score.sums, before.sums)
         return closer and not _copies_noise(score, before)
 
     def reason_to_stop(self, score: PartsScore, best: PartsScore, before: PartsScore) -> str:
