@@ -7,6 +7,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from draw_pictures import draw_missing_pictures  # noqa: E402
+from notebook_pages import write_notebook_pages  # noqa: E402
 from reference_pages import write_reference_pages  # noqa: E402
 
 from sarstack import __version__  # noqa: E402
@@ -38,3 +39,4 @@ html_css_files = ["small-screens.css"]
 # Pages and pictures that are made from the code come before Sphinx looks for its files.
 write_reference_pages(HERE / "generated")
 draw_missing_pictures(HERE / "generated" / "pictures")
+write_notebook_pages(HERE / "generated" / "notebooks")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from notebook_pages import NOTEBOOKS, write_notebook_pages
 from reference_pages import write_reference_pages
 
 from sarstack.cli.commands import cli
@@ -27,6 +28,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("repository") / "docs"
     shutil.copytree(SITE, copy, ignore=shutil.ignore_patterns("build", "generated", "__pycache__"))
     write_reference_pages(copy / "generated")
+    shutil.copytree(NOTEBOOKS, copy.parent / "recipes" / "notebooks")
+    write_notebook_pages(copy / "generated" / "notebooks", run=False)  # test_notebooks runs them
     return copy
 
 

@@ -7,6 +7,7 @@ from scipy.stats import gamma
 
 import sarstack  # noqa: F401 - registers the accessor
 from sarstack.errors import UsageError
+from sarstack.networks.model_file import shipped_model
 from sarstack.speckle.laws import moment_looks
 
 SHAPE = (150, 170)
@@ -46,9 +47,11 @@ def test_a_preview_has_the_pixels_of_the_whole_result(method: str, chunks: dict 
 
 
 def test_all_images_of_a_preview_have_one_stretch_and_their_names() -> None:
-    preview = simulate()[0].despeck.preview(["boxcar", "lee", "lee"])
+    methods = ["lee", "lee", str(shipped_model("despecknet-lite"))]
+    preview = simulate()[0].despeck.preview(methods)
     shown = [axes for axes in preview.figure.axes if axes.images]
-    assert [axes.get_title() for axes in shown] == ["input", "boxcar", "lee", "lee (2)"]
+    names = ["input", "lee", "lee (2)", "despecknet-lite.safetensors"]
+    assert [axes.get_title() for axes in shown] == names
     assert {axes.images[0].get_clim() for axes in shown} == {(-22.0, 0.0)}
     assert preview._repr_png_().startswith(b"\x89PNG")
     assert "2024-01-25" in repr(preview)

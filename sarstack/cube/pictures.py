@@ -5,6 +5,7 @@ Only one window of one date is computed. Its pixels are those of the whole resul
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -76,8 +77,9 @@ def preview_cube(
     array, index, place = _find(cube, window, date, polarisation)
     statistics = _measure(array, index, looks, all_dates=any(d.n_summary for d in despecklers))
     images = {"input": _read(array, index, place)}
-    for despeckler in despecklers:
-        images[_name(despeckler, images)] = _despeckle(array, index, place, despeckler, statistics)
+    for given, despeckler in zip(names, despecklers, strict=True):
+        name = _name(given, despeckler, images)
+        images[name] = _despeckle(array, index, place, despeckler, statistics)
     low, high = choose_stretch(images["input"], str(array.name))
     panels = [(name, decibels(image), low, high) for name, image in images.items()]
     described = f"{_describe(array, index, place)}, {low:g} to {high:g} dB"
@@ -274,10 +276,12 @@ def _read(array: xr.DataArray, index: int, place: Window) -> Image:
     return np.asarray(array[index][place.slices].values, np.float32)
 
 
-def _name(despeckler: Despeckler, taken: dict[str, Any]) -> str:
-    """Return the name of a method; a number follows if it is there with other parameters."""
-    count = sum(1 for name in taken if name.split(" (")[0] == despeckler.name)
-    return f"{despeckler.name} ({count + 1})" if count else despeckler.name
+def _name(given: str | Despeckler, despeckler: Despeckler, taken: dict[str, Any]) -> str:
+    """Return the name of a method or model file; a number follows if it is there already."""
+    is_model = isinstance(given, str) and given.endswith(".safetensors")
+    name = Path(str(given)).name if is_model else despeckler.name
+    count = sum(1 for other in taken if other.split(" (")[0] == name)
+    return f"{name} ({count + 1})" if count else name
 
 
 def _coordinates(array: xr.DataArray, place: Window) -> dict[str, Any]:
