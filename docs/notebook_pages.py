@@ -98,8 +98,13 @@ def render_page(notebook: Path, target: Path, *, run: bool) -> str:
 
 
 def render_output(output: Output, picture: Path) -> list[str]:
-    """Return the lines of what a cell shows."""
-    lines = ["```text", output.text.rstrip(), "```", ""] if output.text.strip() else []
+    """Return the lines of what a cell shows; paths of the temporary folder become relative."""
+    here = f"{Path.cwd()}/"
+    lines = (
+        ["```text", output.text.rstrip().replace(here, ""), "```", ""]
+        if output.text.strip()
+        else []
+    )
     value = output.value
     if value is None:
         return lines
@@ -107,6 +112,6 @@ def render_output(output: Output, picture: Path) -> list[str]:
         picture.write_bytes(value._repr_png_())
         return [*lines, f"![{escape(repr(value), quote=True)}]({picture.name})", ""]
     if hasattr(value, "_repr_html_") and not type(value).__module__.startswith("xarray"):
-        html = value._repr_html_()
+        html = value._repr_html_().replace(here, "")
         return [*lines, "```{raw} html", f'<div class="notebook-output">{html}</div>', "```", ""]
-    return [*lines, "```text", repr(value), "```", ""]
+    return [*lines, "```text", repr(value).replace(here, ""), "```", ""]
