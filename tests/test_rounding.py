@@ -39,6 +39,20 @@ def test_numbers_are_rounded_to_the_nearest_with_ties_to_even(keep_bits: int):
     assert_array_equal(np.isinf(rounded), np.isinf(numbers))
 
 
+@pytest.mark.parametrize("keep_bits", [7, 12, 22])
+def test_bits_are_those_of_numcodecs_in_any_shape(keep_bits: int):
+    from numcodecs.bitround import BitRound
+
+    numbers = any_bits(90_000)[: 300 * 300].reshape(300, 300)
+    expected = BitRound(keep_bits).encode(numbers).view(np.float32).reshape(300, 300)
+    for image, wanted in ((numbers, expected), (numbers[:, ::-3], expected[:, ::-3])):
+        rounded = round_mantissa(image, keep_bits)
+        assert rounded.shape == image.shape
+        mask = np.isfinite(image) & np.isfinite(wanted)
+        assert_array_equal(rounded[mask].view("u4"), wanted[mask].view("u4"))
+        assert_array_equal(rounded[~mask].view("u4"), image[~mask].view("u4"))
+
+
 def test_all_bits_are_kept_on_request():
     numbers = any_bits(1000)
     assert_array_equal(round_mantissa(numbers, ALL_BITS).view("u4"), numbers.view("u4"))

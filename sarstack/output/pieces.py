@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sarstack.output.complete_file import complete_file
 from sarstack.output.rounding import ALL_BITS, round_mantissa
-from sarstack.tiles import Shape, Tile, Window, tile_grid
+from sarstack.tiles import Shape, Tile, Window, row_strips, tile_grid
 
 BLOCKS_PX = (512, 256, 128)
 _NOTES = "SARSTACK_NOTES"
@@ -134,6 +134,13 @@ def halve(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Partial blocks at the bottom and at the right count, so the size is rounded up.
     """
+    means = np.empty(coarsen(Shape(*image.shape), 1), np.float32)
+    for rows in row_strips(means.shape):
+        means[rows] = _halve_strip(image[2 * rows.start : 2 * rows.stop])
+    return means
+
+
+def _halve_strip(image: NDArray[np.float32]) -> NDArray[np.float32]:
     total = np.zeros(coarsen(Shape(*image.shape), 1), np.float32)
     count = np.zeros(total.shape, np.float32)
     for y, x in np.ndindex(2, 2):

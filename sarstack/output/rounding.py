@@ -11,6 +11,7 @@ ALL_BITS = 23
 """Bits of the mantissa of float32."""
 FEWEST_BITS, DEFAULT_BITS = 7, 12
 """Fewest: an error of at most 0.017 dB."""
+_PART_PX = 2**16
 
 
 def round_mantissa(image: NDArray[np.float32], keep_bits: int) -> NDArray[np.float32]:
@@ -29,10 +30,27 @@ def round_mantissa(image: NDArray[np.float32], keep_bits: int) -> NDArray[np.flo
         The relative error is at most ``2 ** -(keep_bits + 1)``. NaN and infinity stay, and no
         number becomes infinite.
     """
-    from numcodecs.bitround import BitRound
-
     if keep_bits >= ALL_BITS:
         return image
-    rounded = np.asarray(BitRound(keep_bits).encode(image)).view(np.float32).reshape(image.shape)
-    # In NaN and the largest numbers, the carry can go beyond the exponent.
-    return np.where(np.isfinite(image) & np.isfinite(rounded), rounded, image)
+    numbers = np.ascontiguousarray(image).reshape(-1)
+    rounded = np.empty_like(numbers)
+    # In parts that fit into the cache: a quarter of the time of numcodecs' BitRound and a mask.
+    for start in range(0, numbers.size, _PART_PX):
+        part = slice(start, start + _PART_PX)
+        _round_bits(numbers[part].view(np.uint32), ALL_BITS - keep_bits, rounded[part].view("u4"))
+        # In NaN and the largest numbers, the carry can go beyond the exponent.
+        unusual = ~np.isfinite(rounded[part]) | ~np.isfinite(numbers[part])
+        np.copyto(rounded[part], numbers[part], where=unusual)
+    return rounded.reshape(image.shape)
+
+
+def _round_bits(bits: NDArray[np.uint32], n_dropped: int, rounded: NDArray[np.uint32]) -> None:
+    """Write bits whose last `n_dropped` are zero: of the nearest number, of two as near the even.
+
+    Half of the last kept bit is added, less one if this bit is zero; the rest is cut off.
+    """
+    np.right_shift(bits, n_dropped, out=rounded)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(2 ** (n_dropped - 1) - 1)
+    rounded += bits
+    rounded &= np.uint32(2**32 - 2**n_dropped)
