@@ -117,7 +117,9 @@ def test_a_lite_network_has_an_eighth_of_the_operations():
 
 def test_sizes_that_are_not_given_are_those_of_the_variant():
     network = build_network("despecknet-lite", body=2)
-    assert network.architecture == LiteDeSpeckNet.shape._replace(body=2)._asdict()
+    sizes = LiteDeSpeckNet.shape._replace(body=2)._asdict()
+    assert network.architecture == {name: size for name, size in sizes.items() if name != "spread"}
+    assert build_network("despecknet", spread=3).architecture["spread"] == 3
     assert len(network.clean.body) == 2
     with pytest.raises((TypeError, ValueError), match="depth"):
         build_network("despecknet", depth=17)
@@ -215,7 +217,7 @@ def test_only_blocks_aligned_to_the_coarse_grid_give_the_same_pixels(variant):
 def test_output_has_the_shape_of_the_input_for_any_size(variant, shape):
     with torch.inference_mode():
         prediction = small_network(variant)(speckle((2, 1, *shape)))
-    for part in prediction:
+    for part in prediction[:4]:
         assert part.shape == (2, 1, *shape)
         assert torch.isfinite(part).all()
 
@@ -236,7 +238,7 @@ def test_fusing_keeps_the_output_and_removes_batch_norms(variant):
     if variant == PAPER:
         assert any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     assert_allclose(again.clean.numpy(), after.clean.numpy())
-    for a, b in zip(before, after, strict=True):
+    for a, b in zip(before[:4], after[:4], strict=True):
         assert_allclose(b.numpy(), a.numpy(), rtol=2e-5, atol=2e-5)
 
 
@@ -383,7 +385,7 @@ def test_values_at_invalid_pixels_do_not_change_valid_pixels(variant):
         arbitrary = network(torch.where(valid > 0, image, 1e6 * speckle(image.shape, 5)), valid)
         without_mask = network(image * valid)
     there = valid > 0
-    for a, b in zip(zero[1:], arbitrary[1:], strict=True):
+    for a, b in zip(zero[1:4], arbitrary[1:4], strict=True):
         assert torch.equal(a[there], b[there])
     # An image with zeros is not the same as an image with a hole.
     assert (zero.clean - without_mask.clean)[there].abs().max() > 1e-3

@@ -90,6 +90,26 @@ def test_results_in_object_storage_are_those_of_a_local_run(storage, make_stack,
         shutil.rmtree(work)
 
 
+def test_the_uncertainty_is_uploaded_before_its_image(storage, make_stack, tmp_path):
+    stack = make_stack(n_dates=1, polarisations=("vv",))
+    url, work = "s3://archive/spread", tmp_path / "work"
+    command = ["despeckle", str(stack.folder), "-o", url, "--work-folder", str(work),
+               "--method", "despecknet-lite"]  # fmt: skip
+    assert run(command) == 0
+    n_before = len(storage.requests())
+    assert run([*command, "--output-uncertainty"]) == 0
+    requests = storage.requests()[n_before:]
+    images = [path for method, path, _ in requests if method == "PUT" and path.endswith(".tif")]
+    assert [path.endswith("_uncertainty_db.tif") for path in images] == [True, False]
+    assert {path.rpartition("/")[2] for path in images} <= names_at(url)
+    assert not [*work.glob("*.tif")]
+    shutil.rmtree(work)
+    n_before = len(storage.requests())
+    assert run([*command, "--output-uncertainty"]) == 0
+    assert not [path for method, path, _ in storage.requests()[n_before:]
+                if method == "PUT" and path.endswith(".tif")]  # fmt: skip
+
+
 def test_an_upload_that_a_kill_prevented_is_made_by_the_next_run(
     storage, make_stack, tmp_path, monkeypatch
 ):

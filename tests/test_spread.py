@@ -1,5 +1,6 @@
 """Networks that tell their uncertainty: layers, inference, training, calibration."""
 
+import dataclasses
 import runpy
 import subprocess
 import sys
@@ -182,6 +183,23 @@ def recipe(name: str) -> dict[str, object]:
         return runpy.run_path(str(RECIPE / name))
     finally:
         sys.path.remove(str(RECIPE))
+
+
+def test_the_factor_of_the_card_widens_the_bands_to_the_nominal_share(tmp_path: Path):
+    scale = recipe("scale_spread.py")
+    measure = scale["measure_scale"]
+    sizes = {"LOOKS": (4.0,), "CORRELATION": (0.3,), "N_MOSAICS": 1, "SIDE_PX": 48}
+    measure.__globals__.update(sizes)
+    network = small_network("despecknet", spread=4)
+    card = make_card(network)
+    table = measure(network, card)
+    assert measure(network, dataclasses.replace(card, spread_scale=table)) == table
+    image, told = draw_landscape(3, (64, 80), 1, holes=True), []
+    for factors in (card.spread_scale, table):
+        path = tmp_path / f"{len(told)}.safetensors"
+        save_model(path, network, dataclasses.replace(card, spread_scale=factors))
+        told.append(make_despeckler(str(path)).apply_with_uncertainty(image, [KNOWN])[1])
+    assert_allclose(told[1], told[0] * np.float32(table.bias[0][0]), rtol=1e-5)
 
 
 @pytest.mark.slow

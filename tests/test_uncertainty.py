@@ -109,6 +109,14 @@ def test_the_pixels_do_not_depend_on_the_option_nor_on_tiles_and_workers(command
         assert_allclose(read_tif(path), read_tif(tmp_path / "b" / path.name), rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_worker_processes_give_the_same_files(command, tmp_path: Path):
+    options = ["--output-uncertainty", "--cluster", "--workers", "2"]
+    assert run([*command, "-o", str(tmp_path / "a"), *options]) == 0
+    assert run([*command, "-o", str(tmp_path / "b"), "--output-uncertainty"]) == 0
+    assert_same_files(tmp_path / "a", tmp_path / "b")
+
+
 def test_a_finished_run_gets_the_uncertainty_later(command, tmp_path: Path):
     out = tmp_path / "out"
     assert run([*command, "-o", str(out)]) == 0

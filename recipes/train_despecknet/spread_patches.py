@@ -17,7 +17,7 @@ from sarstack.training.simulated_patches import (
     draw_simulator,
 )
 
-LANDSCAPE_FRACTION, MOSAIC_FRACTION = 0.35, 0.3
+LANDSCAPE_FRACTION, MOSAIC_FRACTION = 0.4, 0.45
 """Of landscapes without the additional texture of run.py, and of mosaics of flat ground."""
 UNKNOWN_FRACTION = 0.4
 """Of the patches whose looks and correlation are made unknown, beside those of run.py."""
@@ -45,17 +45,22 @@ class SpreadPatches(SimulatedPatches):
         return ObservedScene(noisy, clean, np.ones_like(clean), np.ones_like(clean), sensor)
 
 
-def draw_mosaic(shape: tuple[int, int], rng: np.random.Generator) -> Reflectivity:
-    """Draw fields of constant reflectivity with straight borders; some have lines and points."""
+def draw_mosaic(
+    shape: tuple[int, int], rng: np.random.Generator, objects: float = 0.5
+) -> Reflectivity:
+    """Draw fields of constant reflectivity with straight borders.
+
+    Lines are drawn with the probability `objects`, and points, too.
+    """
     rows, columns = np.indices(shape)
-    n_fields = int(rng.integers(1, 16))
+    n_fields = int(rng.integers(1, 9))
     seeds = rng.uniform(0, shape, (n_fields, 2))
     distance = [(rows - y) ** 2 + (columns - x) ** 2 for y, x in seeds]
     land_db = rng.normal(-12, 5, n_fields)[np.argmin(distance, axis=0)]
-    for _ in range(int(rng.integers(0, 9))):
+    for _ in range(int(rng.integers(0, 5)) * (rng.random() < objects)):
         _draw_line(land_db, rng)
     points = np.zeros(shape, np.complex64)
-    n_points = int(rng.integers(0, 30))
+    n_points = int(rng.integers(0, 20)) * (rng.random() < objects)
     place = tuple(rng.integers(0, size, n_points) for size in shape)
     amplitude = 10 ** (rng.uniform(-2, 20, n_points) / 20)
     points[place] = amplitude * np.exp(2j * np.pi * rng.random(n_points))

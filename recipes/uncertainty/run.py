@@ -8,6 +8,7 @@ curve for each suite. It takes some minutes.
 
 import argparse
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from sarstack.evaluation.calibration import Coverage, measure_coverage
 from sarstack.evaluation.suites import SUITES, find_suite
 
 SHARES = (0.5, 0.8, 0.95)
-COLOURS = ("#3465a4", "#d9822b", "#4e9a06", "#75507b", "#8a8f98", "#c4a000", "#a40000")
+COLOURS = ("#3465a4", "#d9822b", "#4e9a06", "#75507b", "#8a8f98", "#c4a000", "#a40000", "#2aa198")
 
 
 def suites_for(method: str, wanted: list[str]) -> list[str]:
@@ -42,7 +43,7 @@ def describe(method: str, suite: str, coverage: Coverage) -> str:
 def draw_panel(axes: Axes, method: str, by_suite: Mapping[str, Coverage]) -> None:
     """Draw one curve for each suite; the diagonal is a method that knows its errors."""
     axes.plot([0, 100], [0, 100], color="black", linewidth=0.7)
-    for (suite, coverage), colour in zip(by_suite.items(), COLOURS, strict=False):
+    for (suite, coverage), colour in zip(by_suite.items(), cycle(COLOURS), strict=False):
         observed = [0, *(100 * coverage.observed), 100]
         nominal = [0, *(100 * coverage.nominal), 100]
         axes.plot(nominal, observed, color=colour, marker=".", label=suite)

@@ -37,6 +37,8 @@ class Entry:
         Of the weights; empty for a method without weights.
     origin : str
         Package of a method from outside this package.
+    has_uncertainty : bool
+        The method tells how uncertain its result is.
     pixels_per_s : float or None
         Speed of one call on this machine; None if it was not measured.
     """
@@ -48,6 +50,7 @@ class Entry:
     halo: int | None
     licence: str
     origin: str
+    has_uncertainty: bool = False
     pixels_per_s: float | None = None
 
     def render(self) -> str:
@@ -56,6 +59,8 @@ class Entry:
         facts = [f"on {self.domain}"]
         if self.halo is not None:
             facts.append(f"halo {self.halo} px")
+        if self.has_uncertainty:
+            facts.append("tells its uncertainty")
         if self.licence:
             facts.append(f"weights {self.licence}")
         if self.pixels_per_s is not None:
@@ -85,7 +90,8 @@ def make_entry(cls: type[Despeckler], *, measure: bool = False) -> Entry:
     speed = measure_speed(method) if measure and method else None
     return Entry(
         cls.name, first_line(cls), find_paper(cls), (method or cls).domain,
-        method.halo if method else None, card.licence if card else "", origin, speed,
+        method.halo if method else None, card.licence if card else "", origin,
+        (method or cls).has_uncertainty, speed,
     )  # fmt: skip
 
 

@@ -130,6 +130,8 @@ class ModelCard:
         Bias without other dates as input.
     with_others : tuple of BiasTable
         Bias with other dates as input, by their number, increasing.
+    spread_scale : BiasTable
+        Factor on the uncertainty that the network tells.
     data, licence, command, sarstack_version, created : str
         Provenance. `created` is UTC, ISO 8601.
     scores : dict of str to float
@@ -146,6 +148,7 @@ class ModelCard:
     correlation: tuple[_Number, _Number] = (0.0, 0.85)
     calibration: BiasTable = field(default_factory=BiasTable)
     with_others: Annotated[tuple[BiasTable, ...], Field(max_length=_MAX_TABLES)] = ()
+    spread_scale: BiasTable = field(default_factory=BiasTable)
     data: _Text = ""
     licence: _Text = ""
     command: _Text = ""

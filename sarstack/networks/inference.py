@@ -251,6 +251,7 @@ def despeckle_image(
     despeckled[unknown] = lowest
     keep_smooth_areas(despeckled, block.intensity, block.inside)
     if spread:
+        predicted[1] *= find_spread_scale(card, statistics)
         predicted[1][unknown] = _LARGEST_SPREAD_DB
         keep_smooth_areas(predicted[1], block.intensity, block.inside, value=0.0)
     predicted[..., block.missing] = np.nan
@@ -352,6 +353,13 @@ def _prepare(
     scale = brightness if card.domain == "linear" else 1.0
     bias = find_bias(card, statistics, None if others is None else others[0][inside])
     return _Block(intensity, others, brightness, scale, statistics, inside, missing, bias)
+
+
+def find_spread_scale(card: ModelCard, statistics: SceneStatistics) -> np.float32:
+    """Return the factor on the uncertainty that a network tells."""
+    sensor_given = statistics.sensor is not None
+    looks, correlation = statistics.looks, statistics.correlation
+    return np.float32(card.spread_scale.interpolate(looks, correlation, sensor_given=sensor_given))
 
 
 def find_bias(
