@@ -146,6 +146,25 @@ def changes_reduced_to_their_power_of_0_4():
     return result(LAND * gain**0.4, reference=LAND * gain, unchanged=LAND, changed=LEFT)
 
 
+def a_tenth_of_the_change_of_the_others():
+    """Three dates; the third one changes in the left half, by a gain of each pixel."""
+    gain = np.exp(np.random.default_rng(114).normal(0, 1, LAND.shape[1:]))
+    unchanged = np.repeat(LAND, 3, axis=0)
+    changed = np.zeros(unchanged.shape, dtype=bool)
+    changed[2] = LEFT
+    truth = np.where(changed, gain * unchanged, unchanged)
+    mean_of_others = (gain + 1) / 2
+    despeckled = np.where(changed | ~LEFT, 3 * truth, mean_of_others**0.1 * truth)
+    return result(despeckled, reference=truth, unchanged=unchanged, changed=changed)
+
+
+def gain_of_2_where_another_date_changed():
+    given = a_tenth_of_the_change_of_the_others()
+    elsewhere = ~given.changed & LEFT
+    despeckled = np.where(elsewhere, 2, 5) * given.reference
+    return result(despeckled, reference=given.reference, changed=given.changed)
+
+
 def two_dates_of_deviations_0_3_and_0_4():
     """Deviations are half positive, half negative; a gain of the whole date does not count."""
     signs = np.where(np.arange(LAND.size).reshape(LAND.shape[1:]) % 2, 1, -1)
@@ -199,6 +218,8 @@ ORACLES = {
     "rmse_changed_db": (gain_of_2_where_changed_and_4_elsewhere(), DOUBLED_DB),
     "rmse_unchanged_db": (gain_of_2_where_changed_and_4_elsewhere(), 2 * DOUBLED_DB),
     "change_kept": (changes_reduced_to_their_power_of_0_4(), 0.4),
+    "rmse_others_changed_db": (gain_of_2_where_another_date_changed(), DOUBLED_DB),
+    "leak_from_others": (a_tenth_of_the_change_of_the_others(), 0.1),
     "spread": (result(TWO_DATES, "stack", BOTH, others=BOTH), np.sqrt(0.125)),
     "spread_half": (result(TWO_DATES, "stack", BOTH, reference=BOTH), np.sqrt(0.125)),
     "bias_db": (result(2 * NOISY), DOUBLED_DB),

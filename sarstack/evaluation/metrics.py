@@ -7,7 +7,7 @@ of their images, and values that are not positive where a logarithm is taken. Th
 no pixel is left.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from sarstack.errors import UsageError
+from sarstack.evaluation.change_scores import change_kept, changed_elsewhere, leak_from_others
 from sarstack.evaluation.scores import (
     NAN,
+    Mask,
     Result,
     Score,
     Scores,
@@ -146,31 +148,6 @@ def contrast_kept(
     return float(contrast / true_contrast) if true_contrast else NAN
 
 
-def change_kept(despeckled: Image, truth: Image, unchanged: Image) -> float:
-    """Return which fraction of the true change of a date is kept, both changes in dB.
-
-    Parameters
-    ----------
-    despeckled, truth, unchanged : ndarray, any shape, floating
-        Linear intensity of changed pixels: the result, the truth, and the truth without the
-        change.
-
-    Returns
-    -------
-    float
-        Slope of the regression of ``ln(despeckled / unchanged)`` on ``ln(truth / unchanged)``:
-        1 if changes are kept, 0 if the result looks like the other dates. NaN if nothing changes.
-    """
-    _check_shapes(despeckled, truth)
-    _check_shapes(truth, unchanged)
-    positive = (despeckled > 0) & (truth > 0) & (unchanged > 0)  # false where NaN
-    base = np.log(unchanged[positive].astype(np.float64))
-    change, true_change = (np.log(image[positive]) - base for image in (despeckled, truth))
-    if true_change.size < 2 or np.ptp(true_change) < 1e-12:
-        return NAN
-    return float(np.cov(change, true_change)[0, 1] / true_change.var(ddof=1))
-
-
 def ratio_structure(noisy: Image, despeckled: Image, reference: Image, width_px: int = 15) -> float:
     """Return the correlation of the ratio image noisy / despeckled with detail of the scene.
 
@@ -285,10 +262,11 @@ def _finite_mean(values: Image) -> float:
     return float(finite.mean()) if finite.size else NAN
 
 
-def _rmse_where_db(result: Result, *, changed: bool) -> float:
+def _rmse_where_db(result: Result, select: Callable[[Mask], Mask]) -> float:
+    """Return the RMSE of the pixels that a function selects from the mask of changes."""
     if result.changed is None:
         return NAN
-    where = result.changed == changed
+    where = select(result.changed)
     return rmse_db(result.despeckled[where], result.reference[where])
 
 
@@ -297,6 +275,12 @@ def _change_kept(result: Result) -> float:
         return NAN
     images = (result.despeckled, result.reference, result.unchanged)
     return change_kept(*(image[result.changed] for image in images))
+
+
+def _leak_from_others(result: Result) -> float:
+    if result.changed is None or result.unchanged is None:
+        return NAN
+    return leak_from_others(result.despeckled, result.reference, result.unchanged, result.changed)
 
 
 def _spread(result: Result, reference: Image | None) -> float:
@@ -344,13 +328,18 @@ SCORES: dict[str, Score] = {score.name: score for score in (
     Score("rmse_relative_to_lee", "RMSE / Lee", "RMSE divided by that of `lee` in the same table",
           "lower", 3),
     Score("rmse_changed_db", "changed dB", "RMSE where a date differs from the others",
-          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=True),
+          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, np.asarray),
           root_mean_square, bold=True),
     Score("rmse_unchanged_db", "unchanged dB", "RMSE of all other pixels",
-          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, changed=False),
+          "lower", 3, ("simulated",), lambda r: _rmse_where_db(r, np.logical_not),
           root_mean_square, bold=True),
-    Score("change_kept", "change kept", "kept fraction of the change of a date, in dB",
-          1, 2, ("simulated",), _change_kept),
+    Score("rmse_others_changed_db", "others changed dB", "RMSE where a date is as usual and "
+          "another date is not", "lower", 3, ("simulated",),
+          lambda r: _rmse_where_db(r, changed_elsewhere), root_mean_square, bold=True),
+    Score("change_kept", "change kept", "kept fraction of the change of a date, in dB; the rest "
+          "is leak of the other dates into it", 1, 3, ("simulated",), _change_kept),
+    Score("leak_from_others", "leak from others", "slope of the error in dB along the change of "
+          "the other dates, where a date is as usual", 0, 3, ("simulated",), _leak_from_others),
     Score("spread", "spread", "standard deviation of ln(result / mean of all other dates)",
           "lower", 4, ("stack",), lambda r: _spread(r, r.others), root_mean_square, bold=True),
     Score("spread_half", "spread, half stack", "standard deviation of ln(result / mean of the "
