@@ -59,15 +59,34 @@ def despeckle_array(
     if array.dtype.kind == "c":
         power = array.map_blocks(to_power, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     statistics = _statistics_array(power, looks)
+    sums: list[Any] = []
+    if despeckler.n_summary:
+        summary = _summary_array(array, despeckler, statistics)
+        sums = [(summary, "cyx")]
+        if compared := despeckler.first_pass:
+            first = _despeckle(array, compared, statistics, sums)
+            sums.append((_agreeing_array(array, first, despeckler, statistics), "tcyx"))
+    return _despeckle(array, despeckler, statistics, sums, with_uncertainty=with_uncertainty)
+
+
+def _despeckle(
+    array: da.Array,
+    despeckler: Despeckler,
+    statistics: da.Array,
+    sums: Sequence[tuple[da.Array, str]],
+    *,
+    with_uncertainty: bool = False,
+) -> da.Array:
+    """Despeckle all dates lazily; sums over dates come with the names of their axes."""
     scene = Shape(*array.shape[1:])
-    summary = _summary_array(array, despeckler, statistics) if despeckler.n_summary else None
     work, axes = (_despeckle_both, "ktyx") if with_uncertainty else (_despeckle_dates, "tyx")
 
     def compute(window: Window, outer: Window) -> da.Array:
-        part = (slice(None), *outer.slices)
-        summary_part = [] if summary is None else [one_chunk(summary[part]), "cyx"]
+        parts: list[Any] = []
+        for values, names in sums:
+            parts += [one_chunk(values[(..., *outer.slices)]), names]
         return da.blockwise(
-            work, axes, one_chunk(array[part]), "tyx", statistics, "t", *summary_part,
+            work, axes, one_chunk(array[(..., *outer.slices)]), "tyx", statistics, "t", *parts,
             outer=outer, window=window, scene=scene, despeckler=despeckler,
             new_axes={"k": 2} if with_uncertainty else {},
             adjust_chunks={"y": window.shape.y, "x": window.shape.x},
@@ -80,12 +99,12 @@ def despeckle_array(
 def _despeckle_dates(
     block: NDArray[Any],
     statistics: NDArray[np.object_],
-    summary: NDArray[np.float32] | None = None,
+    *sums: NDArray[np.float32],
     **place: Any,
 ) -> NDArray[np.float32]:
     dates = [
-        despeckle_window(date, statistics=date_statistics, summary=summary, **place)
-        for date, date_statistics in zip(block, statistics, strict=True)
+        despeckle_window(date, statistics=statistics[k], summary=_sums_of(k, sums), **place)
+        for k, date in enumerate(block)
     ]
     return np.stack(dates)
 
@@ -93,18 +112,24 @@ def _despeckle_dates(
 def _despeckle_both(
     block: NDArray[np.float32],
     statistics: NDArray[np.object_],
-    summary: NDArray[np.float32] | None = None,
-    *,
+    *sums: NDArray[np.float32],
     window: Window,
     **place: Any,
 ) -> NDArray[np.float32]:
     both = np.empty((2, len(block), *window.shape), np.float32)
-    for date, date_statistics, result, uncertainty_db in zip(block, statistics, *both, strict=True):
-        result[...] = despeckle_window(
-            date, window=window, statistics=date_statistics, summary=summary,
-            uncertainty_db=uncertainty_db, **place,
+    for k, date in enumerate(block):
+        both[0, k] = despeckle_window(
+            date, window=window, statistics=statistics[k], summary=_sums_of(k, sums),
+            uncertainty_db=both[1, k], **place,
         )  # fmt: skip
     return both
+
+
+def _sums_of(k: int, sums: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """Return the sums for one date: those over all dates, and its own ones if there are any."""
+    if not sums:
+        return None
+    return np.concatenate([values[k] if values.ndim == 4 else values for values in sums])
 
 
 def _summary_array(array: da.Array, despeckler: Despeckler, statistics: da.Array) -> da.Array:
@@ -136,6 +161,56 @@ def _contribute_dates(
         for date, date_statistics in zip(block, statistics, strict=True)
     )
     return total[np.newaxis]
+
+
+def _agreeing_array(
+    array: da.Array, first: da.Array, despeckler: Despeckler, statistics: da.Array
+) -> da.Array:
+    """Sum the contributions of the dates that agree with each date lazily, shape (t, c, y, x).
+
+    Each pair of chunks of dates is one task, so that memory does not grow with their number.
+    """
+    scene = Shape(*array.shape[1:])
+
+    def compute(window: Window, outer: Window) -> da.Array:
+        place = one_chunk(first[(..., *window.slices)])
+        by_pair = da.blockwise(
+            _contribute_pairs, "tscyx", place, "tuv", place, "suv",
+            one_chunk(array[(..., *outer.slices)]), "syx", statistics, "s",
+            outer=outer, window=window, scene=scene, despeckler=despeckler,
+            new_axes={"c": despeckler.n_summary},
+            adjust_chunks={"s": 1, "y": window.shape.y, "x": window.shape.x},
+            concatenate=True, dtype=np.float64, meta=np.empty((0, 0, 0, 0, 0)),
+        )  # fmt: skip
+        return by_pair.sum(axis=1).astype(np.float32)
+
+    def input_window(window: Window) -> Window:
+        return despeckler.contribution_window(window, scene)
+
+    return by_windows(array.chunks[1:], input_window, compute)
+
+
+def _contribute_pairs(
+    own: NDArray[np.float32],
+    first: NDArray[np.float32],
+    block: NDArray[Any],
+    statistics: NDArray[np.object_],
+    *,
+    window: Window,
+    despeckler: Despeckler,
+    **place: Any,
+) -> NDArray[np.float64]:
+    total = np.zeros((len(own), 1, despeckler.n_summary, *window.shape))
+    compared = despeckler.first_pass
+    if compared is None:
+        return total
+    for other, date, date_statistics in zip(first, block, statistics, strict=True):
+        terms = contribute_window(
+            date, window=window, despeckler=despeckler, statistics=date_statistics, **place
+        )
+        for image, sums in zip(own, total, strict=True):
+            sums[0] += compared.agreement(image, other) * terms
+    return total
 
 
 def by_windows(

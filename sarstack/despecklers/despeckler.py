@@ -5,7 +5,7 @@ method. A new method is one file with a subclass; the registry finds it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +39,10 @@ class Despeckler(ABC):
         multi-temporal method gets the sum of the contributions of all dates, and nothing else of
         the other dates. So memory does not grow with the number of dates, and dates can be
         summed in any order.
+    first_pass : Despeckler, optional
+        A method of two passes needs its results for all dates first. Its summary has twice
+        `n_summary` channels: the sums over all dates, and those in which each date is weighted by
+        its :meth:`agreement` with this date.
     has_thresholds : bool
         The method compares pixels with thresholds. If the input is multiplied by a constant,
         rounding may change the outcome for a few pixels.
@@ -74,6 +78,7 @@ class Despeckler(ABC):
     alignment: ClassVar[int] = 1
     cell_px: ClassVar[int] = 512
     n_summary: int = 0
+    first_pass: "Despeckler | None" = None
     has_thresholds: ClassVar[bool] = False
     threshold_fraction: ClassVar[float] = 0.002
     nodata_acts_as_edge: ClassVar[bool] = True
@@ -105,6 +110,11 @@ class Despeckler(ABC):
         """Whether a GPU does the arithmetic."""
         return False
 
+    @property
+    def reach(self) -> int:
+        """Number of pixels on each side of a pixel that its result depends on, in all passes."""
+        return self.halo + (self.first_pass.reach if self.first_pass else 0)
+
     def input_window(self, window: Window, scene: Shape) -> Window:
         """Return the window of input pixels that the result of `window` depends on."""
         return window.expand(self.halo, scene, self.alignment)
@@ -131,7 +141,8 @@ class Despeckler(ABC):
         statistics : SceneStatistics
             Looks, correlation and brightness of the whole scene, never of the tile.
         summary : ndarray, shape (n_summary, y, x), float32, optional
-            Sum of the contributions of all dates, for multi-temporal methods.
+            Sum of the contributions of all dates, for multi-temporal methods. With a `first_pass`
+            the sums over the dates that agree follow: shape (2 n_summary, y, x).
 
         Returns
         -------
@@ -222,6 +233,23 @@ class Despeckler(ABC):
             Zero (not NaN) where the date has no data.
         """
         raise NotImplementedError(f"{self.name} does not use other dates")
+
+    def agreement(
+        self, own: NDArray[np.float32], other: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return how well another date agrees with a date; only a first pass defines this.
+
+        Parameters
+        ----------
+        own, other : ndarray, shape (y, x), float32
+            Results of the first pass for both dates, NaN = nodata.
+
+        Returns
+        -------
+        ndarray, shape (y, x), float32
+            Weight of the other date: 1 where it agrees, 0 where it does not or either is nodata.
+        """
+        raise NotImplementedError(f"{self.name} compares no dates")
 
     def estimate_noise(self) -> "Despeckler":
         """Return a copy of this method whose result is the speckle itself.
@@ -324,10 +352,9 @@ class Despeckler(ABC):
         block = block if self.needs_complex else to_power(block)
         if statistics is None:
             statistics = measure_scene(block)
-        summary = self._summarise(block, statistics)
         result = np.empty_like(block, np.float32)
-        for date, date_statistics, despeckled in zip(block, statistics, result, strict=True):
-            despeckled[...] = self.despeckle(date, date_statistics, summary)
+        for k, sums in enumerate(self._sum_for_each(block, statistics)):
+            result[k] = self.despeckle(block[k], statistics[k], sums)
         return result
 
     def apply_with_uncertainty(
@@ -344,21 +371,51 @@ class Despeckler(ABC):
         """
         if statistics is None:
             statistics = measure_scene(block)
-        summary = self._summarise(block, statistics)
         both = np.empty((2, *block.shape), np.float32)
-        for layer, (date, date_statistics) in enumerate(zip(block, statistics, strict=True)):
-            both[:, layer] = self.despeckle_with_uncertainty(date, date_statistics, summary)
+        for k, sums in enumerate(self._sum_for_each(block, statistics)):
+            both[:, k] = self.despeckle_with_uncertainty(block[k], statistics[k], sums)
         return both[0], both[1]
 
-    def _summarise(
-        self, block: NDArray[np.float32], statistics: Sequence[SceneStatistics]
-    ) -> NDArray[np.float32] | None:
-        """Return the sum of the contributions of all dates; None if the method uses none."""
-        if not self.n_summary:
-            return None
+    def _sum_for_each(
+        self, block: NDArray[Any], statistics: Sequence[SceneStatistics]
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """Yield the summary for each date; None if the method uses no other dates."""
+        summary = self.sum_dates(block, statistics) if self.n_summary else None
+        first = self.first_pass.apply(block, statistics) if self.first_pass else None
+        for k in range(len(block)):
+            if summary is None or first is None:
+                yield summary
+            else:
+                yield np.concatenate([summary, self.sum_dates(block, statistics, first, k)])
+
+    def sum_dates(
+        self,
+        block: NDArray[Any],
+        statistics: Sequence[SceneStatistics],
+        first: NDArray[np.float32] | None = None,
+        date: int = 0,
+    ) -> NDArray[np.float32]:
+        """Sum the contributions of all dates of a block that covers a whole scene.
+
+        Parameters
+        ----------
+        block, statistics
+            As for :meth:`apply`.
+        first : ndarray, shape (time, y, x), float32, optional
+            First pass of all dates: each date is weighted by its agreement with `date`.
+        date : int
+            Index of the date.
+
+        Returns
+        -------
+        ndarray, shape (n_summary, y, x), float32
+        """
         total = np.zeros((self.n_summary, *block.shape[1:]))
-        for date, date_statistics in zip(block, statistics, strict=True):
-            total += self.contribute(date, date_statistics)
+        for k, (image, image_statistics) in enumerate(zip(block, statistics, strict=True)):
+            terms = self.contribute(image, image_statistics)
+            if self.first_pass and first is not None:
+                terms = terms * self.first_pass.agreement(first[date], first[k])
+            total += terms
         return total.astype(np.float32)
 
 

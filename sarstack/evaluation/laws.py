@@ -127,10 +127,16 @@ def despeckle_tiled(
             for date, date_statistics in zip(block, statistics, strict=True):
                 part = despeckler.contribute(date[outer.slices], date_statistics)
                 summary[(slice(None), *window.slices)] += part[inner]
-    for window in windows:
-        outer = despeckler.input_window(window, scene)
-        sums = summary[(slice(None), *outer.slices)].astype(np.float32) if len(summary) else None
-        for k, date_statistics in enumerate(statistics):
+    first = None
+    if despeckler.first_pass:
+        first = despeckle_tiled(despeckler.first_pass, block, statistics, size_px)
+    for k, date_statistics in enumerate(statistics):
+        total = summary
+        if first is not None:
+            total = np.concatenate([summary, despeckler.sum_dates(block, statistics, first, k)])
+        for window in windows:
+            outer = despeckler.input_window(window, scene)
+            sums = total[(slice(None), *outer.slices)].astype(np.float32) if len(total) else None
             out[k][window.slices] = despeckler.despeckle_inside(
                 block[k][outer.slices], date_statistics, sums, window.slices_in(outer)
             )
@@ -315,7 +321,7 @@ def check_nodata_acts_as_edge(despeckler: Despeckler, seed: int, n_columns: int)
 @add_law("a missing pixel changes nothing beyond the halo", seed=SEED, y=(0, 69), x=(0, 69))
 def check_halo(despeckler: Despeckler, seed: int, y: int, x: int) -> None:
     """One NaN changes nothing farther away than the halo."""
-    halo = despeckler.halo
+    halo = despeckler.reach
     block = draw_landscape(seed, (70, 70 + 2 * halo), holes=False, despeckler=despeckler)
     statistics = measure_scene(block)
     with_nan = block.copy()

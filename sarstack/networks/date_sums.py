@@ -2,7 +2,8 @@
 
 At each pixel there are four sums over the dates with positive power: the number of dates n, and
 the sums of y, ln y and (ln y)^2, with y the linear intensity. From them follow the mean of y, the
-mean of ln y and the standard deviation of ln y.
+mean of ln y and the standard deviation of ln y. Sums can be weighted; the number of dates is then
+the sum of the weights.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 N_SUMS = 4
+FEWEST_DATES = 0.25
+"""Sums of fewer dates than this are rounding errors: weighted sums are of half a date or more."""
 Sums = NDArray[np.float32] | NDArray[np.float64]
 Count = TypeVar("Count", "Tensor", NDArray[np.float64])
 
@@ -68,6 +71,29 @@ def subtract_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
     """
     for total, term in zip(sums, _terms(intensity), strict=True):
         total -= term
+
+
+def favour_agreeing(
+    every: NDArray[np.float32], agreeing: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the sums over the dates that agree with a date, as far as these are the majority.
+
+    A date that agrees with less than half of the others is itself the exception: it has changed,
+    and the sums over all others tell from what. So there the sums over all dates come in, in full
+    where no date agrees. Of n dates at least n / 2 are counted.
+
+    Parameters
+    ----------
+    every, agreeing : ndarray, shape (4, y, x), float32
+        Sums over all other dates, and those weighted by their agreement.
+
+    Returns
+    -------
+    ndarray, shape (4, y, x), float32
+    """
+    share = agreeing[:1] / np.maximum(every[:1], 1)
+    weight = np.clip(2 * share, 0, 1)
+    return np.asarray(weight * agreeing + (1 - weight) * every, np.float32)
 
 
 def _terms(intensity: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:

@@ -17,7 +17,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from sarstack.networks.date_sums import scale_date_count
+from sarstack.networks.date_sums import FEWEST_DATES, scale_date_count
 from sarstack.networks.fused import FusedBranch
 from sarstack.networks.log_network import BRIGHTEST_NAT, DARKEST_NAT, LogNetwork
 from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape
@@ -106,7 +106,7 @@ class StackDeSpeckNet(LogDeSpeckNet):
 
     They are ``ln(mean y) - m``, ``mean(ln y) - m``, the standard deviation of ln y, and
     ``n / (n + 3)`` with n the number of other dates. All are zero where n = 0. They follow from
-    the sums of :mod:`sarstack.networks.date_sums`.
+    the sums of :mod:`sarstack.networks.date_sums`. Weighted sums give numbers that are not whole.
     """
 
     variant = "despecknet-mt"
@@ -117,7 +117,7 @@ class StackDeSpeckNet(LogDeSpeckNet):
         if others is None:
             return valid.new_zeros((len(valid), 4, *valid.shape[-2:]))
         count = others[:, :1]
-        n = count.clamp(min=1)
+        n = count.clamp(min=FEWEST_DATES)
         temporal_mean, mean_of_log = others[:, 1:2] / n, others[:, 2:3] / n
         variance = (others[:, 3:4] / n - mean_of_log**2).clamp(min=0)
         deviation = (variance + DEVIATION_OFFSET_NAT**2).sqrt() - DEVIATION_OFFSET_NAT

@@ -368,7 +368,8 @@ def find_bias(
     """Return the bias of a network: one number, or one for each pixel.
 
     With the number of other dates at each pixel (`n_others`), the bias of each pixel is
-    interpolated between the tables of the card, which were measured with different numbers.
+    interpolated between the tables of the card, which were measured with different numbers. It is
+    linear between whole numbers: weighted sums have others.
     """
     tables = (card.calibration, *card.with_others)
     sensor_given = statistics.sensor is not None
@@ -382,7 +383,8 @@ def find_bias(
     if n_others is None:
         return bias[0]
     count = n_others.astype(np.intp)
+    rest = n_others - count
     table_counts = scale_date_count(np.array([float(table.n_others) for table in tables]))
-    possible_counts = scale_date_count(np.arange(count.max() + 1.0))
+    possible_counts = scale_date_count(np.arange(count.max() + 2.0))
     bias_of_count = np.interp(possible_counts, table_counts, bias).astype(np.float32)
-    return bias_of_count[count]
+    return bias_of_count[count] + rest * np.diff(bias_of_count)[count]

@@ -94,12 +94,29 @@ class Plan:
 
     @property
     def n_tasks(self) -> int:
-        """Number of tasks: two for each image, one for each tile and for each tile of a summary."""
-        summed = 0
+        """Number of tasks: two for each image, one for each tile, summary tile and first pass."""
+        before = 0
         if self.despeckler.n_summary:
-            n_polarisations = len({image.polarisation for image in self.images})
-            summed = n_polarisations * n_tiles(self.stack.grid.shape, self.config.tile_px)
-        return 2 * len(self.images) + len(self.finished) + self.n_tiles + summed
+            n_images = len(self.polarisations) + self.n_first_passes
+            before = n_images * n_tiles(self.stack.grid.shape, self.config.tile_px)
+        return 2 * len(self.images) + len(self.finished) + self.n_tiles + before
+
+    @property
+    def polarisations(self) -> list[str]:
+        """Polarisations of the images to compute."""
+        return sorted({image.polarisation for image in self.images})
+
+    @property
+    def n_first_passes(self) -> int:
+        """Number of images that a method of two passes despeckles a first time."""
+        if not self.despeckler.first_pass:
+            return 0
+        return sum(r is not None for p in self.polarisations for r in self.stack.rasters[p])
+
+    @property
+    def first_pass_bytes(self) -> int:
+        """Upper limit of the bytes of the first pass, which is deleted at the end."""
+        return self.n_first_passes * BYTES_PER_PX * self.largest_shape.y * self.largest_shape.x
 
     @property
     def total_px(self) -> int:

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sarstack.cluster.check import check_workers
-from sarstack.cluster.dispatch import Task, run_groups, run_tasks
+from sarstack.cluster.dispatch import Task, run_groups
 from sarstack.cluster.layout import LOCAL
 from sarstack.cluster.workers import Workers, open_workers
 from sarstack.despecklers.external import absolute_method, is_method_file
-from sarstack.errors import DiskError, ResumeMismatchError, StackReadError, UsageError
+from sarstack.errors import DiskError, ResumeMismatchError, UsageError
 from sarstack.output.cog import check_compression
 from sarstack.output.complete_file import write_text
 from sarstack.readers.paths import absolute_path, public_path
 from sarstack.readers.slices import describe_slices
-from sarstack.tiles import Tile, split_evenly, tile_grid
-from sarstack.workflows.despeckle import summary as summary_store
+from sarstack.tiles import Tile, split_evenly
 from sarstack.workflows.despeckle import tasks
+from sarstack.workflows.despeckle.all_dates import find_sums, read_all_dates
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.measure import measure_images
@@ -114,7 +114,7 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
         return
     plan.check_memory()
     check_compression(config.compress)
-    check_space(plan.output, 2 * plan.bytes_to_write)
+    check_space(plan.output, 2 * plan.bytes_to_write + plan.first_pass_bytes)
     _open_unfinished(run, overwrite=overwrite)
     on_gpu = plan.despeckler.on_gpu
     with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:
@@ -125,7 +125,7 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
             models=plan.despeckler.files(), source=plan.despeckler.source,
         )  # fmt: skip
         measure_images(run, workers)
-        _summarise(run, workers)
+        read_all_dates(run, workers)
         _compute(run, workers)
 
 
@@ -226,53 +226,12 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
         )
     else:
         LOGGER.info("continuing an interrupted run")
-    if depth := plan.despeckler.n_summary:
-        for polarisation in {image.polarisation for image in plan.images}:
-            path = run.summary(polarisation)
-            summary_store.create_array(path, depth, plan.stack.grid.shape, plan.config.tile_px)
 
 
 def _name_changed(before: dict[str, FileStamp], now: dict[str, FileStamp]) -> list[str]:
     """Name the files that changed, came or went."""
     paths = sorted({*before, *now})
     return [Path(path).name for path in paths if before.get(path) != now.get(path)]
-
-
-def _summarise(run: Run, workers: Workers) -> None:
-    """Sum over all dates tile by tile, for multi-temporal methods, before despeckling."""
-    plan = run.plan
-    if not plan.despeckler.n_summary:
-        return
-    scene = plan.stack.grid.shape
-
-    def jobs() -> Iterator[Task]:
-        for polarisation in run.statistics:
-            rasters = plan.stack.rasters[polarisation]
-            statistics = run.statistics[polarisation]
-            images = tuple(
-                (r, statistics[i]) for i, r in enumerate(rasters) if r and i in statistics
-            )
-            path = run.summary(polarisation)
-            for tile in tile_grid(scene, plan.config.tile_px):
-                if not summary_store.has_tile(path, tile):
-                    arguments = (plan.despeckler, images, scene, tile, path)
-                    yield Task(tasks.summarise_tile, arguments, tile)
-
-    total_px = scene.y * scene.x * len(run.statistics)
-    with show_progress("summing dates", total_px) as progress:
-        for task, outcome in run_tasks(workers, jobs()):
-            if isinstance(outcome, Exception):
-                raise outcome
-            for problem in outcome:
-                LOGGER.warning("a part is missing in the sum over dates: %s", problem)
-            progress.advance(task.key.window.shape.y * task.key.window.shape.x)
-    if changed := run.changed_inputs(run.inputs):
-        shutil.rmtree(run.folder, ignore_errors=True)
-        raise StackReadError(
-            f"{len(changed)} images changed while they were read",
-            where=[Path(path).name for path in changed],
-            do="run the command again when no other program writes the images",
-        )
 
 
 def _is_of_one_version(run: Run, image: Image) -> bool:
@@ -334,9 +293,8 @@ def _compute(run: Run, workers: Workers) -> None:
 
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
     statistics = run.statistics[image.polarisation][image.layer]
-    summary = run.summary(image.polarisation) if image.despeckler.n_summary else ""
-    arguments = (image.despeckler, image.raster, statistics, tile, run.pieces(image), summary,
-                 run.uncertainty(image))  # fmt: skip
+    arguments = (image.despeckler, image.raster, statistics, tile, run.pieces(image),
+                 find_sums(run, image), run.uncertainty(image))  # fmt: skip
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 

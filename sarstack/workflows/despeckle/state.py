@@ -92,6 +92,10 @@ class Run:
         """Return the path of the sums over dates of a polarisation."""
         return str(self.folder / f"{polarisation}-summary")
 
+    def first_pass(self, polarisation: str, layer: int) -> str:
+        """Return the path of the first pass of a date, for methods of two passes."""
+        return str(self.folder / f"{polarisation}-first-{layer}")
+
     def note_tile(self, record: TileRecord) -> None:
         """Record a finished tile."""
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)

@@ -8,10 +8,9 @@ workers of a cluster.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarstack.cluster.process import arithmetic_slots, peak_memory_bytes, worker_settings
 from sarstack.conventions import describe_content
@@ -21,16 +20,15 @@ from sarstack.errors import StackReadError
 from sarstack.output.cog import Compression, finish_cog
 from sarstack.output.pieces import Pieces, read_pieces, sum_notes, write_piece
 from sarstack.output.vrt import write_db_view
-from sarstack.readers.decorrelated import read_centred
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import IntensityReader, Raster
-from sarstack.readers.sentinel1.slc import split_bursts
-from sarstack.speckle.complex_fields import mark_nodata, to_power
+from sarstack.speckle.complex_fields import to_power
 from sarstack.speckle.samples import SpeckleSample, sample_speckle
 from sarstack.speckle.statistics import SceneStatistics, combine_samples
-from sarstack.tiles import Shape, Tile, Window, sample_windows
+from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle.results import Record, write_result_record
+from sarstack.workflows.despeckle.tile_input import Date, DateSums, read_input, read_parts
 from sarstack.workflows.disk import check_free, check_room, explain_disk_errors, image_bytes
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
 
@@ -120,7 +118,7 @@ def despeckle_tile(
     statistics: SceneStatistics,
     tile: Tile,
     pieces: Pieces,
-    summary: str = "",
+    sums: DateSums | None = None,
     uncertainty: Uncertainty | None = None,
 ) -> TileRecord:
     """Read one tile of one date with its halo, despeckle it, and write its piece.
@@ -137,8 +135,8 @@ def despeckle_tile(
         Place of the pixels.
     pieces : Pieces
         Pieces of the result.
-    summary : str
-        Path of the sums over dates, if any.
+    sums : DateSums, optional
+        Sums over dates, for multi-temporal methods.
     uncertainty : Uncertainty, optional
         The second output, if it is wanted.
     """
@@ -148,23 +146,14 @@ def despeckle_tile(
     with worker_settings(despeckler), explain_disk_errors(pieces.folder):
         result, sum_before = np.empty(window.shape, np.float32), 0.0
         spread = np.empty(window.shape, np.float32) if uncertainty else None
-        for part, (first, end) in split_bursts(raster, window):
-            outer = despeckler.input_window(part, scene)
-            block = _read_input(despeckler, raster, outer)
-            sums = summary_store.read_window(summary, outer) if summary else None
-            if first > outer.y0 or end < outer.y1:
-                rows = np.arange(outer.y0, outer.y1)
-                hidden = (rows < first) | (rows >= end)
-                mark_nodata(block, hidden)
-                if sums is not None:
-                    sums[:, hidden] = 0
+        for part in read_parts(despeckler, raster, window, scene, sums):
+            inside = part.window.slices_in(window)
             with arithmetic_slots(on_gpu=despeckler.on_gpu):
-                inside = part.slices_in(window)
                 result[inside] = despeckle_window(
-                    block, outer, part, scene, despeckler, statistics, sums,
+                    part.block, part.outer, part.window, scene, despeckler, statistics, part.sums,
                     *([] if spread is None else [spread[inside]]),
                 )  # fmt: skip
-            power = to_power(block[part.slices_in(outer)])
+            power = to_power(part.block[part.window.slices_in(part.outer)])
             sum_before += float(np.nansum(power, dtype=np.float64))
         notes = {"valid_px": float(np.isfinite(result).sum())}
         if not despeckler.returns_speckle:
@@ -180,18 +169,9 @@ def despeckle_tile(
     return TileRecord(peak_memory_bytes())
 
 
-def _read_input(
-    despeckler: Despeckler, raster: Raster, window: Window, *, cache_blocks: bool = True
-) -> NDArray[Any]:
-    """Read a window as the method needs it: float32 intensity, or complex64 in baseband."""
-    if despeckler.needs_complex:
-        return read_centred(raster, window)
-    return raster.read(window, cache_blocks=cache_blocks)
-
-
 def summarise_tile(
     despeckler: Despeckler,
-    images: tuple[tuple[Raster, SceneStatistics], ...],
+    dates: tuple[Date, ...],
     scene: Shape,
     tile: Tile,
     target: str,
@@ -210,14 +190,43 @@ def summarise_tile(
     check_free(Path(target), total.size * 4)
     with worker_settings(despeckler), explain_disk_errors(Path(target)):
         outer = despeckler.contribution_window(tile.window, scene)
-        for raster, statistics in images:
+        for date in dates:
             try:
-                block = _read_input(despeckler, raster, outer, cache_blocks=False)
+                block = read_input(despeckler, date.raster, outer, cache_blocks=False)
             except StackReadError as failure:
                 problems.append(str(failure))
                 continue
-            total += contribute_window(block, outer, tile.window, scene, despeckler, statistics)
+            total += contribute_window(
+                block, outer, tile.window, scene, despeckler, date.statistics
+            )
         summary_store.write_tile(target, tile, total.astype(np.float32))
+    return problems
+
+
+def first_pass_tile(
+    first_pass: Despeckler, date: Date, scene: Shape, tile: Tile, sums: DateSums
+) -> list[str]:
+    """Compute the first pass of one tile of one date; nodata if it cannot be read.
+
+    Returns
+    -------
+    list of str
+        Reason why the date is missing in this tile, if it is.
+    """
+    window, target, problems = tile.window, Path(date.first_pass), []
+    image = np.full((1, *window.shape), np.nan, np.float32)
+    check_free(target, image.nbytes)
+    with worker_settings(first_pass), explain_disk_errors(target):
+        try:
+            for part in read_parts(first_pass, date.raster, window, scene, sums):
+                with arithmetic_slots(on_gpu=first_pass.on_gpu):
+                    image[(0, *part.window.slices_in(window))] = despeckle_window(
+                        part.block, part.outer, part.window, scene, first_pass, date.statistics,
+                        part.sums,
+                    )  # fmt: skip
+        except StackReadError as failure:
+            problems.append(str(failure))
+        summary_store.write_tile(date.first_pass, tile, image)
     return problems
 
 
