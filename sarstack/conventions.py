@@ -92,7 +92,7 @@ NODATA_NUMBERS = (-9999.0, -99.0, -32768.0)
 
 # Files beside the images that are not images of backscatter; _tv are despeckled copies of OPERA.
 AUXILIARY_NAME = re.compile(
-    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?|noise|uncertainty_db"
+    r"(?i)[_.-](mask|water_?mask|bordermask|data_?mask|inc_map(_ell)?|inc|lia|angle|incidence(_angle)?|noise|uncertainty_db|support"
     r"|local_incidence_angle|ls_map|layover_shadow(_mask)?|rgb|dem|area|number_of_looks"
     r"|rtc_anf_\w+|browse|thumbnail|quicklook|overview|tv)$"
 )
@@ -205,8 +205,8 @@ TAGS: dict[str, str] = {
     "PROCESSOR_VERSION": "version of the processor of the product",
     "FREQUENCY_BAND": "letter of the radar band, for example C",
     "BACKSCATTER_SCALE": "scale of the pixels: always linear",
-    "CONTENT": "speckle (--output-noise) or uncertainty (--output-uncertainty, standard deviation "
-    "in dB), if the pixels are not intensity",
+    "CONTENT": "speckle (--output-noise), uncertainty (--output-uncertainty, standard deviation in "
+    "dB) or support (--output-support, number of other dates), if the pixels are not intensity",
     "GAIN_DB": "decibels added to the input: calibration factor of the product, or --gain-db",
     "MASKED": "parts that the mask of the product makes nodata (--mask): shadow, layover",
     "THERMAL_NOISE": "subtracted, if it was subtracted after despeckling (--remove-noise)",
@@ -231,7 +231,7 @@ TAGS: dict[str, str] = {
 }
 """Tags of a result and their meaning; tags without a value are left out."""
 
-# Speckle and uncertainty have no calibration.
+# Other content has no calibration.
 _OF_INTENSITY = ("CALIBRATION", "BACKSCATTER_SCALE", "GAIN_DB", "THERMAL_NOISE")
 
 
@@ -242,7 +242,7 @@ def describe_content(tags: Mapping[str, str], content: str) -> dict[str, str]:
     ----------
     tags : mapping of str to str
     content : str
-        ``speckle`` or ``uncertainty``; see `TAGS`.
+        ``speckle``, ``uncertainty`` or ``support``; see `TAGS`.
     """
     kept = {name: value for name, value in tags.items() if name not in _OF_INTENSITY}
     return kept | {"CONTENT": content}
@@ -251,12 +251,38 @@ def describe_content(tags: Mapping[str, str], content: str) -> dict[str, str]:
 DB_PER_NAT = 4.342944819032518
 """10 / ln 10: a change of a natural logarithm by 1, in dB."""
 SPECKLE_ATTRIBUTES = {"long_name": "speckle: noisy / speckle-free intensity", "units": "1"}
-UNCERTAINTY = "_uncertainty_db"
-"""End of the names of files and variables. Not "sigma": that is a backscatter coefficient."""
-UNCERTAINTY_ATTRIBUTES = {
-    "long_name": "uncertainty of the despeckled intensity: standard deviation in dB",
-    "units": "dB",
-}
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further image of a result, made in the same pass.
+
+    Attributes
+    ----------
+    content : str
+        What it is: tag CONTENT, and end of the name of its STAC asset.
+    ending : str
+        End of the names of files and variables.
+    unit : str
+    long_name : str
+    """
+
+    content: str
+    ending: str
+    unit: str
+    long_name: str
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Attributes of a variable."""
+        return {"long_name": self.long_name, "units": self.unit}
+
+
+# Not "sigma": that is a backscatter coefficient.
+UNCERTAINTY = Extra("uncertainty", "_uncertainty_db", "dB",
+                    "uncertainty of the despeckled intensity: standard deviation")  # fmt: skip
+SUPPORT = Extra("support", "_support", "1", "number of other dates that agree with this date")
+EXTRAS = (UNCERTAINTY, SUPPORT)
 INTENSITY_LONG_NAME = "radar backscatter intensity"
 CF_STANDARD_NAME = "surface_backwards_scattering_coefficient_of_radar_wave"
 CF_CONVENTIONS = "CF-1.11"

@@ -5,10 +5,12 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio
 from numpy.testing import assert_allclose, assert_array_equal
 from simulated_stack import assert_same_files, read_tif
 from small_networks import save_small_network
 
+import sarstack
 import sarstack.workflows.despeckle.run as module
 from sarstack.cube.despeckle import despeckle_array
 from sarstack.despecklers import make_despeckler
@@ -108,8 +110,8 @@ def test_chunks_do_not_change_pixels(chunks: tuple[int, int, int], model: str):
 def config_for(stack, output: Path, model: str, **settings) -> DespeckleConfig:
     parameters = {"passes": 2, "precision": "float32"}
     return DespeckleConfig.make(
-        stack=str(stack.folder), output=str(output), method=model, parameters=parameters,
-        **{"tile_px": 256, "workers": 1} | settings,
+        stack=str(stack.folder), output=str(output), method=model,
+        **{"tile_px": 256, "workers": 1, "parameters": parameters} | settings,
     )  # fmt: skip
 
 
@@ -148,6 +150,38 @@ def test_an_interrupted_run_gives_the_same_pixels(
     assert len(counted) == 3 * 4 - 5
     despeckle(config_for(stack, tmp_path / "whole", model))
     assert_same_files(tmp_path / "out", tmp_path / "whole")
+
+
+def test_support_counts_the_other_dates_that_agree(make_stack, tmp_path: Path, model: str):
+    stack = make_stack(shape=(300, 280), n_dates=4, polarisations=("vv",))
+    method = make_despeckler(model, precision="float32", passes=2)
+    cube = sarstack.open_stack(str(stack.folder))
+    block = cube.vv.to_numpy()
+    first = method.first_pass.apply(block, measure_scene(block))
+    expected = [sum(method.first_pass.agreement(a, b) for b in first) - 1 for a in first]
+    expected = np.where(np.isnan(block), np.nan, expected)
+    assert 0 < np.nanmean(expected) <= 3
+    found = cube.despeck.apply(method, return_support=True)
+    assert_allclose(found.vv_support, expected, atol=1e-4)
+    assert_array_equal(found.vv, cube.despeck.apply(method).vv)
+    assert found.vv.attrs["ancillary_variables"] == "vv_support"
+    config = config_for(stack, tmp_path / "out", model, output_support=True)
+    files = [path for path in despeckle(config).outputs if path.stem.endswith("_support")]
+    assert_allclose([read_tif(path) for path in sorted(files)], expected, rtol=3e-4, atol=1e-4)
+    with rasterio.open(files[0]) as raster:
+        assert (raster.tags()["CONTENT"], raster.units[0]) == ("support", "1")
+
+
+def test_a_method_of_one_pass_has_no_support(make_stack, tmp_path: Path, model: str):
+    stack = make_stack(shape=(64, 64), n_dates=2, polarisations=("vv",))
+    config = config_for(stack, tmp_path, model, output_support=True, parameters={"passes": 1})
+    with pytest.raises(UsageError, match="which dates agree"):
+        despeckle(config)
+    cube = sarstack.open_stack(str(stack.folder))
+    with pytest.raises(UsageError, match="which dates agree"):
+        cube.despeck.apply("lee", return_support=True)
+    with pytest.raises(UsageError, match="DataArray"):
+        cube.vv.despeck.apply(model, passes=2, return_support=True)
 
 
 @pytest.mark.slow

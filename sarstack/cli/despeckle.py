@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 @click.option("--output-uncertainty", is_flag=True,
               help="Write the standard deviation of the result in dB too, as "
               "NAME_uncertainty_db.tif.")  # fmt: skip
+@click.option("--output-support", is_flag=True,
+              help="Write the number of other dates that agree too, as NAME_support.tif "
+              "(--method despecknet-mt --set passes=2).")  # fmt: skip
 @keep_bits_option
 @compress_option
 @click.option("--no-report", is_flag=True, help="Write no report.html.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 if TYPE_CHECKING:
+    from sarstack.conventions import Extra
     from sarstack.cube.pictures import Preview
     from sarstack.despecklers import Despeckler
     from sarstack.output.picture import Picture
@@ -38,6 +39,7 @@ class DespeckAccessor:
         *,
         return_noise: bool = False,
         return_uncertainty: bool = False,
+        return_support: bool = False,
         **parameters: Any,
     ) -> Any:
         """Despeckle all dates and polarisations.
@@ -56,6 +58,9 @@ class DespeckAccessor:
         return_uncertainty : bool
             Add the standard deviation of the result in dB: ``vv_uncertainty_db`` beside ``vv``,
             and so on. Only of a Dataset.
+        return_support : bool
+            Add the number of other dates that agree with a date at each pixel: ``vv_support``.
+            Only of a Dataset, by methods of two passes (``passes=2``).
         **parameters
             Parameters of the method, for instance ``window_px=9``.
 
@@ -80,48 +85,45 @@ class DespeckAccessor:
         from sarstack.conventions import (
             POLARISATIONS,
             SPECKLE_ATTRIBUTES,
-            UNCERTAINTY,
-            UNCERTAINTY_ATTRIBUTES,
         )
         from sarstack.cube.complex_numbers import choose_conversion
         from sarstack.cube.computing import compute_with_progress
         from sarstack.cube.contract import as_cube
         from sarstack.cube.despeckle import despeckle_array
+        from sarstack.cube.extras import check_place, restore_extras
         from sarstack.cube.georeference import check_crs, georeference
-        from sarstack.cube.uncertainty import check_uncertainty, restore_uncertainty
         from sarstack.despecklers import as_despeckler, default_method
+        from sarstack.despecklers.extras import choose_extras
 
         check_looks(looks=looks)
         check_crs(self._obj)
         chosen = None if method is None else as_despeckler(method, **parameters)
         cube, restore = as_cube(self._obj, choose_conversion(chosen))
         despeckler = chosen or as_despeckler(default_method(cube.sizes["time"]), **parameters)
-        if return_uncertainty:
-            check_uncertainty(self._obj, despeckler)
+        wanted = choose_extras(uncertainty=return_uncertainty, support=return_support)
+        check_place(self._obj, despeckler, wanted)
         lazy = _is_lazy(cube)
         chunked = _chunk(cube)
 
-        def compute(method: "Despeckler", *, spread: bool = False) -> Any:
+        def compute(method: "Despeckler", extras: "tuple[Extra, ...]" = ()) -> Any:
             result = cube.copy()
             for name in cube.data_vars:
-                data = despeckle_array(chunked[name].data, method, looks, with_uncertainty=spread)
+                data = despeckle_array(chunked[name].data, method, looks, extras=extras)
                 own = SPECKLE_ATTRIBUTES if method.returns_speckle else cube[name].attrs
                 filtered = {"speckle_filter": method.name}
-                if spread:
-                    attributes = UNCERTAINTY_ATTRIBUTES | filtered
-                    result[f"{name}{UNCERTAINTY}"] = (cube[name].dims, data[1], attributes)
-                    data = data[0]
+                for k, extra in enumerate(extras, 1):
+                    attributes = extra.attributes | filtered
+                    result[f"{name}{extra.ending}"] = (cube[name].dims, data[k], attributes)
+                data = data[0] if extras else data
                 result[name] = (cube[name].dims, data, own | filtered)
             result = result if lazy else compute_with_progress(result)
-            restored = restore_uncertainty(result, restore) if spread else restore(result)
-            return georeference(
-                restored, [*POLARISATIONS, *(p + UNCERTAINTY for p in POLARISATIONS)]
-            )
+            further = [p + extra.ending for p in POLARISATIONS for extra in extras]
+            return georeference(restore_extras(result, restore, extras), [*POLARISATIONS, *further])
 
         if return_noise:
             noise = despeckler.estimate_noise()  # an error here comes before any work
-            return compute(despeckler, spread=return_uncertainty), compute(noise)
-        return compute(despeckler, spread=return_uncertainty)
+            return compute(despeckler, wanted), compute(noise)
+        return compute(despeckler, wanted)
 
     def compute(self) -> Any:
         """Compute this object, for example a lazy result, and show a bar meanwhile.

@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.conventions import SUPPORT, UNCERTAINTY, Extra
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import SarstackWarning
@@ -29,7 +30,7 @@ def despeckle_array(
     despeckler: Despeckler,
     looks: float | None = None,
     *,
-    with_uncertainty: bool = False,
+    extras: Sequence[Extra] = (),
 ) -> da.Array:
     """Despeckle a Dask array lazily, chunk by chunk with its halo.
 
@@ -41,13 +42,13 @@ def despeckle_array(
         The method.
     looks : float, optional
         Equivalent number of looks. Default: measured from the scene.
-    with_uncertainty : bool
-        Return two images of each date: the result, and its uncertainty in dB.
+    extras : sequence of Extra
+        Further images of each date to return.
 
     Returns
     -------
     dask array, shape and chunks of `array`, float32
-        With an axis of length 2 before the others if `with_uncertainty` is True.
+        With `extras` an axis before the others: the result, then these.
 
     Notes
     -----
@@ -60,13 +61,22 @@ def despeckle_array(
         power = array.map_blocks(to_power, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     statistics = _statistics_array(power, looks)
     sums: list[Any] = []
+    first = None
     if despeckler.n_summary:
         summary = _summary_array(array, despeckler, statistics)
         sums = [(summary, "cyx")]
         if compared := despeckler.first_pass:
             first = _despeckle(array, compared, statistics, sums)
             sums.append((_agreeing_array(array, first, despeckler, statistics), "tcyx"))
-    return _despeckle(array, despeckler, statistics, sums, with_uncertainty=with_uncertainty)
+    with_uncertainty = UNCERTAINTY in extras
+    result = _despeckle(array, despeckler, statistics, sums, with_uncertainty=with_uncertainty)
+    if not extras:
+        return result
+    images = {UNCERTAINTY: result[1]} if with_uncertainty else {}
+    if SUPPORT in extras and first is not None and despeckler.first_pass:
+        images[SUPPORT] = _support_array(first, despeckler.first_pass)
+    image = result[0] if with_uncertainty else result
+    return da.stack([image, *(images[extra] for extra in extras)])
 
 
 def _despeckle(
@@ -211,6 +221,23 @@ def _contribute_pairs(
         for image, sums in zip(own, total, strict=True):
             sums[0] += compared.agreement(image, other) * terms
     return total
+
+
+def _support_array(first: da.Array, compared: Despeckler) -> da.Array:
+    """Sum the weights of the other dates lazily, shape (t, y, x)."""
+    by_pair = da.blockwise(
+        _count_pairs, "tsyx", first, "tyx", first, "syx", compared=compared,
+        adjust_chunks={"s": 1}, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+    )  # fmt: skip
+    others = da.maximum(by_pair.sum(axis=1, dtype=np.float32) - np.float32(1), np.float32(0))
+    return da.where(da.isnan(first), first, others)
+
+
+def _count_pairs(
+    own: NDArray[np.float32], first: NDArray[np.float32], *, compared: Despeckler
+) -> NDArray[np.float32]:
+    counts = [sum(compared.agreement(image, other) for other in first) for image in own]
+    return np.stack(counts)[:, np.newaxis]
 
 
 def by_windows(

@@ -239,15 +239,7 @@ class Despeckler(ABC):
     ) -> NDArray[np.float32]:
         """Return how well another date agrees with a date; only a first pass defines this.
 
-        Parameters
-        ----------
-        own, other : ndarray, shape (y, x), float32
-            Results of the first pass for both dates, NaN = nodata.
-
-        Returns
-        -------
-        ndarray, shape (y, x), float32
-            Weight of the other date: 1 where it agrees, 0 where it does not or either is nodata.
+        See :meth:`sarstack.despecklers.first_pass.FirstPass.agreement`.
         """
         raise NotImplementedError(f"{self.name} compares no dates")
 
@@ -395,20 +387,9 @@ class Despeckler(ABC):
         first: NDArray[np.float32] | None = None,
         date: int = 0,
     ) -> NDArray[np.float32]:
-        """Sum the contributions of all dates of a block that covers a whole scene.
+        """Sum the contributions of all dates of a whole scene, shape (n_summary, y, x).
 
-        Parameters
-        ----------
-        block, statistics
-            As for :meth:`apply`.
-        first : ndarray, shape (time, y, x), float32, optional
-            First pass of all dates: each date is weighted by its agreement with `date`.
-        date : int
-            Index of the date.
-
-        Returns
-        -------
-        ndarray, shape (n_summary, y, x), float32
+        With the first pass of all dates (`first`), each is weighted by its agreement with `date`.
         """
         total = np.zeros((self.n_summary, *block.shape[1:]))
         for k, (image, image_statistics) in enumerate(zip(block, statistics, strict=True)):

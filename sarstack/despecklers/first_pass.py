@@ -81,7 +81,18 @@ class FirstPass(MethodWithInner):
     def agreement(
         self, own: NDArray[np.float32], other: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Compare two dates; see :meth:`Despeckler.agreement` and `AGREE_NAT`."""
+        """Return how well another date agrees with a date, for each pixel.
+
+        Parameters
+        ----------
+        own, other : ndarray, shape (y, x), float32
+            Results of the first pass for both dates, NaN = nodata.
+
+        Returns
+        -------
+        ndarray, shape (y, x), float32
+            Weight of the other date: 1 where it agrees, 0 where it does not or either is nodata.
+        """
         difference = np.abs(np.log(other / own))
         weight = (np.float32(DISAGREE_NAT) - difference) / np.float32(DISAGREE_NAT - AGREE_NAT)
         return np.clip(np.nan_to_num(weight, copy=False), 0, 1, out=weight)

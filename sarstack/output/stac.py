@@ -31,7 +31,7 @@ _EXTENSIONS = {
 # Linear power (dB for the uncertainty, a ratio for the speckle) from black to white, the same for
 # all dates, so that they can be compared.
 _STRETCH = {"vv": (0.0, 0.4), "hh": (0.0, 0.4), "vh": (0.0, 0.1), "hv": (0.0, 0.1)}
-_STRETCH_OF_CONTENT = {"noise": (0.0, 3.0), "uncertainty": (0.0, 3.0)}
+_STRETCH_OF_CONTENT = {"noise": (0.0, 3.0), "uncertainty": (0.0, 3.0), "support": (0.0, 10.0)}
 # Files of a run beside its images: title, media type, role.
 _RUN_FILES = {
     "quicklook.png": ("Input, result and ratio", "image/png", "overview"),
@@ -54,7 +54,7 @@ class Product:
         One that :func:`~sarstack.output.footprint.has_longitudes`.
     images : dict of str to Path
         COG of each polarisation, ``vv``; of its estimated speckle, ``vv-noise``; of its
-        uncertainty, ``vv-uncertainty``.
+        uncertainty, ``vv-uncertainty``; of the dates that agree, ``vv-support``.
     looks : float
         Equivalent number of looks of the input.
     instrument_mode : str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sarstack.cluster.layout import n_cores
-from sarstack.conventions import UNCERTAINTY
+from sarstack.conventions import EXTRAS
 from sarstack.errors import DamagedResultsError, SarstackError, UsageError
 from sarstack.labels.statistics import LABELS
 from sarstack.output.vrt import name_db_view
@@ -164,7 +164,7 @@ def _check_image(path: Path, record: Record | None) -> Finding:
 def _find_missing_views(findings: Iterable[Finding]) -> list[Finding]:
     views = [name_db_view(f.path) for f in findings
              if f.path.suffix == ".tif" and f.status in ("ok", "unrecorded")
-             and not f.path.stem.endswith(UNCERTAINTY)]  # fmt: skip
+             and not f.path.stem.endswith(tuple(e.ending for e in EXTRAS))]  # fmt: skip
     return [Finding("missing", v, "the dB view of an image") for v in views if not v.exists()]
 
 

@@ -222,6 +222,11 @@ class DespeckleConfig(StackConfig):
         description="write the standard deviation of the result in dB too, as "
         "NAME_uncertainty_db.tif (deSpeckNet methods)",
     )
+    output_support: bool = Field(
+        default=False,
+        description="write the number of other dates that agree with a date too, as "
+        "NAME_support.tif (methods of two passes)",
+    )
     keep_bits: int = Field(
         DEFAULT_BITS,
         ge=FEWEST_BITS,

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarstack.conventions import UNCERTAINTY
+from sarstack.conventions import Extra
 from sarstack.despecklers import Despeckler
+from sarstack.despecklers.extras import check_extras, choose_extras
 from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
@@ -31,8 +32,8 @@ class Image:
     grid : Grid
     despeckler : Despeckler
         The method that computes the pixels.
-    uncertainty : Path or None
-        A second output, made together with the first: the uncertainty of its pixels, in dB.
+    extras : tuple of (Extra, Path)
+        Further outputs, made together with the first.
     """
 
     polarisation: str
@@ -42,12 +43,12 @@ class Image:
     fingerprint: str
     grid: Grid
     despeckler: Despeckler
-    uncertainty: Path | None = None
+    extras: tuple[tuple[Extra, Path], ...] = ()
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """The COGs of the image; all of them are complete, or the image is not finished."""
-        return (self.output,) if self.uncertainty is None else (self.output, self.uncertainty)
+        return self.output, *(path for _, path in self.extras)
 
     @property
     def is_noise(self) -> bool:
@@ -59,9 +60,9 @@ class Image:
         content = "speckle" if self.is_noise else calibration
         return f"{content} {self.polarisation}".strip()
 
-    def describe_uncertainty(self) -> str:
-        """Return the description of the band of the uncertainty."""
-        return f"uncertainty {self.polarisation} dB"
+    def describe_extra(self, extra: Extra) -> str:
+        """Return the description of the band of a further output."""
+        return f"{extra.content} {self.polarisation} {extra.unit.removeprefix('1')}".strip()
 
 
 def list_images(
@@ -74,13 +75,13 @@ def list_images(
     StackError
         If two results would have the same name.
     UsageError
-        If the speckle or the uncertainty is wanted, and the method does not estimate it.
+        If the speckle or a further image is wanted, and the method does not have it.
     """
     methods = [("", despeckler)]
     if config.output_noise:
         methods.append(("_noise", despeckler.estimate_noise()))
-    if config.output_uncertainty:
-        despeckler.check_uncertainty()
+    wanted = choose_extras(uncertainty=config.output_uncertainty, support=config.output_support)
+    check_extras(despeckler, wanted)
 
     def name(raster: Raster, ending: str) -> Path:
         return (output / f"{raster.stem}_{despeckler.name}{ending}.tif").absolute()
@@ -89,7 +90,7 @@ def list_images(
         Image(polarisation, layer, raster, name(raster, ending),
               fingerprint(settings_of(config, method), stack.grid_at(layer), *inputs),
               stack.grid_at(layer), method,
-              name(raster, UNCERTAINTY) if config.output_uncertainty and not ending else None)
+              () if ending else tuple((extra, name(raster, extra.ending)) for extra in wanted))
         for polarisation, layer, raster, inputs in _list_inputs(stack, despeckler)
         for ending, method in methods
     ]  # fmt: skip

@@ -79,6 +79,7 @@ def worker_memory_bytes(
     cell = cell_px(despeckler, config)
     n_sums = despeckler.n_summary * (2 if despeckler.first_pass else 1)
     n_arrays = 5 + 3 * n_sums + config.output_uncertainty + despeckler.needs_complex
+    n_arrays += config.output_support
     n_arrays += _DECORRELATION_ARRAYS if config.decorrelate else 0
     in_work = n_arrays * sum(tiles) * BYTES_PER_PX
     in_work += layout.n_threads * min(SAMPLING_BYTES, SAMPLING_COPIES * image)

@@ -107,7 +107,8 @@ def write_stac(run: Run) -> None:
     for layer, date in enumerate(plan.stack.dates):
         images = by_layer.get(layer, [])
         done = {_name_asset(image): image.output for image in images}
-        done |= {f"{i.polarisation}-uncertainty": i.uncertainty for i in images if i.uncertainty}
+        done |= {f"{i.polarisation}-{extra.content}": path for i in images
+                 for extra, path in i.extras}  # fmt: skip
         if done and date.timestamp:
             with open_gdal(plan.readable(images[0])) as result:
                 looks = float(result.tags()["ENL_BEFORE"])

@@ -294,7 +294,7 @@ def _compute(run: Run, workers: Workers) -> None:
 def _tile_task(run: Run, image: Image, tile: Tile) -> Task:
     statistics = run.statistics[image.polarisation][image.layer]
     arguments = (image.despeckler, image.raster, statistics, tile, run.pieces(image),
-                 find_sums(run, image), run.uncertainty(image))  # fmt: skip
+                 find_sums(run, image), run.extras(image))  # fmt: skip
     return Task(tasks.despeckle_tile, arguments, (image, tile))
 
 
@@ -304,5 +304,5 @@ def _finish_task(run: Run, image: Image) -> Task:
     grid = replace(image.grid, rpcs=source.rpcs or image.grid.rpcs)
     tags = make_tags(run, image, source.tags)
     arguments = (run.pieces(image), grid, str(image.output), description, tags,
-                 run.plan.config.compress, run.uncertainty(image))  # fmt: skip
+                 run.plan.config.compress, run.extras(image))  # fmt: skip
     return Task(tasks.finish_image, arguments, (image, None))

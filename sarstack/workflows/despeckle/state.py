@@ -16,7 +16,7 @@ from sarstack.tiles import Tile, order_in_row_pairs
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.plan import Plan
 from sarstack.workflows.despeckle.results import RUN_REPORT, Record
-from sarstack.workflows.despeckle.tasks import ImageRecord, TileRecord, Uncertainty
+from sarstack.workflows.despeckle.tasks import ExtraOutput, ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FileStamp, stamp_file
 
 LOGGER = logging.getLogger("sarstack")
@@ -66,17 +66,21 @@ class Run:
         config = self.plan.config
         return Pieces(folder, image.grid.shape, config.tile_px, config.keep_bits)
 
-    def uncertainty(self, image: Image) -> Uncertainty | None:
-        """Return the second output of an image; None if it is not wanted."""
-        if image.uncertainty is None:
-            return None
+    def extras(self, image: Image) -> tuple[ExtraOutput, ...]:
+        """Return the further outputs of an image."""
         pieces = self.pieces(image)
-        pieces = replace(pieces, folder=pieces.folder.with_name(f"{image.layer}-uncertainty"))
-        return Uncertainty(pieces, str(image.uncertainty), image.describe_uncertainty())
+        return tuple(
+            ExtraOutput(
+                extra,
+                replace(pieces, folder=pieces.folder.with_name(f"{image.layer}-{extra.content}")),
+                str(path),
+                image.describe_extra(extra),
+            )
+            for extra, path in image.extras
+        )
 
     def _all_pieces(self, image: Image) -> list[Pieces]:
-        second = self.uncertainty(image)
-        return [self.pieces(image), *([second.pieces] if second else [])]
+        return [self.pieces(image), *(extra.pieces for extra in self.extras(image))]
 
     def missing_tiles(self, image: Image) -> list[Tile]:
         """Return the tiles of an image of which a piece is not written, in the order of work."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sarstack.cluster.process import arithmetic_slots, peak_memory_bytes, worker_settings
-from sarstack.conventions import describe_content
+from sarstack.conventions import SUPPORT, UNCERTAINTY, Extra, describe_content
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.window import contribute_window, despeckle_window
 from sarstack.errors import StackReadError
@@ -49,11 +49,13 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class Uncertainty:
-    """The second COG of an image: the uncertainty of its pixels, in dB.
+class ExtraOutput:
+    """A further COG of an image.
 
     Attributes
     ----------
+    extra : Extra
+        What it shows.
     pieces : Pieces
     output : str
         Path of the COG.
@@ -61,6 +63,7 @@ class Uncertainty:
         Name of the band.
     """
 
+    extra: Extra
     pieces: Pieces
     output: str
     description: str
@@ -119,7 +122,7 @@ def despeckle_tile(
     tile: Tile,
     pieces: Pieces,
     sums: DateSums | None = None,
-    uncertainty: Uncertainty | None = None,
+    extras: tuple[ExtraOutput, ...] = (),
 ) -> TileRecord:
     """Read one tile of one date with its halo, despeckle it, and write its piece.
 
@@ -137,15 +140,16 @@ def despeckle_tile(
         Pieces of the result.
     sums : DateSums, optional
         Sums over dates, for multi-temporal methods.
-    uncertainty : Uncertainty, optional
-        The second output, if it is wanted.
+    extras : tuple of ExtraOutput
+        Further outputs.
     """
     start = time.perf_counter()
     scene, window = pieces.scene, tile.window
     check_room(pieces)
     with worker_settings(despeckler), explain_disk_errors(pieces.folder):
         result, sum_before = np.empty(window.shape, np.float32), 0.0
-        spread = np.empty(window.shape, np.float32) if uncertainty else None
+        others = {output.extra: np.empty(window.shape, np.float32) for output in extras}
+        spread, support = others.get(UNCERTAINTY), others.get(SUPPORT)
         for part in read_parts(despeckler, raster, window, scene, sums):
             inside = part.window.slices_in(window)
             with arithmetic_slots(on_gpu=despeckler.on_gpu):
@@ -153,6 +157,8 @@ def despeckle_tile(
                     part.block, part.outer, part.window, scene, despeckler, statistics, part.sums,
                     *([] if spread is None else [spread[inside]]),
                 )  # fmt: skip
+            if support is not None and part.support is not None:
+                support[inside] = part.support[part.window.slices_in(part.outer)]
             power = to_power(part.block[part.window.slices_in(part.outer)])
             sum_before += float(np.nansum(power, dtype=np.float64))
         notes = {"valid_px": float(np.isfinite(result).sum())}
@@ -163,8 +169,8 @@ def despeckle_tile(
             if spread is not None:  # the same error, in a smaller signal
                 spread *= intensity / result
         notes["seconds"] = time.perf_counter() - start
-        if uncertainty and spread is not None:
-            write_piece(uncertainty.pieces, tile, spread)
+        for output in extras:
+            write_piece(output.pieces, tile, others[output.extra])
         write_piece(pieces, tile, result, notes)
     return TileRecord(peak_memory_bytes())
 
@@ -237,17 +243,16 @@ def finish_image(
     description: str,
     tags: dict[str, str],
     compress: Compression = "zstd",
-    uncertainty: Uncertainty | None = None,
+    extras: tuple[ExtraOutput, ...] = (),
 ) -> ImageRecord:
     """Write the COG, the dB view and the record of an image from its pieces.
 
-    View, record and the COG of the uncertainty are complete before the COG gets its name: an image
-    that has its name lacks nothing, whenever the run is killed. The pieces stay, so the task can
-    be repeated.
+    View, record and further COGs are complete before the COG gets its name: an image that has its
+    name lacks nothing, whenever the run is killed. The pieces stay, so the task can be repeated.
     """
     path = Path(output)
     record: Record = {}
-    others = (_finish_uncertainty(uncertainty, grid, tags, compress),) if uncertainty else ()
+    others = [_finish_extra(output, grid, tags, compress) for output in extras]
 
     def write_companions(complete: Path) -> None:
         write_db_view(path, grid, description)
@@ -270,12 +275,12 @@ def finish_image(
     return ImageRecord((record, *others), peak_memory_bytes())
 
 
-def _finish_uncertainty(
-    image: Uncertainty, grid: Grid, tags: dict[str, str], compress: Compression
+def _finish_extra(
+    image: ExtraOutput, grid: Grid, tags: dict[str, str], compress: Compression
 ) -> Record:
-    """Write the COG of the uncertainty of an image and its record."""
+    """Write a further COG of an image and its record."""
     path, largest = Path(image.output), image_bytes(*image.pieces.scene)
-    tags = describe_content(tags, "uncertainty")
+    tags = describe_content(tags, image.extra.content)
     record: Record = {"fingerprint": tags.get(FINGERPRINT_TAG)}
 
     def write_companions(complete: Path) -> None:
@@ -284,8 +289,9 @@ def _finish_uncertainty(
 
     check_free(path.parent, largest)
     with worker_settings(), explain_disk_errors(path.parent, file_bytes=largest):
-        finish_cog(path, image.pieces, grid, description=image.description, unit="dB",
-                   tags=tags, compress=compress, before_naming=write_companions)  # fmt: skip
+        finish_cog(path, image.pieces, grid, description=image.description, tags=tags,
+                   unit=image.extra.unit, compress=compress,
+                   before_naming=write_companions)  # fmt: skip
     return record
 
 

@@ -52,27 +52,38 @@ class DateSums:
     first_pass: str = ""
     dates: tuple[Date, ...] = ()
 
-    def read(self, despeckler: Despeckler, window: Window, scene: Shape) -> NDArray[np.float32]:
-        """Return the sums, as the second half those of the dates that agree, for two passes.
+    def read(
+        self, despeckler: Despeckler, window: Window, scene: Shape
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the sums, and for two passes how many other dates agree.
 
         The dates are read one after the other, so memory does not depend on their number.
+
+        Returns
+        -------
+        sums : ndarray, shape (channel, *window), float32
+            For two passes, the second half are the sums over the dates that agree.
+        support : ndarray, shape of `window`, float32, or None
+            Sum of the weights of the other dates, NaN where this date is nodata.
         """
         total = summary_store.read_window(self.summary, window)
         compared = despeckler.first_pass
         if compared is None:
-            return total
+            return total, None
         own = summary_store.read_window(self.first_pass, window)[0]
         outer = despeckler.contribution_window(window, scene)
-        agreeing = np.zeros(total.shape)
+        agreeing, support = np.zeros(total.shape), np.where(np.isnan(own), own, np.float32(-1))
         for date in self.dates:
             weight = compared.agreement(own, summary_store.read_window(date.first_pass, window)[0])
             if not weight.any():  # also where this date, or all of its window, was unreadable
                 continue
+            support += weight
             block = read_input(despeckler, date.raster, outer, cache_blocks=False)
             terms = contribute_window(block, outer, window, scene, despeckler, date.statistics)
             terms *= weight
             agreeing += terms
-        return np.concatenate([total, agreeing.astype(np.float32)])
+        np.maximum(support, 0, out=support)  # without this date; NaN stays
+        return np.concatenate([total, agreeing.astype(np.float32)]), support
 
 
 class Part(NamedTuple):
@@ -88,12 +99,15 @@ class Part(NamedTuple):
         What the method gets.
     sums : ndarray, shape (channel, *outer), float32, optional
         Sums over dates.
+    support : ndarray, shape of `outer`, float32, optional
+        How many other dates agree.
     """
 
     window: Window
     outer: Window
     block: NDArray[Any]
     sums: NDArray[np.float32] | None
+    support: NDArray[np.float32] | None
 
 
 def read_parts(
@@ -103,14 +117,14 @@ def read_parts(
     for part, (first, end) in split_bursts(raster, window):
         outer = despeckler.input_window(part, scene)
         block = read_input(despeckler, raster, outer)
-        values = sums.read(despeckler, outer, scene) if sums else None
+        values, support = sums.read(despeckler, outer, scene) if sums else (None, None)
         if first > outer.y0 or end < outer.y1:
             rows = np.arange(outer.y0, outer.y1)
             hidden = (rows < first) | (rows >= end)
             mark_nodata(block, hidden)
             if values is not None:
                 values[:, hidden] = 0
-        yield Part(part, outer, block, values)
+        yield Part(part, outer, block, values, support)
 
 
 def read_input(
