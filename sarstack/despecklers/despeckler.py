@@ -201,12 +201,7 @@ class Despeckler(ABC):
         raise NotImplementedError(f"{self.name} does not define despeckle_with_uncertainty()")
 
     def check_uncertainty(self) -> None:
-        """Raise unless the method knows how uncertain its result is.
-
-        Raises
-        ------
-        UsageError
-        """
+        """Raise a UsageError unless the method knows how uncertain its result is."""
         if not self.has_uncertainty:
             raise UsageError(
                 f"{self.name} does not know how uncertain its result is",
@@ -296,16 +291,12 @@ class Despeckler(ABC):
         return _rebuild, (self.source,), self.__getstate__()
 
     def check_complex(self, without: Sequence[str]) -> None:
-        """Raise if the method needs complex numbers, and some images have none.
+        """Raise a UsageError if the method needs complex numbers, and some images have none.
 
         Parameters
         ----------
         without : sequence of str
             Names of the images without complex numbers.
-
-        Raises
-        ------
-        UsageError
         """
         if self.needs_complex and without:
             raise UsageError(

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +9,14 @@ from sarstack.cluster.dispatch import QUEUE_PER_WORKER
 from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.despecklers.catalogue import measure_speed
-from sarstack.errors import ResumeMismatchError, StackReadError, UsageError
+from sarstack.errors import ResumeMismatchError, UsageError
 from sarstack.html_repr import render_html
-from sarstack.output.vrt import name_db_view
 from sarstack.readers import index_stack
-from sarstack.readers.decorrelated import decorrelate_stack, read_centred
-from sarstack.readers.paths import file_name, public_path
-from sarstack.readers.raster import Raster
+from sarstack.readers.decorrelated import decorrelate_stack
+from sarstack.readers.paths import public_path
 from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
-from sarstack.speckle.complex_parts import describe_asymmetry
-from sarstack.tiles import Shape, n_tiles, sample_windows
+from sarstack.tiles import Shape, n_tiles
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image, list_images
 from sarstack.workflows.despeckle.memory import (
@@ -29,9 +25,8 @@ from sarstack.workflows.despeckle.memory import (
     choose_layout,
     worker_memory_bytes,
 )
+from sarstack.workflows.despeckle.plan_checks import check_names, check_numbers, refuse_input_folder
 from sarstack.workflows.despeckle.results import (
-    RUN_RECORD,
-    RUN_REPORT,
     UNFINISHED_FOLDER,
     Inspection,
     inspect_remote,
@@ -48,8 +43,6 @@ _ONE_AT_A_TIME = "use `sarstack despeckle`, which takes each image alone"
 # Runs of many tiles use large ones by default. Workers of a cluster do not share decoded blocks; a
 # tile of 1024 px with its halo reads four times its own blocks, a tile of 2048 px 2.25 times.
 MANY_TILES, LARGE_TILE_PX = 16, 2048
-# Of the 36 sample windows of a complex image, each sixth shows whether its spectrum is symmetric.
-SPECTRUM_WINDOW_STEP = 6
 
 
 @dataclass(frozen=True)
@@ -291,11 +284,11 @@ def plan_despeckle(
     if despeckler.n_summary:
         stack.check_coregistered(despeckler.name, do="use a method of single dates, for example "
                                  "--method despecknet")  # fmt: skip
-    _check_numbers(stack, despeckler)
+    check_numbers(stack, despeckler)
     check_places([], [output])
-    _refuse_input_folder(stack, output, remote)
+    refuse_input_folder(stack, output, remote)
     images = list_images(config, stack, despeckler, output)
-    _check_names(config, output, images)
+    check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:
         config = _choose_tile(config, images)
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
@@ -308,34 +301,6 @@ def plan_despeckle(
     return Plan(config, stack, despeckler, output, todo, finished, remote)
 
 
-def _check_numbers(stack: Stack, despeckler: Despeckler) -> None:
-    """Raise if the method needs complex numbers, and an image has none that can be used."""
-    if despeckler.needs_complex:
-        rasters = [r for own in stack.rasters.values() for r in own if r is not None]
-        despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
-        for raster in rasters:
-            raster.check_baseband()
-        _warn_of_asymmetry(rasters[0])
-
-
-def _warn_of_asymmetry(raster: Raster) -> None:
-    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved."""
-    windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
-    with suppress(StackReadError):  # the task of this image will tell
-        fields = [read_centred(raster, window) for window in windows]
-        if text := describe_asymmetry(fields, file_name(raster.opened_path)):
-            LOGGER.warning("%s", text)
-
-
-def _check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
-    names = ["log.txt", "run.yaml", RUN_RECORD, RUN_REPORT, "quicklook.png"]
-    results = [path for image in images for path in image.outputs]
-    views = [name_db_view(image.output) for image in images]
-    files = [*(output / name for name in names), *results, *views]
-    folders = [output / "stac"] if config.stac else []
-    check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
-
-
 def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleConfig:
     """Choose large tiles if there are many; finished images count, so a resumed run agrees.
 
@@ -345,31 +310,6 @@ def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleC
         return config
     many = sum(n_tiles(image.grid.shape, LARGE_TILE_PX) for image in images) >= MANY_TILES
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
-
-
-def _refuse_input_folder(stack: Stack, output: Path, remote: RemoteFolder | None) -> None:
-    """Refuse an output folder that has input images: a later run would read results as input."""
-    if remote and any(
-        r.path.rpartition("/")[0] == remote.url
-        for own in stack.rasters.values()
-        for r in own
-        if r is not None
-    ):
-        raise UsageError(
-            f"the output folder {remote.url} has images of the stack",
-            expected="another folder: a later run would read results as input",
-            do=f"choose another folder, for instance -o {remote.place('despeckled')}",
-        )
-    if Path(stack.path).is_file():
-        return
-    folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
-               if r is not None and Path(r.path).is_file()}  # fmt: skip
-    if output.resolve() in {folder.resolve() for folder in folders}:
-        raise UsageError(
-            f"the output folder {output} has images of the stack",
-            expected="another folder: a later run would read results as input",
-            do=f"choose another folder, for instance -o {output / 'despeckled'}",
-        )
 
 
 def _find_finished(

@@ -1,0 +1,78 @@
+"""What is checked before a run: the numbers of its input, and the places of its output."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from sarstack.despecklers import Despeckler
+from sarstack.errors import StackReadError, UsageError
+from sarstack.output.vrt import name_db_view
+from sarstack.readers.decorrelated import read_centred
+from sarstack.readers.paths import file_name
+from sarstack.readers.raster import Raster
+from sarstack.readers.stack import Stack
+from sarstack.speckle.complex_parts import describe_asymmetry
+from sarstack.tiles import sample_windows
+from sarstack.workflows.despeckle.images import Image
+from sarstack.workflows.despeckle.results import RUN_RECORD, RUN_REPORT, UNFINISHED_FOLDER
+from sarstack.workflows.places import check_places
+from sarstack.workflows.remote_folder import RemoteFolder
+from sarstack.workflows.settings import DespeckleConfig
+
+LOGGER = logging.getLogger("sarstack")
+# Of the 36 sample windows of a complex image, each sixth shows whether its spectrum is symmetric.
+SPECTRUM_WINDOW_STEP = 6
+
+
+def check_numbers(stack: Stack, despeckler: Despeckler) -> None:
+    """Raise if the method needs complex numbers, and an image has none that can be used."""
+    if despeckler.needs_complex:
+        rasters = [r for own in stack.rasters.values() for r in own if r is not None]
+        despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
+        for raster in rasters:
+            raster.check_baseband()
+        _warn_of_asymmetry(rasters[0])
+
+
+def _warn_of_asymmetry(raster: Raster) -> None:
+    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved."""
+    windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
+    with suppress(StackReadError):  # the task of this image will tell
+        fields = [read_centred(raster, window) for window in windows]
+        if text := describe_asymmetry(fields, file_name(raster.opened_path)):
+            LOGGER.warning("%s", text)
+
+
+def check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]) -> None:
+    """Raise if something that the run did not make has the name of a file that it will write."""
+    names = ["log.txt", "run.yaml", RUN_RECORD, RUN_REPORT, "quicklook.png"]
+    results = [path for image in images for path in image.outputs]
+    views = [name_db_view(image.output) for image in images]
+    files = [*(output / name for name in names), *results, *views]
+    folders = [output / "stac"] if config.stac else []
+    check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
+
+
+def refuse_input_folder(stack: Stack, output: Path, remote: RemoteFolder | None) -> None:
+    """Refuse an output folder that has input images: a later run would read results as input."""
+    if remote and any(
+        r.path.rpartition("/")[0] == remote.url
+        for own in stack.rasters.values()
+        for r in own
+        if r is not None
+    ):
+        raise UsageError(
+            f"the output folder {remote.url} has images of the stack",
+            expected="another folder: a later run would read results as input",
+            do=f"choose another folder, for instance -o {remote.place('despeckled')}",
+        )
+    if Path(stack.path).is_file():
+        return
+    folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
+               if r is not None and Path(r.path).is_file()}  # fmt: skip
+    if output.resolve() in {folder.resolve() for folder in folders}:
+        raise UsageError(
+            f"the output folder {output} has images of the stack",
+            expected="another folder: a later run would read results as input",
+            do=f"choose another folder, for instance -o {output / 'despeckled'}",
+        )
