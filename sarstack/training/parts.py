@@ -18,7 +18,11 @@ from sarstack.training.batch import Batch, TensorBatch, to_tensors
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.losses import WeightedMean
 from sarstack.training.ratio import RatioScore, RatioValidation, despeckle_batches
-from sarstack.training.tuning import FinetuneSettings, is_significantly_smaller
+from sarstack.training.tuning import (
+    FinetuneSettings,
+    describe_no_gain,
+    is_significantly_smaller,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,13 +180,16 @@ class PartsObjective:
             return "the prediction of the other part became clearly worse"
         return ""
 
-    def describe_result(self, before: PartsScore, best: PartsScore | None) -> str:
+    def describe_result(
+        self, before: PartsScore, best: PartsScore | None, tried: Sequence[dict[str, float]]
+    ) -> str:
         """Describe how the loss at held-out places changed."""
         if best is None:
-            return (
-                "Tuning found no weights that predict the other part of held-out places "
-                "significantly better, so the network is unchanged: ratio image "
-                f"{before.mean:.3f}, variance {before.variance:.3f}"
+            return describe_no_gain(
+                "the loss with which one part of the image predicts the other",
+                before.loss,
+                [row["validation_loss"] for row in tried],
+                f"smaller by {MIN_GAIN:g} is better if it is more than chance",
             )
         return (
             "Tuning changed the likelihood of the other part at held-out places by "
