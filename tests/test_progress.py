@@ -3,6 +3,7 @@
 import sys
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -103,5 +104,9 @@ def test_a_cluster_shows_its_progress_too(notebook: FakeNotebook) -> None:
         Client(cluster),
     ):
         computed = result.despeck.compute()
+        n_shown = len(notebook.shown)
+        with dask.config.set(scheduler="synchronous"):  # the user prefers another scheduler
+            lazy_cube().despeck.apply("lee").despeck.compute()
+        assert "tasks/s" in notebook.shown[n_shown]["text/plain"]
     xr.testing.assert_identical(computed, result.compute())
     assert any("100 %" in forms["text/plain"] for forms in notebook.shown)

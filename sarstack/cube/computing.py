@@ -1,10 +1,10 @@
 """Compute lazy results with a bar that shows the progress, as a run over files has it."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from dask.base import get_scheduler
 from dask.callbacks import Callback
 
 from sarstack.workflows.progress import Progress, show_progress
@@ -35,15 +35,9 @@ def compute_with_progress(obj: Any) -> Any:
 
 
 def _find_client() -> Any:
-    """Return the Dask client that would compute; None without one."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
-
-    try:
-        return default_client()
-    except ValueError:
-        return None
+    """Return the Dask client that would compute; None without one, or with another scheduler."""
+    client: Any = getattr(get_scheduler(), "__self__", None)
+    return client if hasattr(client, "persist") and not client.asynchronous else None
 
 
 def _compute_on(client: Any, obj: Any) -> Any:

@@ -75,7 +75,7 @@ def find_files(path: str) -> list[str]:
         folders = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
         raise StackReadError(
             f"{path} holds no image",
-            expected=f"files ending in {', '.join(image_suffixes())}",
+            expected=f"files ending in {', '.join(image_suffixes())}, or .SAFE folders",
             where=[f"sub-folder {name}" for name in sorted(folders)]
             or [f"only {p.name}" for p in sorted(candidates)],
             do=f"use one of its sub-folders, or a pattern such as '{path}/*/*.tif'"
