@@ -14,6 +14,7 @@ from sarstack.workflows.despeckle import tasks
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.state import Run
 from sarstack.workflows.despeckle.tile_input import Date, DateSums
+from sarstack.workflows.disk import BYTES_PER_PX
 from sarstack.workflows.progress import show_progress
 
 LOGGER = logging.getLogger("sarstack")
@@ -34,6 +35,15 @@ def read_all_dates(run: Run, workers: Workers) -> None:
     if run.plan.despeckler.first_pass:
         _compute_first_pass(run, workers)
         _check_unchanged(run)
+
+
+def first_pass_bytes(run: Run) -> int:
+    """Return an upper limit of the bytes of the first pass, which are deleted at the end."""
+    if not run.plan.despeckler.first_pass:
+        return 0
+    shape = run.plan.stack.grid.shape
+    n_images = len(run.polarisations) * len(run.plan.stack.dates)
+    return n_images * shape.y * shape.x * BYTES_PER_PX
 
 
 def find_sums(run: Run, image: Image) -> DateSums | None:
@@ -60,7 +70,7 @@ def _list_dates(run: Run, polarisation: str) -> dict[int, Date]:
 def _summarise(run: Run, workers: Workers) -> None:
     """Sum over all dates tile by tile."""
     despeckler, scene = run.plan.despeckler, run.plan.stack.grid.shape
-    polarisations = run.plan.polarisations
+    polarisations = run.polarisations
 
     def groups() -> Iterator[Iterator[Task]]:
         for polarisation in polarisations:
@@ -76,7 +86,7 @@ def _summarise(run: Run, workers: Workers) -> None:
 def _compute_first_pass(run: Run, workers: Workers) -> None:
     """Despeckle all dates a first time."""
     first_pass, scene = run.plan.despeckler.first_pass, run.plan.stack.grid.shape
-    dates = [(p, date) for p in run.plan.polarisations for date in _list_dates(run, p).values()]
+    dates = [(p, date) for p in run.polarisations for date in _list_dates(run, p).values()]
 
     def groups() -> Iterator[Iterator[Task]]:
         for polarisation, date in dates:

@@ -90,26 +90,11 @@ class Plan:
         """Number of tasks: two for each image, one for each tile, summary tile and first pass."""
         before = 0
         if self.despeckler.n_summary:
-            n_images = len(self.polarisations) + self.n_first_passes
+            stacks = [self.stack.rasters[p] for p in {image.polarisation for image in self.images}]
+            n_dates = sum(len(own) - own.count(None) for own in stacks)
+            n_images = len(stacks) + (n_dates if self.despeckler.first_pass else 0)
             before = n_images * n_tiles(self.stack.grid.shape, self.config.tile_px)
         return 2 * len(self.images) + len(self.finished) + self.n_tiles + before
-
-    @property
-    def polarisations(self) -> list[str]:
-        """Polarisations of the images to compute."""
-        return sorted({image.polarisation for image in self.images})
-
-    @property
-    def n_first_passes(self) -> int:
-        """Number of images that a method of two passes despeckles a first time."""
-        if not self.despeckler.first_pass:
-            return 0
-        return sum(r is not None for p in self.polarisations for r in self.stack.rasters[p])
-
-    @property
-    def first_pass_bytes(self) -> int:
-        """Upper limit of the bytes of the first pass, which is deleted at the end."""
-        return self.n_first_passes * BYTES_PER_PX * self.largest_shape.y * self.largest_shape.x
 
     @property
     def total_px(self) -> int:

@@ -20,7 +20,7 @@ from sarstack.readers.paths import absolute_path, public_path
 from sarstack.readers.slices import describe_slices
 from sarstack.tiles import Tile, split_evenly
 from sarstack.workflows.despeckle import tasks
-from sarstack.workflows.despeckle.all_dates import find_sums, read_all_dates
+from sarstack.workflows.despeckle.all_dates import find_sums, first_pass_bytes, read_all_dates
 from sarstack.workflows.despeckle.destination import find_output
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.measure import measure_images
@@ -114,7 +114,7 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
         return
     plan.check_memory()
     check_compression(config.compress)
-    check_space(plan.output, 2 * plan.bytes_to_write + plan.first_pass_bytes)
+    check_space(plan.output, 2 * plan.bytes_to_write + first_pass_bytes(run))
     _open_unfinished(run, overwrite=overwrite)
     on_gpu = plan.despeckler.on_gpu
     with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:

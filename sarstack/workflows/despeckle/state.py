@@ -92,6 +92,11 @@ class Run:
         for pieces in self._all_pieces(image):
             shutil.rmtree(pieces.folder, ignore_errors=True)
 
+    @property
+    def polarisations(self) -> list[str]:
+        """Polarisations of the images to compute."""
+        return sorted({image.polarisation for image in self.plan.images})
+
     def summary(self, polarisation: str) -> str:
         """Return the path of the sums over dates of a polarisation."""
         return str(self.folder / f"{polarisation}-summary")
