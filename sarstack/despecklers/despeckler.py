@@ -232,10 +232,7 @@ class Despeckler(ABC):
     def agreement(
         self, own: NDArray[np.float32], other: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Return how well another date agrees with a date; only a first pass defines this.
-
-        See :meth:`sarstack.despecklers.first_pass.FirstPass.agreement`.
-        """
+        """Return the weight of another date for a date; see :class:`FirstPass`."""
         raise NotImplementedError(f"{self.name} compares no dates")
 
     def estimate_noise(self) -> "Despeckler":
