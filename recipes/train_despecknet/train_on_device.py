@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sarstack.training.checkpoint import TrainingState
 
 VALIDATION_SEED = 990
+SINGLE_LOOK_CORRELATION = 0.0, 0.35
 BEGAN = time.monotonic()
 SAVING_S = 5
 
@@ -74,20 +75,28 @@ def start_network(schedule: Schedule) -> "DeSpeckNet":
     if schedule.start != "scratch":
         start = schedule.start
         path = shipped_model(schedule.network) if start == "shipped" else Path(start)
-        network.initialise_from(load_model(path)[0])  # type: ignore[operator]
+        network.initialise_from(load_model(path)[0])
     return network
 
 
 def make_validation(schedule: Schedule) -> "list[Batch]":
     """Make held-out batches with the NumPy simulator: always the same, for all schedules."""
+    from sarstack.speckle.sensor import SpeckleSimulator
     from sarstack.training.simulated_patches import SimulatedPatches
     from sarstack.training.simulated_stack_patches import SimulatedStackPatches
 
-    stacks = schedule.network == "despecknet-mt"
-    source = SimulatedStackPatches if stacks else SimulatedPatches
-    size = min(16, schedule.simulation.batch_size)
-    patches = source(VALIDATION_SEED, size, min(96, schedule.simulation.patch_px))
-    return [patches.batch(number * 50) for number in range(schedule.validation_batches)]
+    sizes = min(16, schedule.simulation.batch_size), min(96, schedule.simulation.patch_px)
+    if schedule.simulation.sensors == "single-look":
+        sources = [
+            SimulatedPatches(VALIDATION_SEED, *sizes, simulator=SpeckleSimulator(1.0, (c, c)))
+            for c in SINGLE_LOOK_CORRELATION
+        ]
+    elif schedule.network == "despecknet-mt":
+        sources = [SimulatedStackPatches(VALIDATION_SEED, *sizes)]
+    else:
+        sources = [SimulatedPatches(VALIDATION_SEED, *sizes)]
+    numbers = range(schedule.validation_batches)
+    return [sources[number % len(sources)].batch(number * 50) for number in numbers]
 
 
 def show(state: "TrainingState") -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from sarstack.networks.date_sums import FEWEST_DATES, scale_date_count
 from sarstack.networks.fused import FusedBranch
 from sarstack.networks.log_network import BRIGHTEST_NAT, DARKEST_NAT, LogNetwork
+from sarstack.networks.network import DeSpeckNet
 from sarstack.networks.two_scale import TwoScaleBranch, TwoScaleShape
 
 DEVIATION_OFFSET_NAT = 0.1
@@ -78,7 +79,7 @@ class LogDeSpeckNet(LogNetwork):
         return max(self.architecture["width"] / 4, self.architecture["deep_width"] / 16)
 
     @torch.no_grad()
-    def initialise_from(self, trained: "LogDeSpeckNet") -> None:
+    def initialise_from(self, trained: DeSpeckNet) -> None:
         """Copy the weights of a network with fewer input images or blocks.
 
         The weights of the additional images, and those of the last layer of each additional block,

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from sarstack.networks.inverse_gamma import InverseGammaPrior
+
 Inside = tuple[slice, slice]
 
 
@@ -24,6 +26,8 @@ class Prediction(NamedTuple):
     spread : Tensor, optional
         Natural logarithm of the standard deviation of the error of ln `clean`, in nat; None if it
         was not computed.
+    prior : InverseGammaPrior, optional
+        What the network predicts of each pixel without seeing it; blind-spot networks only.
     """
 
     observed: Tensor
@@ -31,6 +35,7 @@ class Prediction(NamedTuple):
     noise: Tensor | None
     reconstruction: Tensor | None
     spread: Tensor | None = None
+    prior: InverseGammaPrior | None = None
 
 
 class DeSpeckNet(nn.Module):
@@ -44,7 +49,7 @@ class DeSpeckNet(nn.Module):
         Domain in which the branches compute: log or linear intensity.
     clean, noise : nn.Module
         The branches.
-    loss : {"likelihood", "square", "absolute"}
+    loss : {"likelihood", "square", "absolute", "blind"}
         What training minimises; see :func:`sarstack.training.losses.clean_loss`.
     architecture : dict
         Parameters of :func:`sarstack.networks.variants.build_network` for the same network.
@@ -52,7 +57,7 @@ class DeSpeckNet(nn.Module):
 
     variant: ClassVar[str]
     domain: ClassVar[Literal["log", "linear"]]
-    loss: ClassVar[Literal["likelihood", "square", "absolute"]] = "likelihood"
+    loss: ClassVar[Literal["likelihood", "square", "absolute", "blind"]] = "likelihood"
     clean: nn.Module
     noise: nn.Module
     architecture: dict[str, Any]
@@ -78,6 +83,13 @@ class DeSpeckNet(nn.Module):
         Variants that lose accuracy in `dtype` compute in float32.
         """
         return copy.deepcopy(self).eval().requires_grad_(requires_grad=False)
+
+    def initialise_from(self, trained: "DeSpeckNet") -> None:
+        """Copy the weights of a network of the same variant."""
+        self.load_state_dict(trained.state_dict())
+
+    def prepare_step(self, step: int) -> None:
+        """Set what a network draws at random for a training step; here nothing."""
 
     def forward(
         self,

@@ -21,6 +21,7 @@ from sarstack.training.landscape_drawing import FloatImage
 from sarstack.training.landscape_pool import SPARE, LandscapePool, Supply
 from sarstack.training.patch_cuts import (
     RealPairs,
+    Told,
     cut_patches,
     draw_pairs,
     draw_sensor_inputs,
@@ -36,6 +37,7 @@ from sarstack.training.scene_effects import (
     put_on_map,
     unpack_landscapes,
 )
+from sarstack.training.simulated_patches import UNKNOWN_SENSOR_FRACTION
 from sarstack.training.torch_sensors import observe_scenes
 
 Numbers = NDArray[np.float64]
@@ -60,6 +62,12 @@ class Simulation:
         The same for landscapes; a scene is a landscape with speckle.
     n_sensors : int
         Sensors that scenes choose from.
+    sensors : {"all", "single-look"}
+        Kind of the sensors: see :data:`sarstack.training.simulated_patches.SENSORS`.
+    unknown_fraction : float
+        Fraction of the patches without looks and correlation as input.
+    sensor_error : float
+        Factor on the usual errors of looks and correlation as input; 0: they are exact.
     detail_weight, looks_power : float
         See :class:`sarstack.training.simulated_patches.SimulatedPatches`.
     reference_fraction : float
@@ -87,6 +95,9 @@ class Simulation:
     n_landscapes: int = 400
     first_landscapes: int = 64
     n_sensors: int = 2000
+    sensors: str = "all"
+    unknown_fraction: float = UNKNOWN_SENSOR_FRACTION
+    sensor_error: float = 1.0
     detail_weight: float = 1.0
     looks_power: float = LOOKS_POWER
     reference_fraction: float = 0.25
@@ -151,7 +162,9 @@ class DevicePatches:
             supply, seed=s.seed, side_px=side, n_dates=self.n_dates, references=references,
             reference_fraction=s.reference_fraction, n_processes=n_processes, device=device,
         )  # fmt: skip
-        self.sensors = draw_sensors(s.n_sensors, s.seed, s.unequal_fraction, side, device)
+        self.sensors = draw_sensors(
+            s.n_sensors, s.seed, s.unequal_fraction, side, device, s.sensors
+        )
         n_slots = size + SPARE
         scenes = (n_slots * per_group, 4 * self.n_dates, s.scene_px, s.scene_px)
         self._images = torch.zeros(scenes, device=device)
@@ -228,9 +241,12 @@ class DevicePatches:
         scenes = self._choose_scenes(groups, n, rng)
         images, is_turned = cut_patches(self._images, scenes, s.patch_px, rng)
         correlation = swap_axes(self._correlation[scenes], is_turned)
-        sensor = draw_sensor_inputs(self._looks[scenes], correlation, rng)
+        told = Told(s.unknown_fraction, s.sensor_error)
+        sensor = draw_sensor_inputs(self._looks[scenes], correlation, rng, told)
         images[:, 0].masked_fill_(draw_swath_edges(n, s.patch_px, rng, self.device), torch.nan)
         n_pairs = round(n * s.pair_fraction)
         if self.pairs is not None and n_pairs:
-            images[:n_pairs], sensor[:n_pairs] = draw_pairs(self.pairs, n_pairs, s.patch_px, rng)
+            images[:n_pairs], sensor[:n_pairs] = draw_pairs(
+                self.pairs, n_pairs, s.patch_px, rng, told
+            )
         return make_batch(images, sensor)

@@ -14,6 +14,9 @@ from sarstack.training.batch import TensorBatch
 from sarstack.training.distributed import SINGLE_PROCESS, ProcessGroup
 from sarstack.training.pixel_weights import mean_of_surroundings, weigh_contrast
 
+BLIND_TV = 0.003
+"""Weight of the total variation of ln xhat in the training of a blind-spot network."""
+
 
 @dataclass(frozen=True)
 class WeightedMean:
@@ -52,6 +55,8 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
 
     Networks on linear intensity: mean square error, equation (5).
 
+    Speckle2Void: mean of ``-ln p(ln y)`` of the observed pixels; see :func:`blind_loss`.
+
     SAR-CNN: mean of ``|ln xhat - ln t|``. Denoisers of Gaussian noise: mean of its square.
 
     deSpeckNet on log intensity: with ``r = ln xhat - ln t``, the gamma likelihood
@@ -67,6 +72,8 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
     weight by the prediction keeps the mean. The minimum of the square lies below the mean,
     which compensates its weight by the target.
     """
+    if network.loss == "blind":
+        return blind_loss(prediction, batch)
     used = batch.weight > 0
     if network.domain == "linear":
         error = torch.where(used, prediction.clean - batch.target, 0.0) ** 2
@@ -85,6 +92,18 @@ def clean_loss(network: DeSpeckNet, prediction: Prediction, batch: TensorBatch) 
     error = likelihood * by_prediction + square * batch.detail
     weight = (by_prediction + batch.detail) / 2
     return WeightedMean((error * batch.weight).sum(), (weight * batch.weight).sum())
+
+
+def blind_loss(prediction: Prediction, batch: TensorBatch) -> WeightedMean:
+    """Return the mean of ``-ln p(ln y)`` given the prior of a blind-spot network.
+
+    The target is not used: only where it has weight. Pixels that are not positive do not count.
+    """
+    if prediction.prior is None:
+        raise ValueError("the network predicts no prior")
+    used = (batch.weight > 0) & (batch.intensity > 0)
+    surprise = prediction.prior.negative_log_marginal(prediction.observed)
+    return WeightedMean(torch.where(used, surprise, 0.0).sum(), used.sum())
 
 
 def noisy_loss(prediction: Prediction, batch: TensorBatch) -> WeightedMean:

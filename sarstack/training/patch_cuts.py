@@ -36,6 +36,24 @@ class RealPairs(NamedTuple):
     sensor: Numbers
 
 
+class Told(NamedTuple):
+    """How well a network is told of the looks and the correlation.
+
+    Attributes
+    ----------
+    unknown_fraction : float
+        Fraction of the patches without these inputs.
+    error : float
+        Factor on their usual errors; 0: they are exact.
+    """
+
+    unknown_fraction: float = UNKNOWN_SENSOR_FRACTION
+    error: float = 1.0
+
+
+USUALLY_TOLD = Told()
+
+
 def cut_patches(
     images: Tensor, scenes: NDArray[np.intp], patch_px: int, rng: np.random.Generator
 ) -> tuple[Tensor, NDArray[np.bool_]]:
@@ -72,7 +90,12 @@ def swap_axes(correlation: Numbers, is_turned: NDArray[np.bool_]) -> Numbers:
     return np.where(is_turned[:, None], correlation[:, ::-1], correlation)
 
 
-def draw_sensor_inputs(looks: Numbers, correlation: Numbers, rng: np.random.Generator) -> Numbers:
+def draw_sensor_inputs(
+    looks: Numbers,
+    correlation: Numbers,
+    rng: np.random.Generator,
+    told: Told = USUALLY_TOLD,
+) -> Numbers:
     """Draw looks and correlation as a network gets them; see :func:`draw_sensor_input`.
 
     Returns
@@ -80,9 +103,9 @@ def draw_sensor_inputs(looks: Numbers, correlation: Numbers, rng: np.random.Gene
     ndarray, shape (patch, 4), float64
         Looks, correlation along y and x, and 1 if they are known, else 0.
     """
-    error = rng.normal(0, 1, (len(looks), 3))
+    error = told.error * rng.normal(0, 1, (len(looks), 3))
     estimate = np.clip(correlation + CORRELATION_ERROR * error[:, 1:], 0, 0.95)
-    is_known = rng.random(len(looks)) >= UNKNOWN_SENSOR_FRACTION
+    is_known = rng.random(len(looks)) >= told.unknown_fraction
     return np.column_stack([looks * np.exp(LOOKS_ERROR * error[:, 0]), estimate, is_known])
 
 
@@ -96,7 +119,11 @@ def draw_swath_edges(n: int, side_px: int, rng: np.random.Generator, device: str
 
 
 def draw_pairs(
-    pairs: RealPairs, n: int, patch_px: int, rng: np.random.Generator
+    pairs: RealPairs,
+    n: int,
+    patch_px: int,
+    rng: np.random.Generator,
+    told: Told = USUALLY_TOLD,
 ) -> tuple[Tensor, Numbers]:
     """Cut patches of random pairs of real dates, and draw their sensor inputs."""
     chosen = rng.integers(0, len(pairs.images), n)
@@ -108,7 +135,7 @@ def draw_pairs(
     )
     patches, is_turned = cut_patches(images, np.arange(n), patch_px, rng)
     known = pairs.sensor[chosen]
-    sensor = draw_sensor_inputs(known[:, 0], swap_axes(known[:, 1:3], is_turned), rng)
+    sensor = draw_sensor_inputs(known[:, 0], swap_axes(known[:, 1:3], is_turned), rng, told)
     sensor[:, 3] *= known[:, 3]
     return patches, sensor
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sarstack.speckle.sensor import look_weights
 from sarstack.training.map_grid import draw_grids, resample, resample_speckle
-from sarstack.training.simulated_patches import draw_simulator
+from sarstack.training.simulated_patches import SENSORS
 from sarstack.training.torch_sensors import (
     MAX_LOOKS,
     N_WEIGHT_SETS,
@@ -22,7 +22,7 @@ Numbers = NDArray[np.float64]
 
 
 def draw_sensors(
-    n: int, seed: int, unequal_fraction: float, side_px: int, device: str
+    n: int, seed: int, unequal_fraction: float, side_px: int, device: str, kind: str = "all"
 ) -> SensorTable:
     """Draw the sensors that scenes choose from.
 
@@ -34,11 +34,14 @@ def draw_sensors(
     side_px : int
         Height and width of the scenes, with their margins.
     device : str
+    kind : {"all", "single-look"}
+        A key of :data:`sarstack.training.simulated_patches.SENSORS`.
     """
+    draw = SENSORS[kind]
     rng = np.random.default_rng([seed, 7])
     sensors, weights = [], np.zeros((n, N_WEIGHT_SETS, MAX_LOOKS))
     for number in range(n):
-        sensor = draw_simulator(rng)
+        sensor = draw(rng)
         sensors.append(sensor)
         weights[number, 0] = pad_weights(look_weights(sensor.looks))
         if rng.random() < unequal_fraction:

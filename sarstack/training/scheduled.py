@@ -28,7 +28,7 @@ from sarstack.training.checkpoint import (
     write_curve,
 )
 from sarstack.training.loop import LARGEST_GRADIENT_NORM, LoopSettings
-from sarstack.training.losses import clean_loss, sum_means
+from sarstack.training.losses import clean_loss, sum_means, variation_loss
 from sarstack.training.supervised import validate
 
 LOGGER = logging.getLogger("sarstack")
@@ -57,6 +57,8 @@ class ScheduleSettings(LoopSettings):
         Steps in which the learning rate grows.
     average_steps : float
         The result is an average of the weights over about this many steps.
+    tv : float
+        Weight of the total variation of the clean image.
     compiled : bool
         Compile the network with ``torch.compile``, if that works.
     report_every : int
@@ -70,6 +72,7 @@ class ScheduleSettings(LoopSettings):
     seconds: float = 0.0
     warmup_steps: int = 100
     average_steps: float = 100.0
+    tv: float = 0.0
     compiled: bool = False
     report_every: int = 50
 
@@ -200,11 +203,15 @@ class _Scheduled:
     def _take_step(self, batch: TensorBatch) -> None:
         settings, state = self.settings, self.state
         self.network.train()
+        self.network.prepare_step(state.step)
         for entry in self.optimiser.param_groups:
             entry["lr"] = settings.rate(state)
         self.optimiser.zero_grad()
         prediction = batch.predict(self.network, noise=False, bfloat16=settings.bfloat16)
-        loss = sum_means([clean_loss(self.network, prediction, batch)])
+        losses = [clean_loss(self.network, prediction, batch)]
+        if settings.tv:
+            losses += [settings.tv * mean for mean in variation_loss(prediction)]
+        loss = sum_means(losses)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT_NORM)
         self.optimiser.step()

@@ -182,6 +182,20 @@ def draw_simulator(rng: np.random.Generator) -> SpeckleSimulator:
     return SpeckleSimulator(looks, (float(pair[0]), float(pair[1])), taper, sharp)
 
 
+def draw_single_look_simulator(rng: np.random.Generator) -> SpeckleSimulator:
+    """Draw a sensor of 1 to 4 looks, most of them one; lag-1 correlation 0 or 0.1 to 0.5."""
+    taper, sharp = float(rng.uniform(0.6, 1.0)), bool(rng.random() < 0.75)
+    looks = 1.0 if rng.random() < 0.6 else float(np.exp(rng.uniform(0, np.log(4))))
+    if rng.random() < 0.5:
+        return SpeckleSimulator(looks)
+    pair = rng.uniform(0.1, 0.5, 2)
+    return SpeckleSimulator(looks, (float(pair[0]), float(pair[1])), taper, sharp)
+
+
+SENSORS = {"all": draw_simulator, "single-look": draw_single_look_simulator}
+"""Which sensors a training sees."""
+
+
 def apply_symmetry(image: FloatImage, symmetry: int) -> FloatImage:
     """Apply one of the eight symmetries of a square (0 to 7): quarter turns, then a mirror."""
     turned = np.rot90(image, symmetry % 4)

@@ -162,6 +162,7 @@ class _SupervisedLoop(TrainingLoop):
     def losses(self, batch: Batch) -> list[WeightedMean]:
         settings = self.settings
         self.network.train()
+        self.network.prepare_step(self.state.step)
         tensors = to_tensors(batch, settings.device)
         with_noise = bool(settings.xi)
         prediction = tensors.predict(self.network, noise=with_noise, bfloat16=settings.bfloat16)
