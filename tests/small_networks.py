@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sarstack.networks.blind_spot import BlindSpotNetwork
 from sarstack.networks.card import make_card
 from sarstack.networks.despecknet_paper import Branch
 from sarstack.networks.model_file import save_model
@@ -14,7 +15,7 @@ from sarstack.networks.variants import VARIANTS, build_network
 PAPER = "despecknet-paper"
 LOG_VARIANTS = sorted(set(VARIANTS) - {PAPER})
 # They compute in bfloat16, and looks and correlation are their input.
-TWO_SCALE_VARIANTS = sorted(set(LOG_VARIANTS) - {"sar-cnn"})
+TWO_SCALE_VARIANTS = sorted(set(LOG_VARIANTS) - {"sar-cnn", "speckle2void"})
 TWO_SCALES = {"width": 8, "deep_width": 8, "head": 1, "body": 1, "tail": 1, "dilation": 1}
 ARCHITECTURES = {
     "despecknet": TWO_SCALES,
@@ -22,6 +23,7 @@ ARCHITECTURES = {
     "despecknet-mt": TWO_SCALES,
     "despecknet-paper": {"depth": 5, "width": 8},
     "sar-cnn": {"depth": 17, "width": 8},
+    "speckle2void": TWO_SCALES,
 }
 
 
@@ -35,6 +37,9 @@ def small_network(variant: str = "despecknet", seed: int = 0, **sizes: int) -> D
             norm.running_var.uniform_(0.5, 2)
             nn.init.normal_(norm.weight, 1, 0.2)
             nn.init.normal_(norm.bias, 0, 0.2)
+    if isinstance(network, BlindSpotNetwork):
+        nn.init.normal_(network.clean.join[-1].weight, std=0.3)
+        return network.eval()
     for branch in (network.clean, network.noise):
         last = branch.layers[-1] if isinstance(branch, Branch) else branch.leave
         nn.init.normal_(last.weight, std=0.1)

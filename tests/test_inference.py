@@ -315,7 +315,7 @@ def test_bfloat16_is_close_to_float32(model):
     assert found.dtype == np.float32
     assert_array_equal(np.isnan(found), np.isnan(image))
     valid = np.isfinite(image)
-    if read_card(model).variant in (PAPER, "sar-cnn"):
+    if read_card(model).variant in (PAPER, "sar-cnn", "speckle2void"):
         assert_array_equal(found, expected)
     else:
         ratio = np.log(found[valid] / expected[valid])
@@ -373,7 +373,7 @@ def test_workers_use_the_precision_of_the_process_that_plans(two_scale_model, mo
         assert pickle.loads(shipped).settings()["precision"] == planned
 
 
-@pytest.mark.parametrize("variant", [PAPER, "sar-cnn"])
+@pytest.mark.parametrize("variant", [PAPER, "sar-cnn", "speckle2void"])
 def test_plain_networks_are_recorded_as_float32(variant, tmp_path):
     despeckler = exact(save_small_network(tmp_path, variant), "bfloat16")
     assert despeckler.settings()["precision"] == "float32"

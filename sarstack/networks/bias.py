@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.networks.card import PART_VARIANTS, BiasTable, ModelCard
+from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS, BiasTable, ModelCard
 from sarstack.networks.date_sums import sum_dates
 from sarstack.networks.inference import despeckle_image
 from sarstack.networks.network import DeSpeckNet
@@ -135,7 +135,9 @@ def measure_bias(
     """
     fused = network.fuse()
     uncorrected = replace(card, calibration=BiasTable(), with_others=())
-    tables = np.zeros((2, len(looks), len(correlation)))
+    # Networks that need the looks always get them.
+    given = (True,) if card.variant in BLIND_VARIANTS else (True, False)
+    tables = np.zeros((len(given), len(looks), len(correlation)))
     for row, n_looks in enumerate(looks):
         for column, lag1 in enumerate(correlation):
             for band_limited in (True, False):
@@ -143,11 +145,11 @@ def measure_bias(
                     n_looks, lag1, band_limited=band_limited, n_others=n_others, side_px=side_px
                 )
                 tables[:, row, column] += [
-                    flat_bias(fused, uncorrected, dates, n_looks, lag1, sensor_given=given) / 2
-                    for given in (True, False)
+                    flat_bias(fused, uncorrected, dates, n_looks, lag1, sensor_given=told) / 2
+                    for told in given
                 ]
-    with_sensor, without = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
-    return BiasTable(looks, correlation, with_sensor, without, n_others)
+    with_sensor, *without = (tuple(map(tuple, table.round(5).tolist())) for table in tables)
+    return BiasTable(looks, correlation, with_sensor, without[0] if without else (), n_others)
 
 
 def add_bias_tables(network: DeSpeckNet, card: ModelCard, *, side_px: int = SIDE_PX) -> ModelCard:

@@ -34,7 +34,10 @@ _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Size = Annotated[int, Field(ge=0, le=MAX_LAYER_SIZE)]
 DESPECKLING_VARIANTS = (
     "despecknet", "despecknet-lite", "despecknet-mt", "despecknet-paper", "sar-cnn",
+    "speckle2void",
 )  # fmt: skip
+BLIND_VARIANTS = ("speckle2void",)
+"""Trained on noisy images alone; the looks are a part of their likelihood."""
 PART_VARIANTS = ("merlin",)
 """Networks whose input is one part of a single look complex image."""
 KNOWN_VARIANTS = (*DESPECKLING_VARIANTS, *PART_VARIANTS, "gaussian-cnn")
@@ -167,7 +170,7 @@ class ModelCard:
     @property
     def has_spread(self) -> bool:
         """Whether the network can tell how uncertain its result is."""
-        return self.architecture.get("spread", 0) > 0
+        return self.architecture.get("spread", 0) > 0 or self.variant in BLIND_VARIANTS
 
     def to_json(self) -> str:
         """Return the card as one line of JSON."""

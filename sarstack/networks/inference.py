@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sarstack.conventions import DB_PER_NAT
 from sarstack.errors import ModelCardError, UsageError
-from sarstack.networks.card import ModelCard
+from sarstack.networks.card import BLIND_VARIANTS, ModelCard
 from sarstack.networks.date_sums import scale_date_count
 from sarstack.networks.ensemble import run_ensemble
 from sarstack.networks.holes import fill_holes
@@ -345,6 +345,8 @@ def _prepare(
     inside: tuple[slice, slice] | None,
 ) -> _Block:
     inside = inside or (slice(0, intensity.shape[0]), slice(0, intensity.shape[1]))
+    if card.variant in BLIND_VARIANTS:  # they need looks: an estimate is better than none
+        statistics = statistics.as_given()
     missing = ~np.isfinite(intensity[inside])
     if not missing.all():
         intensity, others = fill_holes(intensity, others, statistics.correlation)

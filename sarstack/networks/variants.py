@@ -1,5 +1,6 @@
 """All networks, by variant."""
 
+from sarstack.networks.blind_spot import BlindSpotNetwork
 from sarstack.networks.despecknet import LiteDeSpeckNet, LogDeSpeckNet, StackDeSpeckNet
 from sarstack.networks.despecknet_paper import LinearDeSpeckNet
 from sarstack.networks.gaussian_cnn import GaussianCNN
@@ -9,7 +10,14 @@ from sarstack.networks.sar_cnn import SarCNN
 
 VARIANTS: dict[str, type[DeSpeckNet]] = {
     cls.variant: cls
-    for cls in (LogDeSpeckNet, LiteDeSpeckNet, StackDeSpeckNet, LinearDeSpeckNet, SarCNN)
+    for cls in (
+        LogDeSpeckNet,
+        LiteDeSpeckNet,
+        StackDeSpeckNet,
+        LinearDeSpeckNet,
+        SarCNN,
+        BlindSpotNetwork,
+    )
 }
 """Networks that despeckle intensities."""
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,10 @@ class SceneStatistics:
         """
         certain = self.looks_source in {"given", "product", "compared"}
         return (self.looks, *self.correlation) if certain else None
+
+    def as_given(self) -> "SceneStatistics":
+        """Return the same numbers as if the user had given them, so that a network gets them."""
+        return replace(self, looks_source="given")
 
 
 def choose_dates(n_dates: int) -> list[int]:

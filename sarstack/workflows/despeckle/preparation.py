@@ -5,7 +5,7 @@ from contextlib import suppress
 from sarstack.cluster.fork_server import call_in_fork, can_fork, start_fork_server
 from sarstack.networks.torch_abilities import Abilities, ask_elsewhere, look_at_torch
 
-_NETWORKS = ("auto", "despecknet", "merlin", "mulog-cnn", "sar-cnn")
+_NETWORKS = ("auto", "despecknet", "merlin", "mulog-cnn", "sar-cnn", "speckle2void")
 
 
 def prepare_workers(method: str) -> None:
