@@ -196,8 +196,11 @@ def build_labels_command(
 @click.argument("stack", required=False)
 @click.option("--labels", help="Zarr store that build-labels made from the same stack.")
 @click.option("-o", "--output", help="Model to write; default model.safetensors.")
-@click.option("--variant", type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper"]),
-              help="Network to train; default despecknet.")  # fmt: skip
+@click.option(
+    "--variant",
+    type=click.Choice(["despecknet", "despecknet-lite", "despecknet-paper", "speckle2void"]),
+    help="Network to train; default despecknet.",
+)
 @click.option(
     "--start", help="Weights to start from: shipped (default), scratch (random), or a model file."
 )
@@ -211,12 +214,15 @@ def train_command(
 ) -> None:
     """Train a network on a stack; the target of a date is the label without that date.
 
+    The variant speckle2void needs no labels: it learns from the noisy images alone.
+
     After an interruption, the same command continues from the last checkpoint. With --cluster
     every worker computes a part of each batch; the steps are those of one process.
 
     \b
     Example:
       sarstack train stack/ --labels labels.zarr -o model.safetensors
+      sarstack train stack/ --variant speckle2void -o model.safetensors
     """
     from sarstack.workflows.learning.train import train_on_stack
     from sarstack.workflows.settings import TrainConfig

@@ -305,12 +305,15 @@ class LearningConfig(WorkersConfig):
 
 
 class TrainConfig(LearningConfig):
-    """Settings of `sarstack train`: phase 1 of deSpeckNet, supervised by labels."""
+    """Settings of `sarstack train`: supervised by labels, or speckle2void without any."""
 
-    labels: _Text = Field(description="Zarr store that build-labels made from the same stack")
+    labels: _Text | None = Field(
+        None,
+        description="Zarr store that build-labels made from the same stack; not for speckle2void",
+    )
     output: _Text = Field("model.safetensors", description="model file to write")
-    variant: Literal["despecknet", "despecknet-lite", "despecknet-paper"] = Field(
-        "despecknet", description="network: on log intensity, or as published"
+    variant: Literal["despecknet", "despecknet-lite", "despecknet-paper", "speckle2void"] = Field(
+        "despecknet", description="network: on log intensity, as published, or blind-spot"
     )
     start: _Text = Field(
         "shipped",

@@ -8,7 +8,7 @@ import numpy as np
 
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import UsageError
-from sarstack.networks.card import PART_VARIANTS, ModelCard
+from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS, ModelCard
 from sarstack.networks.model_file import read_card
 from sarstack.readers.cube import CubeStack
 from sarstack.readers.stack import ImageStack
@@ -123,8 +123,15 @@ def _choose_mode(mode: str, card: ModelCard, stack: ImageStack) -> str:
     Raises
     ------
     UsageError
-        If the mode does not fit.
+        If the mode does not fit, or the network learns without targets.
     """
+    if card.variant in BLIND_VARIANTS:
+        raise UsageError(
+            f"{card.variant} is not tuned with targets",
+            expected="a deSpeckNet",
+            where=stack.path,
+            do=f"sarstack train {stack.path} --variant {card.variant} --start MODEL",
+        )
     if mode == "parts" or card.variant in PART_VARIANTS:
         _check_parts(mode, card, stack)
         return "parts"

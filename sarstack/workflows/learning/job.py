@@ -22,7 +22,7 @@ from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, UsageError, hide_secrets
 from sarstack.html_repr import render_html
 from sarstack.networks.bias import measure_bias
-from sarstack.networks.card import PART_VARIANTS, ModelCard, make_card
+from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS, ModelCard, make_card
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.model_file import (
     load_model,
@@ -212,6 +212,11 @@ def prepare_job(
         source = PartPatches
         statistics = {
             polarisation: {date: describe_part(of_date) for date, of_date in of_dates.items()}
+            for polarisation, of_dates in statistics.items()
+        }
+    if variant in BLIND_VARIANTS:  # they need looks: an estimate is better than none
+        statistics = {
+            polarisation: {date: of_date.as_given() for date, of_date in of_dates.items()}
             for polarisation, of_dates in statistics.items()
         }
     training, validation = (

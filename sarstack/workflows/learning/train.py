@@ -1,10 +1,11 @@
-"""Train a network on a stack, with labels as target (phase 1)."""
+"""Train a network on a stack, with labels as target (phase 1), or a blind-spot network without."""
 
 from sarstack.cluster.workers import open_workers
-from sarstack.errors import UsageError
-from sarstack.networks.card import PART_VARIANTS
+from sarstack.errors import ConfigError, UsageError
+from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS
 from sarstack.networks.model_file import read_card
 from sarstack.readers.paths import absolute_path
+from sarstack.readers.stack import Stack
 from sarstack.training.checkpoint import plot_curve
 from sarstack.training.distributed import ProcessGroup
 from sarstack.training.stack_patches import Labels
@@ -33,6 +34,8 @@ from sarstack.workflows.settings import TrainConfig
 def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedModel:
     """Train a network on the dates of a stack; the target is the label of the other dates.
 
+    A blind-spot network has no target: it learns to predict a pixel from the others.
+
     Parameters
     ----------
     config : TrainConfig
@@ -48,6 +51,8 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
 
     Raises
     ------
+    ConfigError
+        If there are no labels and the network needs them, or the reverse.
     UsageError
         If there are too few dates or too few stable pixels.
     ModelCardError
@@ -55,7 +60,7 @@ def train_on_stack(config: TrainConfig, *, overwrite: bool = False) -> AdaptedMo
     """
     output = check_output(config.output)
     stack = select_stack(config)
-    labels = Labels.open(absolute_path(config.labels), stack)
+    labels = _open_labels(config, stack)
     start = "" if config.start == "scratch" else check_start(config.start, config.variant)
     _check_supervised(start)
     note = note_job(config, stack)
@@ -82,13 +87,30 @@ def _check_supervised(start: str) -> None:
         )
 
 
+def _open_labels(config: TrainConfig, stack: Stack) -> Labels | None:
+    """Open the labels; None for a network that learns without."""
+    is_blind = config.variant in BLIND_VARIANTS
+    if is_blind == (config.labels is None):
+        return None if config.labels is None else Labels.open(absolute_path(config.labels), stack)
+    raise ConfigError(
+        f"labels = {config.labels!r}, with the variant {config.variant}",
+        expected="no labels" if is_blind else "the Zarr store of the labels of this stack",
+        do="leave out --labels: the network learns from the noisy images alone" if is_blind
+        else f"sarstack build-labels {config.stack} -o labels.zarr, then --labels labels.zarr; or "
+        "--variant speckle2void, which needs none",
+    )  # fmt: skip
+
+
 def _train(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcome:
     """Train as one process of a group."""
+    from sarstack.training.losses import BLIND_TV
     from sarstack.training.supervised import TrainingSettings, train, validate
 
     config: TrainConfig = job.config
+    is_blind = config.variant in BLIND_VARIANTS
     settings = TrainingSettings(
         steps=config.steps, learning_rate=config.learning_rate, xi=config.xi,
+        tv=BLIND_TV if is_blind else 0.0,
         warmup_steps=min(100, config.steps // 10), decay_steps=config.steps // 3,
         patience=config.patience, validate_every=max(10, min(100, config.steps // 10)),
         checkpoint_every=100, bfloat16=config.precision == "bfloat16", device=device,
@@ -102,9 +124,13 @@ def _train(group: ProcessGroup, device: str, report: Report, job: Job) -> Outcom
     )  # fmt: skip
     best = min(result.history, key=lambda row: row["validation_loss"])
     improved = not job.start or result.best_loss < before["validation_loss"]
+    what, key, unit = (
+        ("surprise", "validation_loss", "nat") if is_blind
+        else ("distance from the label", "rmse_db", "dB")
+    )  # fmt: skip
     message = (
-        f"distance from the label at held-out places {before['rmse_db']:.2f} dB before, "
-        f"{best['rmse_db']:.2f} dB at step {result.best_step}"
+        f"{what} at held-out places {before[key]:.2f} {unit} before, "
+        f"{best[key]:.2f} {unit} at step {result.best_step}"
         + ("" if improved else "; no step improved the loss, so the initial weights are kept")
     )
     return Outcome(improved, message, result.history)
