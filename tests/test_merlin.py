@@ -21,6 +21,7 @@ from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.statistics import measure_scene
 from sarstack.tiles import Window
+from sarstack.workflows.despeckle.plan import plan_despeckle
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -152,6 +153,20 @@ def test_a_run_over_files_gives_the_pixels_of_the_whole_centred_image(tmp_path, 
     assert_allclose(found, merlin.apply(centred, measure_scene(shifted[None]))[0], rtol=1e-4)
     # The spectrum was moved back: the result is nearly that of the field itself.
     assert rmse_db(found, merlin.apply(field[None])[0]) < 0.5
+
+
+def test_a_run_warns_of_a_doppler_ramp_that_was_not_removed(tmp_path, caplog):
+    """The middle of the spectrum changes along y, as in bursts of a product without its tables."""
+    field = draw_flat(SENSORS["sentinel-1"], shape=(300, 270)) * np.float32(10)
+    ramp = np.exp(1j * np.pi * 0.007 * np.arange(300)[:, None] ** 2)
+    for name, image in (("plain", field), ("ramp", field * ramp)):
+        (tmp_path / name).mkdir()
+        path = write_tif(tmp_path / name / "slc_vv_20200101T000000.tif", image.astype("c8"))
+        caplog.clear()
+        plan_despeckle(
+            DespeckleConfig.make(stack=str(path), output=str(tmp_path / "out"), method="merlin")
+        )
+        assert ("real and imaginary part are correlated" in caplog.text) == (name == "ramp")
 
 
 def test_it_runs_with_bfloat16_as_with_float32(merlin):

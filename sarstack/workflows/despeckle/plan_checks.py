@@ -31,10 +31,10 @@ def check_numbers(stack: Stack, despeckler: Despeckler) -> None:
         despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
         for raster in rasters:
             raster.check_baseband()
-        _warn_of_asymmetry(rasters[0])
+        warn_of_asymmetry(rasters[0])
 
 
-def _warn_of_asymmetry(raster: Raster) -> None:
+def warn_of_asymmetry(raster: Raster) -> None:
     """Warn if the spectrum of a complex image is not symmetric, although its middle was moved."""
     windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
     with suppress(StackReadError):  # the task of this image will tell

@@ -11,10 +11,12 @@ from sarstack.errors import UsageError
 from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS, ModelCard
 from sarstack.networks.model_file import read_card
 from sarstack.readers.cube import CubeStack
+from sarstack.readers.raster import Raster
 from sarstack.readers.stack import ImageStack
 from sarstack.training.distributed import ProcessGroup
 from sarstack.training.stack_patches import StackPatches
 from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.despeckle.plan_checks import warn_of_asymmetry
 from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
@@ -158,14 +160,15 @@ def _check_parts(mode: str, card: ModelCard, stack: ImageStack) -> None:
             do="leave out --mode, or --model",
         )
     images = [raster for p in stack.polarisations for raster in stack.rasters[p] if raster]
-    without = [raster for raster in images if not getattr(raster, "complex_as", "")]
-    if without:
+    usable = [raster for raster in images if isinstance(raster, Raster) and raster.complex_as]
+    if len(usable) < len(images):
         raise UsageError(
             f"{card.variant} is tuned on single look complex images",
             expected="complex numbers in all images: SAFE SLC products or complex GeoTIFFs",
             where=stack.path,
             do="give the SLC of this acquisition, or tune despecknet on intensity",
         )
+    warn_of_asymmetry(usable[0])
 
 
 def _fewest_dates(stack: ImageStack) -> int:
