@@ -24,6 +24,7 @@ from sarstack.networks.date_sums import favour_agreeing, sum_dates
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import simulate_changes
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
+from sarstack.workflows.despeckle import all_dates
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -182,6 +183,22 @@ def test_a_method_of_one_pass_has_no_support(make_stack, tmp_path: Path, model: 
         cube.despeck.apply("lee", return_support=True)
     with pytest.raises(UsageError, match="DataArray"):
         cube.vv.despeck.apply(model, passes=2, return_support=True)
+
+
+def test_groups_of_tasks_can_be_open_at_the_same_time(
+    make_stack, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As with several workers: all groups are taken before the first task of any runs."""
+    stack = make_stack(shape=(300, 60), n_dates=2, polarisations=("vv", "vh"))
+    despeckle(config_for(stack, tmp_path / "one", model))
+
+    def run_groups(_workers, groups):
+        for group in reversed([*groups]):
+            yield from ((task, task.function(*task.arguments)) for task in group)
+
+    monkeypatch.setattr(all_dates, "run_groups", run_groups)
+    despeckle(config_for(stack, tmp_path / "many", model))
+    assert_same_files(tmp_path / "one", tmp_path / "many")
 
 
 @pytest.mark.slow

@@ -70,17 +70,20 @@ def _list_dates(run: Run, polarisation: str) -> dict[int, Date]:
 def _summarise(run: Run, workers: Workers) -> None:
     """Sum over all dates tile by tile."""
     despeckler, scene = run.plan.despeckler, run.plan.stack.grid.shape
-    polarisations = run.polarisations
+
+    def jobs(path: str, dates: tuple[Date, ...], tiles: Sequence[Tile]) -> Iterator[Task]:
+        for tile in tiles:
+            yield Task(tasks.summarise_tile, (despeckler, dates, scene, tile, path), tile)
 
     def groups() -> Iterator[Iterator[Task]]:
-        for polarisation in polarisations:
+        for polarisation in run.polarisations:
             path = run.summary(polarisation)
             dates = tuple(_list_dates(run, polarisation).values())
-            for tiles in _open_store(run, workers, path, despeckler.n_summary, len(polarisations)):
-                arguments = ((despeckler, dates, scene, tile, path) for tile in tiles)
-                yield (Task(tasks.summarise_tile, given, given[3]) for given in arguments)
+            n_images = len(run.polarisations)
+            for tiles in _open_store(run, workers, path, despeckler.n_summary, n_images):
+                yield jobs(path, dates, tiles)
 
-    _carry_out(workers, "summing dates", scene.y * scene.x * len(polarisations), groups())
+    _carry_out(workers, "summing dates", scene.y * scene.x * len(run.polarisations), groups())
 
 
 def _compute_first_pass(run: Run, workers: Workers) -> None:
@@ -88,12 +91,16 @@ def _compute_first_pass(run: Run, workers: Workers) -> None:
     first_pass, scene = run.plan.despeckler.first_pass, run.plan.stack.grid.shape
     dates = [(p, date) for p in run.polarisations for date in _list_dates(run, p).values()]
 
+    # A function, not an expression: several groups are open at a time, each with its own date.
+    def jobs(date: Date, sums: DateSums, tiles: Sequence[Tile]) -> Iterator[Task]:
+        for tile in tiles:
+            yield Task(tasks.first_pass_tile, (first_pass, date, scene, tile, sums), tile)
+
     def groups() -> Iterator[Iterator[Task]]:
         for polarisation, date in dates:
             sums = DateSums(run.summary(polarisation))
             for tiles in _open_store(run, workers, date.first_pass, 1, len(dates)):
-                arguments = ((first_pass, date, scene, tile, sums) for tile in tiles)
-                yield (Task(tasks.first_pass_tile, given, given[3]) for given in arguments)
+                yield jobs(date, sums, tiles)
 
     _carry_out(workers, "first pass", scene.y * scene.x * len(dates), groups())
 
