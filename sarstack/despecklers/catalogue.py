@@ -96,7 +96,7 @@ def make_entry(cls: type[Despeckler], *, measure: bool = False) -> Entry:
 
 
 def measure_speed(method: Despeckler, side_px: int = SIDE_PX) -> float:
-    """Return the pixels per second of one call on a square image in memory.
+    """Return the pixels per second of a method on one date, a square image in memory.
 
     Time to load a model or to compile is not counted.
     """
@@ -104,13 +104,10 @@ def measure_speed(method: Despeckler, side_px: int = SIDE_PX) -> float:
     image: NDArray[Any] = rng.gamma(_LOOKS, 1 / _LOOKS, (side_px, side_px)).astype(np.float32)
     if method.needs_complex:
         image = np.sqrt(image) * np.exp(2j * np.pi * rng.random(image.shape)).astype(np.complex64)
-    statistics = SceneStatistics(looks=_LOOKS, bright=3.0)
-    summary = None
-    if method.n_summary:
-        summary = method.contribute(image, statistics).astype(np.float32)
-    method.despeckle(image, statistics, summary)
+    statistics = [SceneStatistics(looks=_LOOKS, bright=3.0)]
+    method.apply(image[np.newaxis], statistics)
     start = time.perf_counter()
-    method.despeckle(image, statistics, summary)
+    method.apply(image[np.newaxis], statistics)
     return image.size / (time.perf_counter() - start)
 
 
