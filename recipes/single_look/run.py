@@ -19,9 +19,8 @@ from sarstack.evaluation.scores import Scores, pool
 from sarstack.evaluation.suites import Case, find_suite, make_cases, score_case
 from sarstack.networks.blind_spot import BlindSpotNetwork, Spot
 from sarstack.speckle.complex_fields import to_power
-from sarstack.speckle.decorrelate import design_decorrelator
+from sarstack.speckle.decorrelate import fit_decorrelator
 from sarstack.speckle.statistics import SceneStatistics, measure_scene
-from sarstack.speckle.system_response import measure_response
 from sarstack.tiles import Shape, sample_windows
 
 FloatImage = NDArray[np.float32]
@@ -52,9 +51,7 @@ def observe(case: Case) -> Iterator[Observed]:
     """Yield the intensity of a case, and that of its decorrelated field."""
     assert case.field is not None
     windows = sample_windows(Shape(*case.field.shape))
-    decorrelator = design_decorrelator(
-        measure_response(case.field[window.slices] for window in windows)
-    )
+    decorrelator = fit_decorrelator([case.field[window.slices] for window in windows])
     for name, field in (
         ("as observed", case.field), ("decorrelated", decorrelator.apply(case.field)),
     ):  # fmt: skip
