@@ -129,3 +129,34 @@ def test_tasks_of_a_lost_worker_are_computed_by_other_workers(
     assert len(found) == 3 * 13
     assert all(isinstance(outcome, int) for outcome in found.values())
     assert len({*found.values()}) >= 2, "with one worker, a second process was started in its place"
+
+
+@pytest.mark.slow
+def test_workers_may_come_and_go_during_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(dispatch, "REFRESH_S", 0.1)
+    names, n_tiles = range(8), 25
+
+    def group(name: int) -> Iterator[Task]:
+        return (Task(sleep_and_return_pid, (0.05,), (name, x)) for x in range(n_tiles))
+
+    found: dict[tuple[int, int], int] = {}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        open_workers(cluster.scheduler_address) as workers,
+    ):
+        pids: list[int] = []
+        for task, outcome in run_groups(workers, map(group, names)):
+            assert task.key not in found, "no outcome comes twice"
+            found[task.key] = outcome
+            pids = [*dict.fromkeys([*pids, outcome])]
+            if len(found) == 5:
+                cluster.scale(3)  # two come
+            if len(pids) == 3 and len(found) < 100:
+                os.kill(pids.pop(0), signal.SIGKILL)  # one is lost; another process replaces it
+            if len(found) == 140:
+                cluster.scale(1)  # two go
+    assert sorted(found) == [(name, x) for name in names for x in range(n_tiles)]
+    assert all(isinstance(outcome, int) for outcome in found.values())
+    assert len({*found.values()}) >= 3
