@@ -66,7 +66,7 @@ class SleepingTasks:
         _statistics: object,
         tile: Tile,
         pieces: Pieces,
-        *_: str,
+        *_: object,
     ) -> TileRecord:
         """Write as many files as a real tile: they are listed and deleted by the client."""
         time.sleep(self.tile_s)
@@ -82,7 +82,7 @@ class SleepingTasks:
         output: str,
         _description: str,
         tags: dict[str, str],
-        *_: str,
+        *_: object,
     ) -> ImageRecord:
         """Write an image of the real size without blocks, with all tags, and its record."""
         time.sleep(self.finish_s)
@@ -98,7 +98,7 @@ class SleepingTasks:
         mark = {"fingerprint": tags.get(FINGERPRINT_TAG), "valid_px": 0, "seconds": 0.0}
         record = write_result_record(path, complete, mark)
         complete.replace(path)
-        return ImageRecord(record, 1)
+        return ImageRecord((record,), 1)
 
 
 async def serve(scheduler_file: str, n_workers: int) -> None:
