@@ -107,7 +107,8 @@ def despeckle_command(
         plan.check_memory()
         return
     outcome = carry_out(plan, overwrite=overwrite)
-    _print_outcome(outcome, new=len(plan.images), as_json=as_json)
+    new = sum(len(image.outputs) for image in plan.images)
+    _print_outcome(outcome, new=new, as_json=as_json)
     outcome.raise_failures()
 
 

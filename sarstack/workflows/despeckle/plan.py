@@ -169,7 +169,8 @@ class Plan:
         layout = self.layout
         n_submitted = QUEUE_PER_WORKER * layout.n_tasks
         dates = sorted({image.layer for image in self.images})
-        method = ", ".join(f"{k} {v[:24]}" for k, v in self.despeckler.provenance().items())
+        known = self.despeckler.provenance().items()
+        method = ", ".join(f"{k} {v[:12] if k.endswith('sha256') else v}" for k, v in known)
         return {
             "stack": public_path(self.stack.path),
             "method": f"{self.despeckler.name} ({method})",
