@@ -18,7 +18,7 @@ from sarstack.errors import NotEnoughSpaceError, UsageError
 from sarstack.networks.card import BiasTable
 from sarstack.networks.holes import REACH_PX
 from sarstack.networks.inference import despeckle_image, load_network, run_network
-from sarstack.networks.model_file import load_model, model_sha256, read_card
+from sarstack.networks.model_file import load_model, model_sha256, read_card, shipped_model
 from sarstack.networks.variants import VARIANTS
 from sarstack.speckle.sensor import simulate_stack
 from sarstack.speckle.statistics import SceneStatistics
@@ -491,4 +491,6 @@ def test_shipped_networks_remove_speckle_and_keep_the_mean(name, looks, correlat
     known = SceneStatistics(looks, (correlation, correlation), bright)
     out = make_despeckler(name).despeckle(noisy, known)
     assert out.mean() / noisy.mean() == pytest.approx(1, abs=0.01)
-    assert out.mean() ** 2 / out.var() > 8 * looks
+    # Beyond the looks of its training, speckle2void leaves more.
+    is_known = looks <= read_card(shipped_model(name)).looks[1]
+    assert out.mean() ** 2 / out.var() > (8 if is_known else 2) * looks

@@ -373,7 +373,7 @@ def odd_command(rng: Generator, folder: Path) -> None:
     os.chdir(folder)
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(printed):
-            code = run(["-q", "despeckle", str(stack), *words])
+            code = run(["despeckle", str(stack), *words])
     finally:
         os.chdir(before)
     require(code in EXIT_CODES and code != 1, f"exit code {code}: {errors.getvalue()[-300:]}")
@@ -381,7 +381,7 @@ def odd_command(rng: Generator, folder: Path) -> None:
         text = errors.getvalue()
         require("do this" in text or "Usage" in text, f"an unclear error: {text[-300:]}")
         raise UsageError(text.splitlines()[0], do="as printed")
-    for line in printed.getvalue().split():
+    for line in printed.getvalue().splitlines():
         with (
             rasterio.open(folder / line) as made,
             rasterio.open(stack / "a_20210104_vv.tif") as given,

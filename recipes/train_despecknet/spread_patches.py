@@ -42,7 +42,8 @@ class SpreadPatches(SimulatedPatches):
         draw = draw_mosaic if kind < MOSAIC_FRACTION else simulate_reflectivity
         sensor = draw_simulator(rng)
         noisy, clean = sensor.observe_inside(draw((side, side), rng), rng)
-        return ObservedScene(noisy, clean, np.ones_like(clean), np.ones_like(clean), sensor)
+        ones = np.ones_like(clean)
+        return ObservedScene(noisy, clean, ones, ones, sensor.looks, sensor.correlation)
 
 
 def draw_mosaic(
