@@ -1,5 +1,6 @@
 """STAC items: read back by pystac, on the right place and date, with the files they name."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,38 @@ def test_items_describe_the_images(
     assert files["quicklook"] == ["overview"]
     for file in (tmp_path / "out" / "stac").iterdir():
         assert str(tmp_path) not in file.read_text(), "links are relative: the folder can be moved"
+
+
+def find_schema_errors(file: Path) -> list[str]:
+    """Compare a file with the schemas of core STAC that are part of pystac; needs no network."""
+    from jsonschema import Draft7Validator
+    from pystac.validation.local_validator import get_local_schema_cache
+    from referencing import Registry, Resource
+
+    schemas, content = get_local_schema_cache(), json.loads(file.read_text())
+    kind = {"Feature": "item", "Collection": "collection"}[content["type"]]
+    [schema] = [schemas[uri] for uri in schemas if uri.endswith(f"/{kind}.json")]
+    registry = Registry().with_resources(
+        (uri, Resource.from_contents(text)) for uri, text in schemas.items()
+    )
+    errors = Draft7Validator(schema, registry=registry).iter_errors(content)
+    return [f"{file.name}: {error.message}" for error in errors]
+
+
+def test_items_and_collection_keep_the_schemas_of_stac(
+    make_stack: Callable[..., SimulatedStack], tmp_path: Path
+) -> None:
+    stack = make_stack(n_dates=2)
+    config = DespeckleConfig.make(
+        stack=str(stack.folder), output=str(tmp_path / "out"), method="boxcar", stac=True
+    )
+    despeckle(config)
+    files = list((tmp_path / "out" / "stac").glob("*.json"))
+    assert len(files) == 3
+    assert [error for file in files for error in find_schema_errors(file)] == []
+    wrong = json.loads(files[0].read_text()) | {"stac_version": 5}
+    (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+    assert find_schema_errors(tmp_path / "wrong.json")
 
 
 ENGINEERING_CRS = 'LOCAL_CS["site grid",UNIT["metre",1]]'
