@@ -272,8 +272,9 @@ def test_an_xarray_keeps_dims_coordinates_and_its_place(field: NDArray[np.comple
         np.ones((50, 60), np.float32),
         np.ones((2, 50, 60), np.complex64),
         xr.DataArray(np.ones((50, 60), np.complex64), dims=("a", "b")),
+        [1, 2],
     ],
-    ids=["real", "two images", "other dimensions"],
+    ids=["real", "two images", "other dimensions", "list"],
 )
 def test_what_is_no_complex_image_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match="cannot be decorrelated"):

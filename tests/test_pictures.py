@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import gamma
 
 import sarstack  # noqa: F401 - registers the accessor
-from sarstack.errors import UsageError
+from sarstack.errors import StackError, UsageError
 from sarstack.networks.model_file import shipped_model
 from sarstack.speckle.laws import moment_looks
 
@@ -70,6 +70,8 @@ def test_the_ratio_of_a_perfect_result_is_speckle_of_the_looks_of_the_scene(tmp_
     np.testing.assert_allclose(density, gamma.pdf(centres, 7.0, scale=1 / 7.0))
     np.testing.assert_allclose(measured, density, atol=0.15)
     assert picture.save(tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        picture.save(tmp_path / "nowhere" / "a.png")
 
 
 def test_a_lazy_result_is_plotted_without_computing_other_dates() -> None:
@@ -130,3 +132,5 @@ def test_a_result_of_another_size_is_refused() -> None:
     cube = simulate()[0]
     with pytest.raises(UsageError, match="result has"):
         cube.despeck.plot(cube.isel(y=slice(9)))
+    with pytest.raises(StackError, match="result: an object of type str"):
+        cube.despeck.plot("lee")

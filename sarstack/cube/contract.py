@@ -51,7 +51,7 @@ def as_cube(
     Raises
     ------
     StackError
-        If dims or variables are missing.
+        If dims or variables are missing, or `obj` is of another type.
     ScaleError
         If the numbers contradict attributes that declare a scale, if no attribute declares it and
         the numbers are not clearly intensity (decibel, whole numbers), or if they are complex.
@@ -64,6 +64,12 @@ def as_cube(
     """
     if isinstance(obj, xr.DataArray):
         return _from_array(obj, convert)
+    if not isinstance(obj, xr.Dataset):
+        raise StackError(
+            f"an object of type {type(obj).__name__} is no cube",
+            expected="an xarray Dataset or DataArray",
+            do="open files with sarstack.open_stack(...)",
+        )
     return _from_dataset(obj, convert)
 
 

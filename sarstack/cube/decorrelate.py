@@ -61,13 +61,15 @@ def decorrelate(
     """
     check_between(1, 1e9, point_factor=point_factor)
     if not isinstance(numbers, xr.DataArray):
+        if not isinstance(numbers, np.ndarray | da.Array):
+            raise _not_one_image(f"an object of type {type(numbers).__name__}")
         return _decorrelate(numbers, resample=resample, point_factor=point_factor)[0]
     y, x = (
         next((dim for dim in numbers.dims if str(dim).lower() in names), None)
         for names in (Y_NAMES, X_NAMES)
     )
     if y is None or x is None or numbers.ndim != 2:
-        raise _not_one_image(f"dimensions ({', '.join(map(str, numbers.dims))})")
+        raise _not_one_image(f"an array with dimensions ({', '.join(map(str, numbers.dims))})")
     image = numbers.transpose(y, x, transpose_coords=False)
     data, widths = _decorrelate(image.data, resample=resample, point_factor=point_factor)
     if not resample:
@@ -81,7 +83,7 @@ def decorrelate(
 
 def _not_one_image(found: str) -> UsageError:
     return UsageError(
-        f"an array with {found} cannot be decorrelated",
+        f"{found} cannot be decorrelated",
         expected="one image of complex numbers, of shape (y, x)",
         do="select one date and polarisation of a single look complex stack",
     )
@@ -92,7 +94,7 @@ def _decorrelate(
 ) -> tuple[Any, tuple[float, float]]:
     """Return the decorrelated image, and the pixels of the result for each one of the input."""
     if array.ndim != 2 or array.dtype.kind != "c":
-        raise _not_one_image(f"{array.ndim} dimensions of {array.dtype}")
+        raise _not_one_image(f"an array with {array.ndim} dimensions of {array.dtype}")
     scene = Shape(*array.shape)
     windows = dask.compute(*(array[w.slices] for w in sample_windows(scene)))
     numbers = [convert_complex(np.asarray(window), (), "complex") for window in windows]

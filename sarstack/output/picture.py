@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sarstack.errors import UsageError
 from sarstack.output.complete_file import complete_file
 
 
@@ -27,7 +28,20 @@ class Picture:
     description: str
 
     def save(self, path: str | Path) -> Path:
-        """Write a PNG, and return its path; it gets its name when it is complete."""
+        """Write a PNG, and return its path; it gets its name when it is complete.
+
+        Raises
+        ------
+        UsageError
+            If its folder does not exist.
+        """
+        folder = Path(path).parent
+        if not folder.is_dir():
+            raise UsageError(
+                f"the folder {folder} does not exist",
+                expected="the path of a PNG in a folder that exists",
+                do="make the folder, or choose another path",
+            )
         with complete_file(Path(path)) as unfinished:
             self.figure.savefig(unfinished, format="png")
         return Path(path)
