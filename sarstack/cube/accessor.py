@@ -168,7 +168,8 @@ class DespeckAccessor:
             Pixels from the upper left corner, rows first. Default: the central 512 px.
             ``textured``: around the part with most texture, of some parts that are looked at.
         date : int or str, optional
-            Index of a date, or a time (the nearest date). Default: the middle one.
+            Index of a date, or a time from the first to the last date (the nearest is taken).
+            Default: the middle one.
         polarisation : str, optional
             Default: the first one.
         looks : float, optional

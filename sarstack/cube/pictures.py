@@ -153,7 +153,7 @@ def find_date(array: xr.DataArray, date: int | str | None) -> int:
     Raises
     ------
     UsageError
-        If there is no such date.
+        If there is no such date, or the time lies before the first or after the last date.
     """
     n_dates, times = array.sizes["time"], array["time"].values
     if date is None:
@@ -164,19 +164,29 @@ def find_date(array: xr.DataArray, date: int | str | None) -> int:
         expected = f"an index from 0 to {n_dates - 1}"
     else:
         expected = "a time such as '2021-07-14', and a cube whose dates have times"
-        found = _nearest(times, str(date)) if times.dtype.kind == "M" else None
-        if found is not None:
-            return found
+        if times.dtype.kind == "M" and not np.isnat(times).all():
+            found = _nearest(times, str(date))
+            if found is not None:
+                return found
+            first, last = (f"{time:.10s}" for time in (np.nanmin(times), np.nanmax(times)))
+            expected = f"a time such as '{first}', not before it and not after {last}"
     raise UsageError(f"date = {date!r}", expected=expected, do="cube.time lists the dates")
 
 
 def _nearest(times: NDArray[np.datetime64], text: str) -> int | None:
+    """Return the index of the nearest time; None if a text is no time, or outside of all times.
+
+    A day, month or year without a time is inside if a part of it is.
+    """
     try:
-        distance = np.abs(times - np.datetime64(text))
+        start = np.datetime64(text)
     except ValueError:
         return None
+    if not (start <= np.nanmax(times) and start + 1 > np.nanmin(times)):
+        return None
+    distance = np.abs(times - start)
     seconds = np.where(np.isnat(distance), np.inf, distance / np.timedelta64(1, "s"))
-    return int(seconds.argmin()) if np.isfinite(seconds).any() else None
+    return int(seconds.argmin())
 
 
 def find_window(image: xr.DataArray, window: Any) -> Window:
