@@ -6,6 +6,7 @@ import xarray as xr
 from written_html import read_html as read
 
 import sarstack  # noqa: F401 - registers the accessor
+from sarstack.errors import ScaleError
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -32,3 +33,15 @@ def test_the_accessor_of_something_else_says_why_it_cannot_be_used() -> None:
     text = read(xr.Dataset({"temperature": ("y", [1.0])}).despeck._repr_html_())
     assert "no backscatter variable" in text
     assert "apply()" not in text
+
+
+def test_complex_numbers_can_be_despeckled_as_the_accessor_says() -> None:
+    numbers = xr.DataArray(np.ones((30, 40), np.complex64), dims=("y", "x"))
+    text = repr(numbers.despeck)
+    assert "numbers: complex" in text
+    assert "apply('merlin')" in text
+    assert "cannot be despeckled" not in text
+    assert "default method" not in text
+    with pytest.raises(ScaleError, match="complex numbers") as caught:
+        numbers.despeck.apply("lee")
+    assert "apply('merlin')" in caught.value.do

@@ -22,6 +22,10 @@ _CALLS = (
     "cube.despeck.evaluate(clean)      # scores",
     "cube.despeck.finetune('my.safetensors')",
 )
+_COMPLEX_CALLS = (
+    "clean = cube.despeck.apply('merlin')   # a method that needs complex numbers",
+    "intensity = abs(cube) ** 2             # all other methods: intensity.despeck.apply()",
+)
 
 
 def accessor_html(obj: xr.Dataset | xr.DataArray) -> str:
@@ -41,8 +45,9 @@ def _describe(obj: xr.Dataset | xr.DataArray) -> tuple[dict[str, str], Sequence[
     """Return facts of an object, and lines of code; no code for what cannot be despeckled."""
     # With a name, Dask does not read the pixels to make one; nothing of this graph is computed.
     lazy = obj.chunk(token="sarstack-description")
+    is_complex = all(v.dtype.kind == "c" for v in _arrays(obj))
     try:
-        cube, _ = as_cube(lazy)
+        cube, _ = as_cube(lazy, _keep_numbers) if is_complex else as_cube(lazy)
     except SarstackError as failure:
         return {"cannot be despeckled": failure.what, "expected": failure.expected,
                 "do this": failure.do}, ()  # fmt: skip
@@ -50,14 +55,19 @@ def _describe(obj: xr.Dataset | xr.DataArray) -> tuple[dict[str, str], Sequence[
     n_px = sum(array.size for array in cube.data_vars.values())
     in_memory = all(v.chunks is None for v in _arrays(obj))
     facts = {
+        "numbers": "complex (single look complex)" if is_complex else "",
         "dates": f"{n_dates}{_span(cube)}",
         "polarisations": ", ".join(map(str, cube.data_vars)),
         "size": f"{cube.sizes['y']} x {cube.sizes['x']} px, {n_px / 1e6:.1f} Mpx in all",
         "pixels": "in memory: results are computed at once" if in_memory
         else "lazy: results are lazy, too",
-        "default method": default_method(n_dates),
+        "default method": "" if is_complex else default_method(n_dates),
     }  # fmt: skip
-    return facts, _CALLS
+    return facts, _COMPLEX_CALLS if is_complex else _CALLS
+
+
+def _keep_numbers(cube: xr.Dataset) -> xr.Dataset:
+    return cube
 
 
 def _arrays(obj: xr.Dataset | xr.DataArray) -> list[Any]:

@@ -108,7 +108,8 @@ def _list_images(array: xr.DataArray) -> list[Image]:
         raise ScaleError(
             f"{array.name} holds complex numbers (single look complex)",
             expected="linear intensity",
-            do="detect it first: abs(array) ** 2",
+            do="compute the intensity first: abs(array) ** 2; or apply a method that needs complex "
+            "numbers: array.despeck.apply('merlin')",
         )
     band = _band_of(array)
     packing = read_packing(array.attrs, array.dtype, encoding=array.encoding, band=band)
