@@ -133,7 +133,8 @@ def test_a_date_is_an_index_or_the_nearest_time() -> None:
 
 def test_a_result_of_another_size_is_refused() -> None:
     cube = simulate()[0]
-    with pytest.raises(UsageError, match="result has"):
+    with pytest.raises(UsageError, match="result has") as caught:
         cube.despeck.plot(cube.isel(y=slice(9)))
+    assert "evaluate" not in caught.value.do
     with pytest.raises(StackError, match="result: an object of type str"):
         cube.despeck.plot("lee")

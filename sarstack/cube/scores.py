@@ -63,7 +63,8 @@ def check_same_images(expected: xr.Dataset, cube: xr.Dataset, name: str) -> None
         raise UsageError(
             f"{name} has {found}" + (f" and no {', '.join(missing)}" if missing else ""),
             expected=f"{wanted}, and {', '.join(map(str, expected.data_vars))}, as the noisy cube",
-            do="evaluate the result of the same cube",
+            do="select the same dates, polarisations and pixels of both, for example "
+            "cube.isel(time=[0, 1])",
         )
 
 
