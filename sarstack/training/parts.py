@@ -192,8 +192,8 @@ class PartsObjective:
                 f"smaller by {MIN_GAIN:g} is better if it is more than chance",
             )
         return (
-            "Tuning changed the likelihood of the other part at held-out places by "
-            f"{before.loss - best.loss:+.5f} a pixel, and the ratio image from mean "
+            "Tuning made the log likelihood of the other part at held-out places larger (better) "
+            f"by {before.loss - best.loss:.5f} a pixel, and changed the ratio image from mean "
             f"{before.mean:.3f}, variance {before.variance:.3f} to {best.mean:.3f}, "
             f"{best.variance:.3f} ({best.expected_variance:.0f} expected)"
         )
