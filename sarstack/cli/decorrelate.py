@@ -12,7 +12,8 @@ from sarstack.cli.options import compress_option, read_config, selection_options
 @click.argument("stack", required=False)
 @click.option("-o", "--output", help="Folder of the results; default decorrelated.")
 @click.option("--resample", is_flag=True,
-              help="Resample to the band of the spectrum: fewer pixels, white.")  # fmt: skip
+              help="Keep only the band that the spectrum fills: fewer pixels, each with its own "
+              "speckle (not correlated with that of its neighbours).")  # fmt: skip
 @click.option("--workers", type=int, help="Number of threads; default: one per core.")
 @compress_option
 @selection_options
@@ -21,8 +22,8 @@ def decorrelate_command(
 ) -> None:
     """Decorrelate the speckle of single look complex images into complex GeoTIFFs.
 
-    STACK is a SAFE SLC product, a complex GeoTIFF or a folder of these. Each result has the pixels
-    of its input, complex64; its spectrum is flat inside its band.
+    STACK is a SAFE SLC product, a complex GeoTIFF or a folder of these. Each result is complex64,
+    and its spectrum is flat inside its band. Without --resample it has the pixels of its input.
 
     \b
     Example:

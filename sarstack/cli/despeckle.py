@@ -46,7 +46,8 @@ if TYPE_CHECKING:
               help="Write the standard deviation of the result in dB too, as "
               "NAME_uncertainty_db.tif.")  # fmt: skip
 @click.option("--output-support", is_flag=True,
-              help="Write the number of other dates that agree too, as NAME_support.tif "
+              help="Write a second image, NAME_support.tif: at each pixel the number of other "
+              "dates with about the same backscatter as this date "
               "(--method despecknet-mt --set passes=2).")  # fmt: skip
 @keep_bits_option
 @compress_option

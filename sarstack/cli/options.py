@@ -57,7 +57,6 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      "Of NISAR: frequencyA (default) or frequencyB."),
         calibration_option,
         slices_option,
-        mask_option,
         gain_option,
         click.option("--dates", metavar="FIRST/LAST",
                      help="First and last date, for example 2021-01-01/2021-12-31."),
@@ -65,16 +64,17 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Part of the stack, in the coordinates of its CRS."),
         click.option("--pol", "polarisations", multiple=True, metavar="POL",
                      help="vv, vh, hh or hv; can be repeated. Default: all."),
-        click.option("--looks", type=float,
-                     help="Equivalent number of looks; measured by default."),
         click.option("--overwrite", is_flag=True, help="Replace finished results."),
     ]  # fmt: skip
     return _add_options(command, options)
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose workers."""
+    """Add the options of workflows over intensity: those of the selection, mask, looks, workers."""
     options = [
+        mask_option,
+        click.option("--looks", type=float,
+                     help="Equivalent number of looks; measured by default."),
         click.option("--cluster", is_flag=False, flag_value="local", default=None,
                      metavar="[ADDRESS]",
                      help="Without a value: a Dask cluster on this machine. With an address "

@@ -254,7 +254,7 @@ class DecorrelateConfig(SelectionConfig):
     output: _Text = Field("decorrelated", description="folder of the results")
     resample: bool = Field(
         default=False,
-        description="resample to the band of the spectrum: fewer pixels, and white speckle",
+        description="keep only the band that the spectrum fills: fewer pixels, and white speckle",
     )
     workers: int | None = Field(None, gt=0, description="number of threads; default: one per core")
     compress: Literal["zstd", "deflate"] = Field(
