@@ -132,6 +132,38 @@ def test_a_finished_run_gets_the_uncertainty_later(command, tmp_path: Path):
     assert_same_files(out, tmp_path / "whole")
 
 
+def test_images_made_again_lose_an_uncertainty_that_does_not_fit(command, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = [*command, "-o", str(out)]
+    assert run([*command, "--output-uncertainty"]) == 0
+    assert run([*command, "--looks", "1", "--overwrite"]) == 0
+    images = [*out.glob("*_doubtful.tif")]
+    assert sorted(out.glob("*.tif")) == sorted(images)
+    assert len(json.loads((out / "run.json").read_text())["images"]) == 2
+    assert run(["check", str(out)]) == 0
+    assert run([*command, "--looks", "1", "--output-uncertainty"]) == 0
+    for path in images:
+        path.unlink()
+    capsys.readouterr()
+    assert run([*command, "--looks", "2", "--output-uncertainty"]) == 5
+    where = next(line for line in capsys.readouterr().err.splitlines() if "where:" in line)
+    assert where.count("_uncertainty_db.tif") == where.count(".tif") == 2
+
+
+def test_images_made_again_lose_their_speckle_but_no_foreign_file(make_stack, tmp_path: Path):
+    stack, out = make_stack(n_dates=2, polarisations=("vv",)), tmp_path / "out"
+    command = ["despeckle", str(stack.folder), "-o", str(out), "--method", "despecknet-lite"]
+    one, *_ = stack.files
+    out.mkdir()
+    foreign = out / f"{one.stem}_despecknet-lite_support.tif"
+    foreign.touch()
+    assert run([*command, "--output-noise"]) == 0
+    assert len([*out.glob("*_noise*")]) == 4
+    assert run([*command, "--looks", "1", "--overwrite"]) == 0
+    assert not [*out.glob("*_noise*")]
+    assert foreign.exists()
+
+
 @pytest.mark.parametrize(
     ("task", "n_done", "first"),
     [

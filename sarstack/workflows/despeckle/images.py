@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarstack.conventions import Extra
+from sarstack.conventions import EXTRAS, Extra
 from sarstack.despecklers import Despeckler
 from sarstack.despecklers.extras import check_extras, choose_extras
 from sarstack.errors import StackError
@@ -14,6 +14,8 @@ from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
 from sarstack.workflows.settings import DespeckleConfig
+
+_NOISE_ENDING = "_noise"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Image:
         return self.output, *(path for _, path in self.extras)
 
     @property
+    def second_names(self) -> list[str]:
+        """Names of all files that a run can write beside the image: speckle and extras."""
+        endings = (_NOISE_ENDING, *(extra.ending for extra in EXTRAS))
+        return [f"{self.output.stem}{ending}.tif" for ending in endings]
+
+    @property
     def is_noise(self) -> bool:
         """Whether the image is the estimated speckle."""
         return self.despeckler.returns_speckle
@@ -79,7 +87,7 @@ def list_images(
     """
     methods = [("", despeckler)]
     if config.output_noise:
-        methods.append(("_noise", despeckler.estimate_noise()))
+        methods.append((_NOISE_ENDING, despeckler.estimate_noise()))
     wanted = choose_extras(uncertainty=config.output_uncertainty, support=config.output_support)
     check_extras(despeckler, wanted)
 

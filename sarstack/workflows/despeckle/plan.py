@@ -310,7 +310,7 @@ def _find_finished(
     finished: list[Image] = []
     records = read_records(output)
     sizes = remote.list_sizes() if remote else {}
-    others: list[Image] = []
+    others: list[str] = []
 
     def inspect(path: Path) -> Inspection | None:
         name = path.name
@@ -322,20 +322,20 @@ def _find_finished(
 
     for image in images:
         inspections = [inspect(path) for path in image.outputs]
-        found = [inspection for inspection in inspections if inspection is not None]
         for path, inspection in zip(image.outputs, inspections, strict=True):
             if inspection is not None and inspection.damage:
                 LOGGER.warning("%s is made again: %s", path, inspection.damage)
-        sound = [inspection for inspection in found if not inspection.damage]
-        if any(inspection.fingerprint != image.fingerprint for inspection in sound):
-            others.append(image)
-        elif len(sound) == len(image.outputs):
+        sound = {path.name: found for path, found in zip(image.outputs, inspections, strict=True)
+                 if found is not None and not found.damage}  # fmt: skip
+        unfit = [name for name, found in sound.items() if found.fingerprint != image.fingerprint]
+        others += unfit
+        if not unfit and len(sound) == len(image.outputs):
             finished.append(image)
     if others and refuse:
         raise ResumeMismatchError(
             f"{len(others)} results in the output folder have other settings or inputs",
             expected="the same method, model, looks, version and input files",
-            where=[image.output.name for image in others],
+            where=others,
             do="choose another folder with -o, or --overwrite to replace them",
         )
     return tuple(finished)

@@ -5,12 +5,15 @@ gets its name. The end of the run, or the next run, moves the records into run.j
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sarstack.errors import SarstackError, StackReadError
+from sarstack.output.vrt import name_db_view
 from sarstack.workflows.fingerprint import read_fingerprint
 from sarstack.workflows.progress import read_json, write_json
+from sarstack.workflows.remote_folder import RemoteFolder
 
 UNFINISHED_FOLDER = ".sarstack-unfinished"
 """Folder in the output folder with the pieces, sums and records of a run that is not finished."""
@@ -70,6 +73,33 @@ def keep_records(folder: Path) -> None:
         write_json(folder / RUN_RECORD, before | {"images": [*read_records(folder).values()]})
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def delete_results(folder: Path, names: Iterable[str], remote: RemoteFolder | None) -> None:
+    """Delete images of earlier runs that have a record in run.json, and their records.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+    names : iterable of str
+        Names of the images. A file without a record is not of an earlier run, and stays.
+    remote : RemoteFolder, optional
+        Where results were uploaded to.
+    """
+    records = read_records(folder)
+    wanted = records.keys() & {*names}
+    if not wanted:
+        return
+    files = [file for name in sorted(wanted)
+             for file in (name, f"{name}.aux.xml", name_db_view(Path(name)).name)]  # fmt: skip
+    if remote:
+        remote.delete(remote.list_sizes().keys() & {*files})
+    for file in files:
+        (folder / file).unlink(missing_ok=True)
+    # The records go last: if the run is killed before, the next one deletes the rest.
+    kept = [record for name, record in records.items() if name not in wanted]
+    write_json(folder / RUN_RECORD, (read_json(folder / RUN_RECORD) or {}) | {"images": kept})
 
 
 def _records_folder(folder: Path) -> Path:

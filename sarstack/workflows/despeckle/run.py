@@ -31,7 +31,11 @@ from sarstack.workflows.despeckle.record import (
     delete_leftovers,
     write_record,
 )
-from sarstack.workflows.despeckle.results import UNFINISHED_FOLDER, keep_records
+from sarstack.workflows.despeckle.results import (
+    UNFINISHED_FOLDER,
+    delete_results,
+    keep_records,
+)
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.despeckle.tags import make_tags
 from sarstack.workflows.despeckle.upload import fetch_record, open_uploads, upload_run_files
@@ -116,6 +120,8 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
     check_compression(config.compress)
     check_space(plan.output, 2 * plan.bytes_to_write + first_pass_bytes(run))
     _open_unfinished(run, overwrite=overwrite)
+    if overwrite:
+        _delete_old_extras(run)
     on_gpu = plan.despeckler.on_gpu
     with open_workers(config.cluster, config.workers, on_gpu=on_gpu) as workers:
         if workers.dashboard:
@@ -127,6 +133,14 @@ def _make_images(run: Run, *, overwrite: bool) -> None:
         measure_images(run, workers)
         read_all_dates(run, workers)
         _compute(run, workers)
+
+
+def _delete_old_extras(run: Run) -> None:
+    """Delete speckle and extras of images that are made again without them: they would not fit."""
+    plan = run.plan
+    made = {path.name for image in (*plan.images, *plan.finished) for path in image.outputs}
+    names = {name for image in plan.images for name in image.second_names}
+    delete_results(plan.output, names - made, plan.remote)
 
 
 def _effective(plan: Plan) -> DespeckleConfig:
