@@ -88,7 +88,9 @@ def test_results_of_ensembles_have_another_mark(make_stack, tmp_path: Path, caps
                "-o", str(tmp_path / "out")]  # fmt: skip
     assert run([*command, "--ensemble", "4"]) == 0
     assert run(command) == 5
-    assert "other settings" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "other settings" in message
+    assert "expected: the settings of the last run: ensemble 4 (now not set)" in message
     assert run([*command, "--ensemble", "3"]) == 5
     with pytest.raises(UsageError, match="ensemble = 2"):
         make_despeckler("despecknet", ensemble=2)

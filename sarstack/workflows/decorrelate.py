@@ -126,7 +126,7 @@ def _is_finished(path: Path, mark: str, *, overwrite: bool) -> bool:
         return False
     raise ResumeMismatchError(
         f"{path.name} has other settings or another input",
-        expected="the same calibration, version and input file",
+        expected="the same part (--bbox), calibration, gain, mask, version and input file",
         where=str(path),
         do="choose another folder with -o, or --overwrite to replace it",
     )

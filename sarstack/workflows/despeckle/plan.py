@@ -29,11 +29,13 @@ from sarstack.workflows.despeckle.plan_checks import check_names, check_numbers,
 from sarstack.workflows.despeckle.results import (
     UNFINISHED_FOLDER,
     Inspection,
+    describe_expected,
     inspect_remote,
     inspect_result,
     read_records,
 )
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
+from sarstack.workflows.fingerprint import settings_of
 from sarstack.workflows.places import check_places
 from sarstack.workflows.remote_folder import RemoteFolder
 from sarstack.workflows.settings import AUTO, DecorrelateConfig, DespeckleConfig, SelectionConfig
@@ -281,7 +283,8 @@ def plan_despeckle(
     begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
     finished: tuple[Image, ...] = ()
     if begun or not overwrite:
-        finished = _find_finished(images, output, remote, refuse=not overwrite, verify=verify)
+        expected = "" if overwrite else describe_expected(output, settings_of(config, despeckler))
+        finished = _find_finished(images, output, remote, refuse=expected, verify=verify)
     names = {image.output for image in finished}
     todo = tuple(image for image in images if image.output not in names)
     return Plan(config, stack, despeckler, output, todo, finished, remote)
@@ -303,10 +306,10 @@ def _find_finished(
     output: Path,
     remote: RemoteFolder | None,
     *,
-    refuse: bool,
+    refuse: str,
     verify: bool,
 ) -> tuple[Image, ...]:
-    """Find results with the same fingerprint; refuse or ignore those with another one."""
+    """Find results with the same fingerprint; ignore others, or refuse them with this text."""
     finished: list[Image] = []
     records = read_records(output)
     sizes = remote.list_sizes() if remote else {}
@@ -334,7 +337,7 @@ def _find_finished(
     if others and refuse:
         raise ResumeMismatchError(
             f"{len(others)} results in the output folder have other settings or inputs",
-            expected="the same method, model, looks, version and input files",
+            expected=refuse,
             where=others,
             do="choose another folder with -o, or --overwrite to replace them",
         )

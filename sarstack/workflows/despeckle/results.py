@@ -5,7 +5,8 @@ gets its name. The end of the run, or the next run, moves the records into run.j
 """
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,6 +101,37 @@ def delete_results(folder: Path, names: Iterable[str], remote: RemoteFolder | No
     # The records go last: if the run is killed before, the next one deletes the rest.
     kept = [record for name, record in records.items() if name not in wanted]
     write_json(folder / RUN_RECORD, (read_json(folder / RUN_RECORD) or {}) | {"images": kept})
+
+
+def describe_expected(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Return which settings a run must have so that the results of the last run are its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Output folder.
+    settings : mapping
+        Settings of the new run, see :func:`sarstack.workflows.fingerprint.settings_of`.
+
+    Returns
+    -------
+    str
+        The settings that differ. The last run may be of another method: then what must not differ.
+    """
+    before = (read_json(folder / RUN_RECORD) or {}).get("settings") or {}
+    before = {key: value for key, value in before.items() if value is not None}
+    now = json.loads(json.dumps(settings, default=str))
+    now = {key: value for key, value in now.items() if value is not None}
+    if before.get("method") != now["method"]:
+        return "the same parameters and model, looks, part, version and input files"
+    differs = [f"{key} {before.get(key, 'not set')} (now {now.get(key, 'not set')})"
+               for key in sorted({*before, *now}) if before.get(key) != now.get(key)]  # fmt: skip
+    if differs:
+        return f"the settings of the last run: {', '.join(differs)}"
+    return (
+        "the same input files (size, time of the last change), scale, gain and mask, or the "
+        "settings of an earlier run; those of the last run are the same"
+    )
 
 
 def _records_folder(folder: Path) -> Path:
