@@ -127,6 +127,18 @@ def test_selection_cuts_exactly_on_the_grid(make_stack: MakeStack, tmp_path: Pat
         assert tuple(raster.bounds) == (500_100.0, 4_799_300.0, 500_500.0, 4_799_900.0)
 
 
+def test_an_image_without_a_valid_pixel_is_named(
+    make_stack: MakeStack, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stack = make_stack(n_dates=2, polarisations=("vv",))
+    write_tif(stack.files[1], np.full_like(read_tif(stack.files[1]), np.nan))
+    outcome = despeckle(config_for(stack, tmp_path / "out", method="boxcar"))
+    assert (len(outcome.outputs), outcome.failures) == (2, {})
+    warned = [text for text in caplog.messages if "no valid pixel" in text]
+    assert len(warned) == 1
+    assert stack.files[1].name in warned[0]
+
+
 def test_a_second_run_computes_nothing_and_other_settings_are_refused(
     make_stack: MakeStack, tmp_path: Path
 ) -> None:

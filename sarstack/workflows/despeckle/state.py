@@ -115,6 +115,9 @@ class Run:
         self.delete_pieces(image)
         self.peak_bytes = max(self.peak_bytes, record.peak_bytes)
         LOGGER.debug("finished %s", image.output.name)
+        if record.records[0].get("valid_px") == 0 and not image.is_noise:
+            name = file_name(image.raster.path)
+            LOGGER.warning("%s has no valid pixel in this part: its result is empty", name)
         self.when_finished(image)
 
 
