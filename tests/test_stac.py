@@ -275,3 +275,23 @@ def test_a_collection_keeps_the_items_whose_images_still_exist(tmp_path: Path) -
     path.write_text("{damaged")
     write_catalogue(tmp_path / "stac", "name", [product(5)], settings)
     assert days() == [5]
+
+
+def test_the_collections_of_two_methods_stay_beside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "1.tif"
+    path.write_bytes(b"")
+    date = Date(np.datetime64("2021-01-01T05:12:34"))
+    products = [Product(date, grid("EPSG:32631", 5e5, 48e5, 10), {"vv": path}, 4.4)]
+
+    def write(name: str) -> Path:
+        return write_catalogue(tmp_path / "stac", name, products, {"method": name, "version": "1"})
+
+    first, second = write("site-lee"), write("site-boxcar")
+    assert first.name == "collection.json"
+    assert second.name == "collection-site-boxcar.json"
+    assert (write("site-lee"), write("site-boxcar")) == (first, second)
+    for file, name in ((first, "site-lee"), (second, "site-boxcar")):
+        collection = pystac.Collection.from_file(str(file))
+        (item,) = collection.get_items()
+        assert collection.id == item.get_parent().id == name
+    assert len([*(tmp_path / "stac").iterdir()]) == 4

@@ -4,6 +4,7 @@ Core STAC with the extensions SAR, satellite, projection, processing and renderi
 optional packages pystac and antimeridian.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,12 +78,14 @@ def write_catalogue(
     """Write one item for each date, and a collection of them.
 
     A collection that is there keeps its other items, as long as their images exist. So it grows
-    with an archive, also if old inputs are deleted.
+    with an archive, also if old inputs are deleted. Results of another method or stack in the same
+    folder keep their collection; the new one is beside it.
 
     Parameters
     ----------
     folder : Path
-        Folder for ``collection.json`` and one JSON file for each date.
+        Folder for ``collection.json`` (``collection-NAME.json`` if there is one of another name),
+        and one JSON file for each date.
     name : str
         Identifier of the collection.
     products : list of Product
@@ -109,7 +112,7 @@ def write_catalogue(
             do="pip install 'sarstack[stac]', or leave out --stac",
         ) from missing
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "collection.json"
+    path = _choose_file(folder, name)
     items = [_make_item(folder, name, product, settings) for product in products]
     items += _keep_items(path, name, {item.id for item in items})
     items.sort(key=lambda item: (item.datetime, item.id))
@@ -136,6 +139,16 @@ def write_catalogue(
     # Self-contained: all links are relative, so the folder can be moved.
     collection.save(pystac.CatalogType.SELF_CONTAINED)
     return path
+
+
+def _choose_file(folder: Path, name: str) -> Path:
+    """Return the file of a collection: one of its own if the first one is of another name."""
+    path = folder / "collection.json"
+    try:
+        other = json.loads(path.read_text("utf-8"))["id"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a damaged one
+        return path
+    return path if other == name else folder / f"collection-{name}.json"
 
 
 def _keep_items(path: Path, name: str, made: set[str]) -> list["pystac.Item"]:
