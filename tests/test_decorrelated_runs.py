@@ -181,6 +181,8 @@ def test_the_command_writes_complex_images(product: Any, tmp_path: Path) -> None
     assert run([*command, "--calibration", "dn"]) == 0
     assert path.stat().st_mtime_ns == before
     assert run([*command, "--calibration", "beta0"]) == 5
+    # It is checked without a dB view, which complex numbers do not have.
+    assert run(["-q", "check", str(tmp_path / "out")]) == 0
     # The result is input of the other commands.
     assert index_stack(path).rasters["vv"][0].complex_as == "intensity"
 

@@ -15,6 +15,7 @@ from sarstack.conventions import EXTRAS
 from sarstack.errors import DamagedResultsError, SarstackError, UsageError
 from sarstack.labels.statistics import LABELS
 from sarstack.output.vrt import name_db_view
+from sarstack.readers.formats.gdal import open_gdal
 from sarstack.workflows.despeckle.results import (
     RUN_RECORD,
     UNFINISHED_FOLDER,
@@ -89,7 +90,7 @@ def check_results(target: Path) -> Report:
     Parameters
     ----------
     target : Path
-        An output folder of `despeckle`, a labels store, or a model file.
+        An output folder of `despeckle` or `decorrelate`, a labels store, or a model file.
 
     Returns
     -------
@@ -138,8 +139,11 @@ def _check_folder(folder: Path) -> Report:
     if (folder / UNFINISHED_FOLDER).exists():
         LOGGER.warning("the folder has an interrupted run: only finished images were checked")
     settings = folder / "run.yaml"
-    again = f"sarstack despeckle --config {settings} --verify" if settings.exists() else (
-        "run the command that made them again, with --verify")  # fmt: skip
+    again = (
+        f"sarstack despeckle --config {settings} --verify"
+        if settings.exists()
+        else "delete them, and run the command that made them"
+    )
     return Report(tuple(findings), again)
 
 
@@ -162,10 +166,20 @@ def _check_image(path: Path, record: Record | None) -> Finding:
 
 
 def _find_missing_views(findings: Iterable[Finding]) -> list[Finding]:
-    views = [name_db_view(f.path) for f in findings
-             if f.path.suffix == ".tif" and f.status in ("ok", "unrecorded")
-             and not f.path.stem.endswith(tuple(e.ending for e in EXTRAS))]  # fmt: skip
-    return [Finding("missing", v, "the dB view of an image") for v in views if not v.exists()]
+    images = [f.path for f in findings
+              if f.path.suffix == ".tif" and f.status in ("ok", "unrecorded")
+              and not f.path.stem.endswith(tuple(e.ending for e in EXTRAS))]  # fmt: skip
+    return [
+        Finding("missing", name_db_view(path), "the dB view of an image")
+        for path in images
+        if not name_db_view(path).exists() and not _is_decorrelated(path)
+    ]
+
+
+def _is_decorrelated(path: Path) -> bool:
+    """Tell whether an image was written by `decorrelate`: complex numbers, without a dB view."""
+    with open_gdal(str(path)) as raster:
+        return str(raster.dtypes[0]).startswith("complex")
 
 
 def check_model(path: Path) -> Finding:
