@@ -187,6 +187,17 @@ def test_the_command_writes_complex_images(product: Any, tmp_path: Path) -> None
     assert index_stack(path).rasters["vv"][0].complex_as == "intensity"
 
 
+def test_an_image_without_data_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tif(tmp_path / "a_20210304_vv.tif", np.zeros((90, 80), np.complex64))
+    write_tif(tmp_path / "a_20210316_vv.tif", draw_field(3, (90, 80)))
+    assert run(["-q", "decorrelate", str(tmp_path), "-o", str(tmp_path / "out")]) == 6
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_20210316_vv_decorrelated.tif"]
+    text = capsys.readouterr().err
+    assert "a_20210304_vv.tif: the image has no valid pixel" in text
+
+
 def test_the_command_resamples_bursts_and_points(product: Any, tmp_path: Path) -> None:
     found, (_, tags, points, _) = decorrelate(
         product, tmp_path / "out", "--resample", "--calibration", "dn"

@@ -56,17 +56,19 @@ def measure_response(windows: Iterable[NDArray[np.complex64]]) -> list[AxisSpect
     Raises
     ------
     UsageError
-        If fewer than 2,000 pixels can be used.
+        If fewer than 2,000 pixels can be used, or none has data.
 
     Notes
     -----
     The autocovariance up to 64 pixels is the mean over pairs of valid pixels, with a Hann window
     over the lags (the method of Blackman and Tukey). So holes and bright points do not disturb it.
     """
-    sums, weights = [], []
+    sums, weights, has_data = [], [], False
     for window in windows:
         power = to_power(window)
-        valid = np.isfinite(power) & ~find_points(power)
+        valid = np.isfinite(power)
+        has_data |= bool(valid.any())
+        valid &= ~find_points(power)
         n_px = int(np.count_nonzero(valid))
         if n_px:
             field = np.where(valid, window, 0).astype(np.complex128)
@@ -74,6 +76,12 @@ def measure_response(windows: Iterable[NDArray[np.complex64]]) -> list[AxisSpect
             scaled = field / np.sqrt(mean)
             sums.append([_sum_pairs(a, v) for a, v in ((scaled, valid), (scaled.T, valid.T))])
             weights.append((n_px, mean))
+    if not has_data:
+        raise UsageError(
+            "the image has no valid pixel: all are zero or not finite",
+            expected="complex numbers with speckle",
+            do="leave out this image",
+        )
     if sum(n_px for n_px, _ in weights) < _MIN_PIXELS:
         raise UsageError(
             "the spectrum of the image cannot be measured",

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from sarstack import __version__
 from sarstack.cluster.layout import n_cores
 from sarstack.cluster.process import worker_settings
-from sarstack.errors import ResumeMismatchError, UsageError
+from sarstack.errors import (
+    ResumeMismatchError,
+    SomeDatesFailedError,
+    StackReadError,
+    UsageError,
+)
 from sarstack.output.complex_cog import write_complex_cog
 from sarstack.readers.complex_numbers import read_complex
 from sarstack.readers.decorrelated import DecorrelatedRaster, decorrelate_stack, find_decorrelator
@@ -55,8 +60,10 @@ def decorrelate_files(config: DecorrelateConfig, *, overwrite: bool = False) -> 
 
     Raises
     ------
+    SomeDatesFailedError
+        If images could not be read, or have too few pixels; all others are finished.
     SarstackError
-        If images or settings cannot be used.
+        If settings, or the stack as a whole, cannot be used.
     """
     stack = decorrelate_stack(select_stack(config))
     folder = local_output(config.output)
@@ -73,11 +80,22 @@ def decorrelate_files(config: DecorrelateConfig, *, overwrite: bool = False) -> 
     ]
     make_folder(folder)
     n_px = sum(images[i][1].shape.y * images[i][1].shape.x for i in todo)
+    failures = []
     with worker_settings(), show_progress("decorrelating", n_px) as progress:
         for i in todo:
             raster, grid, tags = images[i]
-            _write(config, paths[i], raster, grid, tags | {FINGERPRINT_TAG: marks[i]})
+            try:
+                _write(config, paths[i], raster, grid, tags | {FINGERPRINT_TAG: marks[i]})
+            except (UsageError, StackReadError) as failure:
+                failures.append(f"{name_file(raster)}: {failure.what}")
+                LOGGER.warning("%s failed: %s", name_file(raster), failure.what)
             progress.advance(grid.shape.y * grid.shape.x)
+    if failures:
+        raise SomeDatesFailedError(
+            f"{len(failures)} image(s) failed; all others are finished",
+            where=failures,
+            do="repair or remove these files, and run the same command again",
+        )
     return paths
 
 
