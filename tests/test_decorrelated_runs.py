@@ -198,6 +198,23 @@ def test_an_image_without_data_does_not_stop_the_others(
     assert "a_20210304_vv.tif: the image has no valid pixel" in text
 
 
+def test_a_doppler_ramp_that_stays_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a GeoTIFF that was cut from a burst nobody knows the ramp."""
+    chirp = np.exp(1j * np.pi * 2e-3 * np.arange(300) ** 2)[:, np.newaxis]
+    write_tif(tmp_path / "ramp_vv.tif", (draw_field(3, (300, 200)) * chirp).astype(np.complex64))
+    _, (_, tags, _, _) = decorrelate(tmp_path / "ramp_vv.tif", tmp_path / "out", "--resample")
+    assert "BASEBAND" not in tags
+    text = capsys.readouterr().err
+    assert "the spectrum is not symmetric around zero" in text
+    assert "not resampled along y, where" in text
+    command = ["despeckle", str(tmp_path / "ramp_vv.tif"), "-o", str(tmp_path / "lee"), "--method",
+               "lee", "--decorrelate", "--dry-run"]  # fmt: skip
+    assert run(command) == 0
+    assert "the spectrum is not symmetric around zero" in capsys.readouterr().err
+
+
 def test_the_command_resamples_bursts_and_points(product: Any, tmp_path: Path) -> None:
     found, (_, tags, points, _) = decorrelate(
         product, tmp_path / "out", "--resample", "--calibration", "dn"

@@ -100,9 +100,9 @@ def describe_asymmetry(windows: Iterable[Complex], name: str) -> str:
         return ""
     return (
         f"{name}: real and imaginary part are correlated ({found:.2f} between neighbouring pixels, "
-        f"at most {LARGEST_ASYMMETRY:g} expected), so speckle may stay in the result: the spectrum "
-        "is not symmetric around zero. Use the SAFE product, whose Doppler ramp sarstack removes, "
-        "or remove the ramp of the bursts before"
+        f"at most {LARGEST_ASYMMETRY:g} expected), so speckle, or its correlation, may stay in the "
+        "result: the spectrum is not symmetric around zero. Use the SAFE product, whose Doppler "
+        "ramp sarstack removes, or remove the ramp of the bursts before"
     )
 
 

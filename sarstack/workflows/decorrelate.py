@@ -25,9 +25,11 @@ from sarstack.readers.decorrelated import DecorrelatedRaster, decorrelate_stack,
 from sarstack.readers.grid import Grid
 from sarstack.readers.image import name_file
 from sarstack.readers.resampled import ResampledImage
+from sarstack.readers.sentinel1.slc import SlcRaster
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Window, tile_grid
 from sarstack.workflows.despeckle.plan import select_stack
+from sarstack.workflows.despeckle.plan_checks import warn_of_asymmetry
 from sarstack.workflows.despeckle.tags import keep_source_tags
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG, fingerprint, read_fingerprint
 from sarstack.workflows.folder import make_folder
@@ -155,11 +157,12 @@ def _write(
     tags: dict[str, str],
 ) -> None:  # fmt: skip
     decorrelator = find_decorrelator(raster.stored)
+    warn_of_asymmetry(raster)
     axes = (decorrelator.y, decorrelator.x)
     tags = tags | {
         "BANDWIDTH": " ".join(f"{axis.bandwidth:.3f}" for axis in axes),
         "SPECTRUM_CENTRE": " ".join(f"{axis.centre:.4f}" for axis in axes),
-        "BASEBAND": "yes" if config.resample else "",
+        "BASEBAND": "yes" if config.resample and isinstance(raster.stored, SlcRaster) else "",
         "PROCESSING_DATETIME": now_utc(),
         "SARSTACK_VERSION": __version__,
         "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
@@ -179,6 +182,10 @@ def _write(
         tags=keep_source_tags(raster.read_metadata().tags, own) | own, compress=config.compress,
     )  # fmt: skip
     LOGGER.info("%s: band %s of the sampling rate", path.name, tags["BANDWIDTH"])
+    wide = [name for name, width in zip("yx", decorrelator.bandwidths, strict=True) if width == 1]
+    if config.resample and wide:
+        LOGGER.warning("%s: not resampled along %s, where the band is as wide as the sampling rate",
+                       path.name, " and ".join(wide))  # fmt: skip
 
 
 def _read_tiles(

@@ -7,7 +7,7 @@ from pathlib import Path
 from sarstack.despecklers import Despeckler
 from sarstack.errors import StackReadError, UsageError
 from sarstack.output.vrt import name_db_view
-from sarstack.readers.decorrelated import read_centred
+from sarstack.readers.decorrelated import DecorrelatedRaster, read_centred
 from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
@@ -26,16 +26,22 @@ SPECTRUM_WINDOW_STEP = 6
 
 def check_numbers(stack: Stack, despeckler: Despeckler) -> None:
     """Raise if the method needs complex numbers, and an image has none that can be used."""
+    rasters = [r for own in stack.rasters.values() for r in own if r is not None]
     if despeckler.needs_complex:
-        rasters = [r for own in stack.rasters.values() for r in own if r is not None]
         despeckler.check_complex([file_name(r.opened_path) for r in rasters if not r.complex_as])
         for raster in rasters:
             raster.check_baseband()
+    if despeckler.needs_complex or isinstance(rasters[0], DecorrelatedRaster):
         warn_of_asymmetry(rasters[0])
 
 
 def warn_of_asymmetry(raster: Raster) -> None:
-    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved."""
+    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved.
+
+    Of an image that is decorrelated while it is read, the stored numbers are looked at.
+    """
+    if isinstance(raster, DecorrelatedRaster):
+        raster = raster.stored
     windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
     with suppress(StackReadError):  # the task of this image will tell
         fields = [read_centred(raster, window) for window in windows]
