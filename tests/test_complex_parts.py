@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from sarstack.errors import UsageError
 from sarstack.speckle.complex_parts import (
     PART_LOOKS,
+    check_powers,
     describe_asymmetry,
     describe_part,
     find_asymmetry,
@@ -93,3 +95,15 @@ def test_a_part_has_half_a_look_and_a_network_is_told_only_what_is_certain(sourc
     part = describe_part(SceneStatistics(0.87, (0.2, 0.3), 2.0, source))
     assert (part.looks, part.correlation, part.bright) == (PART_LOOKS, (0.2, 0.3), 2.0)
     assert (part.sensor is not None) == told
+
+
+def test_an_image_without_imaginary_part_is_refused():
+    """Points, holes and coarse numbers are no reason to refuse."""
+    field = draw_field()
+    field[::40, ::40] = 1000
+    field[:9] = np.nan
+    check_powers([field], "a.tif")
+    check_powers([np.round(field.real) + 1j * np.round(field.imag)], "a.tif")
+    with pytest.raises(UsageError, match=r"a\.tif: .* different powers"):
+        check_powers([field.real.astype(np.complex64)], "a.tif")
+    check_powers([], "a.tif")

@@ -17,7 +17,7 @@ from sarstack.errors import SarstackWarning
 from sarstack.readers.attributes import read_packing
 from sarstack.readers.complex_numbers import convert_complex
 from sarstack.readers.sampling import copy_tasks
-from sarstack.speckle.complex_parts import describe_asymmetry
+from sarstack.speckle.complex_parts import check_powers, describe_asymmetry
 from sarstack.speckle.system_response import make_ramp, measure_centre
 from sarstack.tiles import Shape, sample_windows
 
@@ -62,7 +62,8 @@ def make_complex(cube: xr.Dataset) -> xr.Dataset:
         if array.chunks is None:
             values: Any = _centre_numbers(_convert(array.values, nodata))
             windows = sample_windows(Shape(*values.shape[1:]))
-            fields = (date[window.slices] for date in values[:1] for window in windows)
+            fields = [date[window.slices] for date in values[:1] for window in windows]
+            check_powers(fields, str(name))
             if text := describe_asymmetry(fields, str(name)):
                 warnings.warn(SarstackWarning(text), stacklevel=2)
         else:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sarstack.errors import UsageError
 from sarstack.speckle.samples import CELL_PX
 from sarstack.speckle.statistics import SceneStatistics
 
@@ -22,6 +23,12 @@ LARGEST_ASYMMETRY = 0.03
 Measured: Sentinel-1 IW 0.10 with the Doppler ramp of its burst, 0.005 without it."""
 
 Complex = NDArray[np.complex64]
+
+
+LARGEST_POWER_RATIO = 2.0
+"""Ratio of the mean powers of the parts above which numbers are no single look complex image."""
+_FEWEST_PIXELS = 1000
+_POINTS_PERCENT = 5
 
 
 def split_parts(field: Complex) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -104,6 +111,40 @@ def describe_asymmetry(windows: Iterable[Complex], name: str) -> str:
         "result: the spectrum is not symmetric around zero. Use the SAFE product, whose Doppler "
         "ramp sarstack removes, or remove the ramp of the bursts before"
     )
+
+
+def check_powers(windows: Iterable[Complex], name: str) -> None:
+    """Raise if the real and the imaginary part of an image have different mean powers.
+
+    Speckle has a uniform phase, so both parts have the same power. The brightest 5 % of the pixels
+    are left out: the phase of points is not random. Fewer than 1,000 pixels are not checked.
+
+    Parameters
+    ----------
+    windows : iterable of ndarray, shape (y, x), complex64
+        Sample windows. Not finite = nodata.
+    name : str
+        Name of the image, for the error.
+
+    Raises
+    ------
+    UsageError
+        If one mean power is more than twice the other one.
+    """
+    found = [np.stack([half[np.isfinite(half)] for half in split_parts(w)]) for w in windows]
+    parts = np.concatenate(found, axis=1) if found else np.empty((2, 0))
+    if parts.shape[1] < _FEWEST_PIXELS:
+        return
+    power = parts.sum(axis=0)
+    kept = parts[:, power <= np.percentile(power, 100 - _POINTS_PERCENT)]
+    lower, higher = sorted(kept.mean(axis=1, dtype=np.float64))
+    if higher > LARGEST_POWER_RATIO * lower:
+        raise UsageError(
+            f"{name}: real and imaginary part have different powers "
+            f"({lower:.3g} and {higher:.3g} in the mean)",
+            expected="the same mean power in both, as single look complex images have",
+            do="use a method for intensity, if these are detected images in complex numbers",
+        )
 
 
 def _lag_one_correlation(window: Complex) -> NDArray[np.complex128]:

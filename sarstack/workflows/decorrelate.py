@@ -29,7 +29,7 @@ from sarstack.readers.sentinel1.slc import SlcRaster
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Window, tile_grid
 from sarstack.workflows.despeckle.plan import select_stack
-from sarstack.workflows.despeckle.plan_checks import warn_of_asymmetry
+from sarstack.workflows.despeckle.plan_checks import check_independence
 from sarstack.workflows.despeckle.tags import keep_source_tags
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG, fingerprint, read_fingerprint
 from sarstack.workflows.folder import make_folder
@@ -156,8 +156,8 @@ def _write(
     config: DecorrelateConfig, path: Path, raster: DecorrelatedRaster, grid: Grid,
     tags: dict[str, str],
 ) -> None:  # fmt: skip
+    check_independence(raster)
     decorrelator = find_decorrelator(raster.stored)
-    warn_of_asymmetry(raster)
     axes = (decorrelator.y, decorrelator.x)
     tags = tags | {
         "BANDWIDTH": " ".join(f"{axis.bandwidth:.3f}" for axis in axes),

@@ -11,7 +11,7 @@ from sarstack.readers.decorrelated import DecorrelatedRaster, read_centred
 from sarstack.readers.paths import file_name
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
-from sarstack.speckle.complex_parts import describe_asymmetry
+from sarstack.speckle.complex_parts import check_powers, describe_asymmetry
 from sarstack.tiles import sample_windows
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, RUN_REPORT, UNFINISHED_FOLDER
@@ -32,20 +32,23 @@ def check_numbers(stack: Stack, despeckler: Despeckler) -> None:
         for raster in rasters:
             raster.check_baseband()
     if despeckler.needs_complex or isinstance(rasters[0], DecorrelatedRaster):
-        warn_of_asymmetry(rasters[0])
+        check_independence(rasters[0])
 
 
-def warn_of_asymmetry(raster: Raster) -> None:
-    """Warn if the spectrum of a complex image is not symmetric, although its middle was moved.
+def check_independence(raster: Raster) -> None:
+    """Raise if real and imaginary part have different powers; warn if they are not independent.
 
-    Of an image that is decorrelated while it is read, the stored numbers are looked at.
+    They are not if the spectrum is not symmetric, although its middle was moved. Of an image that
+    is decorrelated while it is read, the stored numbers are looked at.
     """
     if isinstance(raster, DecorrelatedRaster):
         raster = raster.stored
     windows = sample_windows(raster.shape)[::SPECTRUM_WINDOW_STEP]
     with suppress(StackReadError):  # the task of this image will tell
         fields = [read_centred(raster, window) for window in windows]
-        if text := describe_asymmetry(fields, file_name(raster.opened_path)):
+        name = file_name(raster.opened_path)
+        check_powers(fields, name)
+        if text := describe_asymmetry(fields, name):
             LOGGER.warning("%s", text)
 
 

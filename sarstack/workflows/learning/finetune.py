@@ -16,7 +16,7 @@ from sarstack.readers.stack import ImageStack
 from sarstack.training.distributed import ProcessGroup
 from sarstack.training.stack_patches import StackPatches
 from sarstack.workflows.despeckle.plan import select_stack
-from sarstack.workflows.despeckle.plan_checks import warn_of_asymmetry
+from sarstack.workflows.despeckle.plan_checks import check_independence
 from sarstack.workflows.learning.job import (
     AdaptedModel,
     Job,
@@ -168,7 +168,7 @@ def _check_parts(mode: str, card: ModelCard, stack: ImageStack) -> None:
             where=stack.path,
             do="give the SLC of this acquisition, or tune despecknet on intensity",
         )
-    warn_of_asymmetry(usable[0])
+    check_independence(usable[0])
 
 
 def _fewest_dates(stack: ImageStack) -> int:
