@@ -129,6 +129,7 @@ def test_intensity_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="single look complex") as caught:
         decorrelate_stack(index_stack(tmp_path))
     assert "a_20210304_vv.tif" in caught.value.where
+    assert "give the SLC" in caught.value.do
     assert run(["-q", "despeckle", str(tmp_path), "--decorrelate"]) == 2
 
 

@@ -181,7 +181,8 @@ def decorrelate_stack(stack: Stack) -> Stack:
             "speckle can be decorrelated in single look complex images only",
             expected="complex numbers: SAFE SLC products or complex GeoTIFFs",
             where=without,
-            do="leave out --decorrelate: detected images have lost what it needs",
+            do="give the SLC of this acquisition: detected images have lost what it needs; or "
+            "despeckle without --decorrelate",
         )
     for raster in images:
         raster.check_baseband()
