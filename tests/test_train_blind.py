@@ -1,7 +1,9 @@
 """Training of speckle2void on the noisy images of a stack."""
 
+import numpy as np
 import pytest
 from small_networks import small_network
+from written_images import write_tif
 
 from sarstack.errors import ConfigError, UsageError
 from sarstack.networks.card import make_card
@@ -16,6 +18,17 @@ def test_labels_are_refused_for_speckle2void_and_needed_for_others(make_stack) -
     for settings in ({"variant": "speckle2void", "labels": "labels.zarr"}, {}):
         with pytest.raises(ConfigError, match="labels"):
             train_on_stack(TrainConfig.make(stack=stack, **settings))
+
+
+def test_a_small_image_is_refused_without_a_word_of_labels(tmp_path) -> None:
+    intensity = np.random.default_rng(0).exponential(0.1, (20, 20)).astype(np.float32)
+    write_tif(tmp_path / "a_20210304_vv.tif", intensity)
+    with pytest.raises(UsageError, match="valid pixels") as caught:
+        train_on_stack(TrainConfig.make(
+            stack=str(tmp_path), variant="speckle2void", looks=1, scale="linear", steps=1,
+            output=str(tmp_path / "m.safetensors"),
+        ))  # fmt: skip
+    assert "labels" not in caught.value.do
 
 
 def test_speckle2void_learns_from_one_noisy_image(make_stack, tmp_path) -> None:

@@ -279,10 +279,12 @@ def split_places(
     n_validation = max(1, round(validation_fraction * len(places)))
     if len(places) <= n_validation:
         raise UsageError(
-            f"only {len(places)} patches of {patch_px} px have enough stable pixels",
+            f"only {len(places)} patches of {patch_px} px have enough "
+            + ("stable pixels" if labels else "valid pixels"),
             expected="at least two",
             where=labels.path if labels else stack.path,
-            do="use a larger part of the scene, or labels with a milder rule (--quantile)",
+            do="use a larger part of the scene, or "
+            + ("labels with a milder rule (--quantile)" if labels else "one with fewer holes"),
         )
     held_out = {window for _, window in places[:n_validation]}
     training = tuple(place for place in places if place[1] not in held_out)
