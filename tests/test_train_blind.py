@@ -1,12 +1,14 @@
 """Training of speckle2void on the noisy images of a stack."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_networks import small_network
 from written_images import write_tif
 
 from sarstack.errors import ConfigError, UsageError
-from sarstack.networks.card import make_card
+from sarstack.networks.card import BiasTable, make_card
 from sarstack.networks.model_file import read_card, save_model
 from sarstack.workflows.learning.finetune import finetune_on_stack
 from sarstack.workflows.learning.train import train_on_stack
@@ -35,7 +37,8 @@ def test_speckle2void_learns_from_one_noisy_image(make_stack, tmp_path) -> None:
     """One date, no label; the looks of a single date are an estimate, and are used."""
     simulated = make_stack(shape=(96, 96), n_dates=1)
     network = small_network("speckle2void")
-    start = save_model(tmp_path / "start.safetensors", network, make_card(network))
+    card = replace(make_card(network), spread_scale=BiasTable(bias=((0.6,),)))
+    start = save_model(tmp_path / "start.safetensors", network, card)
     adapted = train_on_stack(TrainConfig.make(
         stack=str(simulated.folder), variant="speckle2void", start=str(start), steps=30,
         learning_rate=1e-3, batch_size=2, patch_px=32, output=str(tmp_path / "m.safetensors"),
@@ -45,6 +48,7 @@ def test_speckle2void_learns_from_one_noisy_image(make_stack, tmp_path) -> None:
     losses = [row["validation_loss"] for row in adapted.history]
     assert losses[-1] < losses[0]
     assert read_card(adapted.model).variant == "speckle2void"
+    assert read_card(adapted.model).spread_scale == card.spread_scale
     with pytest.raises(UsageError, match="not tuned"):
         finetune_on_stack(FinetuneConfig.make(
             stack=str(simulated.folder), model=str(adapted.model),

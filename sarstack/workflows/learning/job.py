@@ -22,7 +22,13 @@ from sarstack.cluster.workers import Workers
 from sarstack.errors import ClusterError, UsageError, hide_secrets
 from sarstack.html_repr import render_html
 from sarstack.networks.bias import measure_bias
-from sarstack.networks.card import BLIND_VARIANTS, PART_VARIANTS, ModelCard, make_card
+from sarstack.networks.card import (
+    BLIND_VARIANTS,
+    PART_VARIANTS,
+    BiasTable,
+    ModelCard,
+    make_card,
+)
 from sarstack.networks.inference import choose_device, choose_precision
 from sarstack.networks.model_file import (
     load_model,
@@ -297,7 +303,10 @@ def write_model(
     if outcome.improved or card is None:
         stack = job.training.stack
         data = f"{verb} on {len(stack.dates)} dates of {file_name(stack.path)}: {outcome.message}"
-        card = describe_model(network, stack, job.training.statistics, data)
+        # The factor on the uncertainty needs scenes with known truth: that of the start is nearest.
+        scale = card.spread_scale if card else BiasTable()
+        described = describe_model(network, stack, job.training.statistics, data)
+        card = replace(described, spread_scale=scale)
     known = {"job": note, "improved": outcome.improved, "message": outcome.message}
     with explain_disk_errors(output.parent):
         save_model(output, network, card, {JOB_KEY: json.dumps(known)} if note else None)
