@@ -221,3 +221,18 @@ def test_the_log_follows_a_stderr_that_was_replaced_and_closed(
         sys.stderr.close()
     logging.getLogger("sarstack").warning("after it was closed")
     assert capsys.readouterr().err == "after it was closed\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["despeckle", "stack", "--quiet"], "--quiet must stand before the name"),
+        (["--json", "despeckle", "stack"], "--json must stand after the name"),
+        (["despeckle", "stack", "--verif"], "Did you mean"),
+    ],
+)
+def test_an_option_on_the_wrong_side_of_the_command_is_told_so(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert expected in capsys.readouterr().err

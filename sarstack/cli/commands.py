@@ -312,6 +312,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as wrong:
+        wrong = _explain_place(wrong)
         setattr(wrong, "message", hide_secrets(wrong.message))  # noqa: B010 (final for mypy)
         wrong.show()
         return wrong.exit_code
@@ -331,6 +332,19 @@ def run(arguments: list[str]) -> int:
                    "`sarstack --debug ...` and report what it prints", err=True)  # fmt: skip
         return 1
     return 0
+
+
+def _explain_place(wrong: click.ClickException) -> click.ClickException:
+    """Return an error that says so if an option belongs on the other side of the command."""
+    if not isinstance(wrong, click.NoSuchOption) or wrong.ctx is None:
+        return wrong
+    commands, place = [*cli.commands.values()], "after"
+    if wrong.ctx.parent is not None:
+        commands, place = [wrong.ctx.find_root().command], "before"
+    if any(wrong.option_name in option.opts for c in commands for option in c.params):
+        text = f"{wrong.option_name} must stand {place} the name of the command."
+        return click.UsageError(text, wrong.ctx)
+    return wrong
 
 
 def _print_traceback() -> None:

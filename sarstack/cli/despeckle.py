@@ -115,9 +115,10 @@ def despeckle_command(
 
 def _print_outcome(outcome: "Outcome", *, new: int, as_json: bool) -> None:
     """Print the record, one line (with --quiet), or the paths of all images and a line of log."""
-    from sarstack.workflows.progress import render_json
+    from sarstack.workflows.progress import count_images, render_json
 
-    line = f"{len(outcome.outputs)} images in {outcome.url or outcome.folder}, {new} of this run"
+    images = count_images(len(outcome.outputs))
+    line = f"{images} in {outcome.url or outcome.folder}, {new} of this run"
     if outcome.failures:
         line += f", {len(outcome.failures)} failed"
     if as_json:

@@ -168,6 +168,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
+def count_images(n: int) -> str:
+    """Return a number of images as text."""
+    return "1 image" if n == 1 else f"{n} images"
+
+
 def now_utc() -> str:
     """Return the current time, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -37,6 +37,7 @@ from sarstack.workflows.despeckle.results import (
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.fingerprint import settings_of
 from sarstack.workflows.places import check_places
+from sarstack.workflows.progress import count_images
 from sarstack.workflows.remote_folder import RemoteFolder
 from sarstack.workflows.settings import AUTO, DecorrelateConfig, DespeckleConfig, SelectionConfig
 
@@ -177,7 +178,7 @@ class Plan:
             "stack": public_path(self.stack.path),
             "method": f"{self.despeckler.name} ({method})",
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
-            f"{len(self.images)} images; {len(self.finished)} finished before",
+            f"{count_images(len(self.images))}; {len(self.finished)} finished before",
             "size": self.describe_size(),
             "tiles": f"{self.n_tiles} of {self._describe_tile()}, halo {self.despeckler.halo} px",
             "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
@@ -202,7 +203,7 @@ def _size(n_bytes: int) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -24,7 +24,7 @@ from sarstack.readers.paths import file_name, public_path
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.results import RUN_REPORT, Record, read_records
 from sarstack.workflows.despeckle.state import Run
-from sarstack.workflows.progress import now_utc
+from sarstack.workflows.progress import count_images, now_utc
 
 LOGGER = logging.getLogger("sarstack")
 CROP_PX = 400
@@ -57,7 +57,7 @@ def write_run_report(run: Run, done: Sequence[Image], started: str) -> None:
     facts = [
         ("stack", public_path(plan.stack.path)),
         ("method", f"{plan.despeckler.name} ({method})" if method else plan.despeckler.name),
-        ("results", f"{len(results)} images in {plan.destination}"),
+        ("results", f"{count_images(len(results))} in {plan.destination}"),
         ("size", plan.describe_size()),
         ("run", f"{started} to {now_utc()}; {len(plan.finished)} images were finished before"),
     ]

@@ -43,7 +43,14 @@ from sarstack.workflows.disk import explain_disk_errors
 from sarstack.workflows.fingerprint import FileStamp, fingerprint, settings_of, stamp_files
 from sarstack.workflows.folder import check_space, make_folder
 from sarstack.workflows.lock import claim_folder
-from sarstack.workflows.progress import log_to, now_utc, read_json, show_progress, write_json
+from sarstack.workflows.progress import (
+    count_images,
+    log_to,
+    now_utc,
+    read_json,
+    show_progress,
+    write_json,
+)
 from sarstack.workflows.settings import AUTO, DespeckleConfig
 
 LOGGER = logging.getLogger("sarstack")
@@ -194,8 +201,9 @@ def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConf
 
 def _announce(plan: Plan) -> None:
     LOGGER.info(
-        "%d images to do, %d finished before; %d tiles; about %.0f MB per worker; into %s",
-        len(plan.images), len(plan.finished), plan.n_tiles, plan.memory_bytes / 1e6, plan.output,
+        "%s to do, %d finished before; %d tiles; about %.0f MB per worker; into %s",
+        count_images(len(plan.images)), len(plan.finished), plan.n_tiles, plan.memory_bytes / 1e6,
+        plan.output,
     )  # fmt: skip
     if not plan.stack.is_coregistered:
         LOGGER.info("%s", plan.describe_size())

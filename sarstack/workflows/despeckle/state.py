@@ -18,6 +18,7 @@ from sarstack.workflows.despeckle.plan import Plan
 from sarstack.workflows.despeckle.results import RUN_REPORT, Record
 from sarstack.workflows.despeckle.tasks import ExtraOutput, ImageRecord, TileRecord
 from sarstack.workflows.fingerprint import FileStamp, stamp_file
+from sarstack.workflows.progress import count_images
 
 LOGGER = logging.getLogger("sarstack")
 
@@ -161,11 +162,11 @@ class Outcome:
         memory = f"{self.peak_bytes / 1e6:.0f} MB per worker process" if self.peak_bytes else ""
         report = self.folder / RUN_REPORT
         facts = {
-            "results": f"{len(self.outputs)} images",
+            "results": count_images(len(self.outputs)),
             "folder": self.url or str(self.folder),
             "report": str(report) if report.exists() else "",
             "peak memory": memory,
-            "failed": f"{len(self.failures)} images" if self.failures else "",
+            "failed": count_images(len(self.failures)) if self.failures else "",
         }
         images = {path.name: _size(path) for path in self.outputs}
         details = [Details("reasons of failures", self.failures), Details("images", images)]
