@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 import sarstack
-from sarstack.errors import UsageError
+from sarstack.errors import SarstackWarning, UsageError
 from sarstack.speckle.complex_fields import NODATA, to_power
 from sarstack.speckle.decorrelate import Decorrelator, fit_decorrelator
 from sarstack.speckle.point_targets import fade_around, find_points
@@ -279,3 +279,11 @@ def test_an_xarray_keeps_dims_coordinates_and_its_place(field: NDArray[np.comple
 def test_what_is_no_complex_image_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match="cannot be decorrelated"):
         sarstack.decorrelate(wrong)
+
+
+def test_a_doppler_ramp_is_told_and_a_real_image_is_refused(field: NDArray[np.complex64]) -> None:
+    chirp = np.exp(1j * np.pi * 2e-3 * np.arange(SHAPE[0]) ** 2)[:, np.newaxis]
+    with pytest.warns(SarstackWarning, match="not symmetric"):
+        sarstack.decorrelate(field * chirp)
+    with pytest.raises(UsageError, match="different powers"):
+        sarstack.decorrelate(field.real.astype(np.complex64))

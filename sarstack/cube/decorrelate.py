@@ -1,6 +1,7 @@
 """Decorrelate the speckle of complex arrays: NumPy, xarray, Dask."""
 
 import json
+import warnings
 from collections.abc import Hashable
 from functools import partial
 from typing import Any, TypeVar
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from sarstack.checks import check_between
 from sarstack.conventions import X_NAMES, Y_NAMES
 from sarstack.cube.despeckle import by_windows, one_chunk
-from sarstack.errors import UsageError
+from sarstack.errors import SarstackWarning, UsageError
 from sarstack.readers.complex_numbers import convert_complex
+from sarstack.speckle.complex_parts import check_powers, describe_asymmetry
 from sarstack.speckle.decorrelate import Decorrelator, fit_decorrelator
 from sarstack.speckle.point_targets import POINT_FACTOR
 from sarstack.speckle.resample import (
@@ -57,7 +59,13 @@ def decorrelate(
     Raises
     ------
     UsageError
-        If the numbers are not one complex image, or fewer than 2,000 pixels can be used.
+        If the numbers are not one complex image, real and imaginary part have different mean
+        powers, or fewer than 2,000 pixels can be used.
+
+    Warns
+    -----
+    SarstackWarning
+        If the spectrum is not symmetric: a Doppler ramp is left.
     """
     check_between(1, 1e9, point_factor=point_factor)
     if not isinstance(numbers, xr.DataArray):
@@ -96,9 +104,14 @@ def _decorrelate(
     if array.ndim != 2 or array.dtype.kind != "c":
         raise _not_one_image(f"an array with {array.ndim} dimensions of {array.dtype}")
     scene = Shape(*array.shape)
-    windows = dask.compute(*(array[w.slices] for w in sample_windows(scene)))
+    places = sample_windows(scene)
+    windows = dask.compute(*(array[w.slices] for w in places))
     numbers = [convert_complex(np.asarray(window), (), "complex") for window in windows]
+    check_powers(numbers, "the array")
     decorrelator = fit_decorrelator(numbers, point_factor)
+    centred = (decorrelator.centre(n, (w.y0, w.x0)) for n, w in zip(numbers, places, strict=True))
+    if text := describe_asymmetry(centred, "the array"):
+        warnings.warn(SarstackWarning(text), stacklevel=3)
     widths = decorrelator.bandwidths if resample else (1.0, 1.0)
     compute = partial(
         _decorrelate_block, scene=scene, decorrelator=decorrelator, widths=widths, centre=resample
