@@ -63,6 +63,18 @@ def names_at(url: str) -> set[str]:
     return {*RemoteFolder.at(url).list_sizes()}
 
 
+def test_old_speckle_is_deleted_when_images_are_made_again(storage, make_stack, tmp_path):
+    stack, url = make_stack(n_dates=1, polarisations=("vv",)), "s3://archive/again/out"
+    command = ["despeckle", str(stack.folder), "-o", url, "--method", "despecknet-lite",
+               "--work-folder", str(tmp_path / "work"), "--no-report"]  # fmt: skip
+    assert run([*command, "--output-noise"]) == 0
+    assert [name for name in names_at(url) if "_noise" in name]
+    shutil.rmtree(tmp_path / "work")
+    assert run([*command, "--looks", "1", "--overwrite"]) == 0
+    assert not [name for name in names_at(url) if "_noise" in name]
+    assert f"{stack.files[0].stem}_despecknet-lite.tif" in names_at(url)
+
+
 def test_results_in_object_storage_are_those_of_a_local_run(storage, make_stack, tmp_path, capsys):
     stack = make_stack(n_dates=2, polarisations=("vv",))
     url, work = "s3://archive/first/out", tmp_path / "work"
