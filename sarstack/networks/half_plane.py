@@ -11,12 +11,13 @@ used for. So the cells of the coarse grid begin 3 px higher: cell Y has the rows
 is used for the rows 4Y to 4Y + 3.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sarstack.networks.two_scale import ResidualBlock, alternate_dilation
 from sarstack.tiles import ALIGNMENT_PX
 
 MEAN_CELLS = 11
@@ -52,7 +53,7 @@ class HalfPlaneShape(NamedTuple):
     @property
     def dilations(self) -> list[int]:
         """Dilation of each block of the coarse grid."""
-        return [self.dilation if block % 2 else 1 for block in range(self.body)]
+        return alternate_dilation(self.body, self.dilation)
 
     @property
     def radius_px(self) -> int:
@@ -87,22 +88,13 @@ class HalfPlaneConv(nn.Conv2d):
         return super().forward(image)[..., : image.shape[-2], :]
 
 
-class HalfPlaneBlock(nn.Module):
-    """``x + conv(relu(conv(x) + shift))``; the shift of each channel depends on the sensor."""
+class HalfPlaneBlock(ResidualBlock):
+    """A residual block of convolutions that see the rows above only."""
 
-    def __init__(self, width: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.first = HalfPlaneConv(width, width)
-        self.second = HalfPlaneConv(width, width, dilation=dilation)
-        with torch.no_grad():
-            self.second.weight.mul_(0.3)  # at first a block changes its input little
-
-    def forward(self, image: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Map (batch, width, y, x) to the same shape; `shift` is (batch, width)."""
-        hidden = self.first(image)
-        if shift is not None:
-            hidden = hidden + shift[:, :, None, None]
-        return cast("Tensor", image + self.second(functional.relu(hidden)))
+    @staticmethod
+    def make_layer(width: int, dilation: int) -> nn.Conv2d:
+        """Make a convolution that keeps the number of channels and the size of the image."""
+        return HalfPlaneConv(width, width, dilation=dilation)
 
 
 class HalfPlaneColumn(nn.Module):

@@ -24,6 +24,11 @@ SPREAD_AT_START = -2.0
 """ln of the standard deviation in nat with which training begins: 0.6 dB."""
 
 
+def alternate_dilation(n_blocks: int, dilation: int) -> list[int]:
+    """Return the dilation of each block of a body: 1, `dilation`, 1, and so on."""
+    return [dilation if block % 2 else 1 for block in range(n_blocks)]
+
+
 class TwoScaleShape(NamedTuple):
     """Size of a branch.
 
@@ -52,7 +57,7 @@ class TwoScaleShape(NamedTuple):
     @property
     def dilations(self) -> list[int]:
         """Dilation of each block of the coarse grid."""
-        return [self.dilation if block % 2 else 1 for block in range(self.body)]
+        return alternate_dilation(self.body, self.dilation)
 
     @property
     def radius_px(self) -> int:
@@ -85,10 +90,15 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.first = self.make_layer(width, 1)
+        self.second = self.make_layer(width, dilation)
         with torch.no_grad():
             self.second.weight.mul_(0.3)  # at first a block changes its input little
+
+    @staticmethod
+    def make_layer(width: int, dilation: int) -> nn.Conv2d:
+        """Make a convolution that keeps the number of channels and the size of the image."""
+        return nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
 
     def forward(self, image: Tensor, shift: Tensor | None = None) -> Tensor:
         """Map (batch, width, y, x) to the same shape; `shift` is (batch, width)."""

@@ -109,17 +109,13 @@ class _SpreadLoop(TrainingLoop):
 
     def losses(self, batch: Batch) -> list[WeightedMean]:
         self.network.eval()  # nothing but the spread changes, also no running statistics
-        _, tensors, prediction = self._predict(batch)
+        tensors, prediction = self._predict(batch)
         errors = errors_of(prediction, tensors, self._bias(batch))
         return [spread_loss(errors, prediction, tensors, weighted=True)]
 
-    def _predict(self, batch: Batch) -> tuple[Batch, TensorBatch, Prediction]:
-        tensors, settings = to_tensors(batch, self.settings.device), self.settings
-        return (
-            batch,
-            tensors,
-            tensors.predict(self.network, noise=False, spread=True, bfloat16=settings.bfloat16),
-        )
+    def _predict(self, batch: Batch) -> tuple[TensorBatch, Prediction]:
+        tensors, bfloat16 = to_tensors(batch, self.settings.device), self.settings.bfloat16
+        return tensors, tensors.predict(self.network, noise=False, spread=True, bfloat16=bfloat16)
 
     def _bias(self, batch: Batch) -> Tensor:
         return torch.from_numpy(log_bias(self.card, batch)).to(self.settings.device)
@@ -128,7 +124,7 @@ class _SpreadLoop(TrainingLoop):
         loss, inside, count = 0.0, np.zeros(len(SHARES)), 0
         with torch.inference_mode():
             for batch in self.validation:
-                _, tensors, prediction = self._predict(batch)
+                tensors, prediction = self._predict(batch)
                 errors = errors_of(prediction, tensors, self._bias(batch))
                 loss += float(sum_means([spread_loss(errors, prediction, tensors)]))
                 used = tensors.weight > 0

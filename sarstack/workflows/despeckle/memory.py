@@ -78,9 +78,9 @@ def worker_memory_bytes(
     tiles = _largest_px(scene, config.tile_px, halo, layout.n_threads)
     cell = cell_px(despeckler, config)
     n_sums = despeckler.n_summary * (2 if despeckler.first_pass else 1)
-    n_arrays = 5 + 3 * n_sums + config.output_uncertainty + despeckler.needs_complex
-    n_arrays += config.output_support
-    n_arrays += _DECORRELATION_ARRAYS if config.decorrelate else 0
+    n_second = config.output_uncertainty + config.output_support
+    n_arrays = 5 + 3 * n_sums + n_second + despeckler.needs_complex
+    n_arrays += _DECORRELATION_ARRAYS * config.decorrelate
     in_work = n_arrays * sum(tiles) * BYTES_PER_PX
     in_work += layout.n_threads * min(SAMPLING_BYTES, SAMPLING_COPIES * image)
     cells = _largest_px(scene, cell, halo, layout.n_cells_in_memory)
