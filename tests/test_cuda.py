@@ -97,15 +97,15 @@ def test_threads_on_a_gpu_return_what_one_thread_returns(name: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["despecknet", "despecknet-lite"])
-def test_tiles_on_a_gpu_give_the_same_bits_if_they_are_whole_cells(name: str) -> None:
+def test_tiles_on_a_gpu_differ_by_rounding_only(name: str) -> None:
+    # cuDNN chooses its way of computing by the shape of the block: on an H100 also the bits of
+    # tiles that are whole cells differed.
     method, scene = make_despeckler(name, device="cuda"), draw_scene((2500, 4300))
     by_cells = despeckle_tiled(method, scene[None], [STATISTICS], 2048)
-    np.testing.assert_array_equal(
-        despeckle_tiled(method, scene[None], [STATISTICS], 4096), by_cells
-    )
-    small = despeckle_tiled(method, scene[None], [STATISTICS], 512)
-    deviation_db = 10 * np.abs(np.log10(small / by_cells))
-    assert np.nanmax(deviation_db) < LARGEST_GPU_DEVIATION_DB
+    for tile_px in (512, 4096):
+        result = despeckle_tiled(method, scene[None], [STATISTICS], tile_px)
+        deviation_db = 10 * np.abs(np.log10(result / by_cells))
+        assert np.nanmax(deviation_db) < LARGEST_GPU_DEVIATION_DB
 
 
 @pytest.mark.gpu

@@ -4,14 +4,24 @@ import numpy as np
 import pytest
 import torch
 
+from sarstack.despecklers import make_despeckler
+from sarstack.despecklers.first_pass import FirstPass
 from sarstack.networks.date_sums import sum_dates
+from sarstack.networks.model_file import load_model, shipped_model
+from sarstack.networks.variants import build_network
 from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
+from sarstack.speckle.statistics import SceneStatistics
 from sarstack.training.device_patches import DevicePatches, Simulation
-from sarstack.training.device_stack_patches import DeviceStackPatches, sum_dates_of
+from sarstack.training.device_stack_patches import (
+    DeviceStackPatches,
+    agreement,
+    compute_first_pass,
+    sum_dates_of,
+)
 from sarstack.training.landscape_pool import LandscapePool, Supply
 from sarstack.training.map_grid import METHODS, MapGrids, draw_grids, resample, resample_speckle
-from sarstack.training.patch_cuts import RealPairs
+from sarstack.training.patch_cuts import RealPairs, encode_numbers
 from sarstack.training.pixel_weights import weigh_scene, weigh_scenes
 from sarstack.training.scene_effects import draw_sensors, draw_share
 from sarstack.training.torch_sensors import observe_scenes, tabulate_sensors
@@ -221,7 +231,7 @@ def test_sums_over_dates_in_torch_are_those_of_numpy() -> None:
     dates = np.random.default_rng(4).gamma(4, 0.1, (1, 5, 9, 7)).astype(np.float32)
     dates[0, 1, 2, 3] = -0.1
     used = torch.tensor([[1.0, 1, 0, 1, 0]])
-    found = sum_dates_of(torch.from_numpy(dates), used)[0]
+    found = sum_dates_of(torch.from_numpy(dates), used[:, :, None, None])[0]
     np.testing.assert_allclose(found, sum_dates(dates[0, [0, 1, 3]], (9, 7)), rtol=1e-5, atol=1e-6)
 
 
@@ -237,3 +247,45 @@ def test_stacks_count_more_where_other_dates_mislead() -> None:
     misled = level.log().abs() > 0.8
     relative = batch.weight[seen, 0] / batch.weight[seen, 0].amin((1, 2), keepdim=True)
     assert float(relative[misled].mean()) > float(relative[~misled].mean()) + 0.1
+
+
+def test_sums_over_agreeing_dates_are_a_part_of_the_sums_over_all() -> None:
+    network = build_network("despecknet-mt", width=8, deep_width=8, body=1)
+    simulation = Simulation(seed=5, agreeing_fraction=0.5, **SMALL | {"batch_size": 24})
+    compared = DeviceStackPatches(simulation, first_pass=network).batch(0)
+    plain = DeviceStackPatches(simulation).batch(0)
+    assert compared.others is not None
+    assert plain.others is not None
+    every, agreeing = compared.others.split(4, dim=1)
+    torch.testing.assert_close(every[:, 0], plain.others[:, 0])
+    unknown = agreeing[:, 0] < 0
+    is_known = ~unknown.all((1, 2))
+    assert is_known.any()
+    assert torch.equal(unknown.any((1, 2)), ~is_known)
+    share = agreeing[is_known, 0] / every[is_known, 0].clamp(min=1)
+    assert bool((share <= 1.0001).all())
+    assert 0.1 < float(share.mean()) < 1
+
+
+def test_agreement_in_torch_is_that_of_the_method() -> None:
+    dates = np.random.default_rng(4).gamma(8, 0.1, (3, 9, 7)).astype(np.float32)
+    method = FirstPass(make_despeckler("lee"))
+    expected = [method.agreement(dates[1], date) for date in dates]
+    found = agreement(torch.from_numpy(dates).log()[None], torch.from_numpy(dates[1]).log()[None])
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_first_pass_in_torch_is_that_of_the_method() -> None:
+    dates = np.random.default_rng(4).gamma(4, 0.1, (4, 64, 72)).astype(np.float32)
+    network = load_model(shipped_model("despecknet-mt"))[0].eval()
+    statistics = SceneStatistics(4.0, (0.0, 0.0), 1.0, "given")
+    sensor = encode_numbers(np.array([[4.0, 0.0, 0.0, 1.0]]), "cpu")[0]
+    found = compute_first_pass(network, torch.from_numpy(dates), sensor, torch.ones(4))
+    method = FirstPass(make_despeckler("despecknet-mt", device="cpu", precision="float32"))
+    total = sum(method.contribute(date, statistics) for date in dates)
+    summary = np.asarray(total, np.float32)
+    for log, date in zip(found.numpy(), dates, strict=True):
+        expected = np.log(method.despeckle(date, statistics, summary))
+        # The method also divides by the bias of its card.
+        assert np.std(log - expected) < 0.002
+        assert abs(np.mean(log - expected)) < 0.02

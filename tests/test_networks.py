@@ -17,6 +17,7 @@ from small_networks import (
 from torch import nn
 
 from sarstack.networks.card import DESPECKLING_VARIANTS
+from sarstack.networks.date_sums import UNKNOWN_COUNT
 from sarstack.networks.despecknet import (
     DEVIATION_OFFSET_NAT,
     LiteDeSpeckNet,
@@ -102,9 +103,9 @@ def count_operations(branch, n_images):
 def test_n_operations_equals_a_count_over_the_layers(variant):
     cls = VARIANTS[variant]
     network = build_network(variant)
-    extra_images = 9 * 4 * (cls.n_images - 2) * cls.shape.width / 4
+    extra_images = 9 * 4 * (network.n_images - 2) * cls.shape.width / 4
     expected = cls.shape.n_operations + extra_images
-    assert count_operations(network.clean, cls.n_images) == expected
+    assert count_operations(network.clean, network.n_images) == expected
 
 
 def test_a_lite_network_has_an_eighth_of_the_operations():
@@ -477,6 +478,33 @@ def test_one_other_date_has_zero_standard_deviation(power):
     date, mean = power * speckle((1, 8, 12), seed=3), torch.zeros(1, 1, 8, 12)
     encoded = network.encode_other_dates(sum_dates(date), mean, torch.ones(1, 1, 8, 12))
     assert encoded[0, 2].abs().max() < 1e-6
+
+
+def test_two_sets_of_sums_are_encoded_one_after_the_other():
+    one, two = small_network("despecknet-mt"), build_network("despecknet-mt", sums=2)
+    every, agreeing = (sum_dates(speckle((n, 8, 12), seed=n)) for n in (5, 3))
+    mean, valid = torch.full((1, 1, 8, 12), 0.4), torch.ones(1, 1, 8, 12)
+    first, second = (one.encode_other_dates(sums, mean, valid) for sums in (every, agreeing))
+    both = two.encode_other_dates(torch.cat([every, agreeing], 1), mean, valid)
+    assert torch.equal(both, torch.cat([first, second], 1))
+    not_compared = torch.full_like(first, 0.0)
+    not_compared[:, 3] = -1
+    unknown = two.encode_other_dates(every, mean, valid)
+    assert torch.equal(unknown, torch.cat([first, not_compared], 1))
+    marked = torch.cat([every, torch.full_like(every, UNKNOWN_COUNT)], 1)
+    assert torch.equal(two.encode_other_dates(marked, mean, valid), unknown)
+
+
+def test_a_network_of_two_sets_starts_as_the_network_of_one_set():
+    trained = build_network("despecknet-mt", width=8, deep_width=8, body=1)
+    wider = build_network("despecknet-mt", width=8, deep_width=8, body=1, sums=2)
+    wider.initialise_from(trained)
+    image, every = speckle((1, 1, 40, 44)), sum_dates(speckle((3, 40, 44), 1))
+    with torch.inference_mode():
+        expected = trained(image, others=every, noise=False).clean
+        for sums in (every, torch.cat([every, sum_dates(speckle((2, 40, 44), 2))], 1)):
+            found = wider(image, others=sums, noise=False).clean
+            assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
 
 
 def test_other_dates_are_used_in_a_hole_of_this_date():

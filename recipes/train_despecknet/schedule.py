@@ -1,6 +1,6 @@
 """Read a schedule: the settings of a training on a device, from YAML."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ class Schedule:
         Number of held-out batches.
     training : ScheduleSettings
     simulation : Simulation
+    architecture : dict of str to int
+        Sizes that differ from those of the variant.
     """
 
     network: str
@@ -32,6 +34,7 @@ class Schedule:
     validation_batches: int
     training: "ScheduleSettings"
     simulation: "Simulation"
+    architecture: dict[str, int] = field(default_factory=dict)
 
 
 def read_schedule(path: Path, changes: dict[str, Any]) -> Schedule:

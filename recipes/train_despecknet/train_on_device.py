@@ -71,12 +71,22 @@ def start_network(schedule: Schedule) -> "DeSpeckNet":
     from sarstack.networks.model_file import load_model, shipped_model
     from sarstack.networks.variants import build_network
 
-    network = build_network(schedule.network)
+    network = build_network(schedule.network, **schedule.architecture)
     if schedule.start != "scratch":
         start = schedule.start
         path = shipped_model(schedule.network) if start == "shipped" else Path(start)
         network.initialise_from(load_model(path)[0])
     return network
+
+
+def load_first_pass(schedule: Schedule) -> "DeSpeckNet | None":
+    """Load the network that tells which dates agree; None: no date is compared."""
+    from sarstack.networks.model_file import load_model, shipped_model
+
+    if schedule.architecture.get("sums", 1) == 1:
+        return None
+    start = schedule.start
+    return load_model(shipped_model(schedule.network) if start == "shipped" else start)[0]
 
 
 def make_validation(schedule: Schedule) -> "list[Batch]":
@@ -152,9 +162,11 @@ def main() -> None:
         print("there are no pairs of real dates: all patches are simulated")
     n_processes = max(1, n_cores() - 3) if options.processes is None else options.processes
     source = DeviceStackPatches if schedule.network == "despecknet-mt" else DevicePatches
+    compared = {"first_pass": load_first_pass(schedule)} if source is DeviceStackPatches else {}
     patches = source(
-        schedule.simulation, device, n_processes=n_processes, references=images, pairs=pairs
-    )
+        schedule.simulation, device, n_processes=n_processes, references=images, pairs=pairs,
+        **compared,
+    )  # fmt: skip
     try:
         validation, network = make_validation(schedule), start_network(schedule)
         settings = schedule.training

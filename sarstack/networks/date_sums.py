@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 N_SUMS = 4
+UNKNOWN_COUNT = -1
+"""Number of dates that agree where nobody has compared the dates."""
 FEWEST_DATES = 0.25
 """Sums of fewer dates than this are rounding errors: weighted sums are of half a date or more."""
 Sums = NDArray[np.float32] | NDArray[np.float64]

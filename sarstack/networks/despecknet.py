@@ -17,7 +17,12 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from sarstack.networks.date_sums import FEWEST_DATES, scale_date_count
+from sarstack.networks.date_sums import (
+    FEWEST_DATES,
+    N_SUMS,
+    UNKNOWN_COUNT,
+    scale_date_count,
+)
 from sarstack.networks.fused import FusedBranch
 from sarstack.networks.log_network import BRIGHTEST_NAT, DARKEST_NAT, LogNetwork
 from sarstack.networks.network import DeSpeckNet
@@ -46,7 +51,7 @@ class LogDeSpeckNet(LogNetwork):
 
     def __init__(self, **shape: int) -> None:
         super().__init__()
-        clean_shape = self.shape._replace(**shape)
+        clean_shape = self.clean_shape = self.shape._replace(**shape)
         self.architecture = clean_shape._asdict()
         if not clean_shape.spread:  # cards of networks without it do not name it
             del self.architecture["spread"]
@@ -62,7 +67,7 @@ class LogDeSpeckNet(LogNetwork):
     @property
     def radius_px(self) -> int:
         """Receptive radius of the clean branch."""
-        return TwoScaleShape(**self.architecture).radius_px
+        return self.clean_shape.radius_px
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> Self:
         """Return a copy for inference; inner layers of both branches compute in `dtype`."""
@@ -103,26 +108,56 @@ class LiteDeSpeckNet(LogDeSpeckNet):
 
 
 class StackDeSpeckNet(LogDeSpeckNet):
-    """Multi-temporal variant: statistics of the other dates are four further input images.
+    """Multi-temporal variant: statistics of the other dates are further input images.
 
-    They are ``ln(mean y) - m``, ``mean(ln y) - m``, the standard deviation of ln y, and
-    ``n / (n + 3)`` with n the number of other dates. All are zero where n = 0. They follow from
-    the sums of :mod:`sarstack.networks.date_sums`. Weighted sums give numbers that are not whole.
+    There are four for each set of sums of :mod:`sarstack.networks.date_sums`: ``ln(mean y) - m``,
+    ``mean(ln y) - m``, the standard deviation of ln y, and ``n / (n + 3)`` with n the number of
+    other dates. All are zero where n = 0. Weighted sums give numbers that are not whole.
+
+    The second set are the sums over the dates that agree with this one, from a first pass. In the
+    first pass itself nobody has compared the dates: then its images are zero, and the fourth -1.
+
+    Parameters
+    ----------
+    sums : {1, 2}
+        Number of sets of sums.
+    **shape : int
+        As for :class:`LogDeSpeckNet`.
     """
 
     variant = "despecknet-mt"
-    n_images = 6
+
+    def __init__(self, sums: int = 1, **shape: int) -> None:
+        self.n_images = 2 + N_SUMS * sums
+        super().__init__(**shape)
+        self.n_sets = sums
+        if sums > 1:  # cards of networks with one set do not name it
+            self.architecture["sums"] = sums
 
     def encode_other_dates(self, others: Tensor | None, mean: Tensor, valid: Tensor) -> Tensor:
-        """Return the four images of the other dates, shape (batch, 4, y, x)."""
+        """Return the images of the other dates, shape (batch, 4 * sums, y, x)."""
         if others is None:
-            return valid.new_zeros((len(valid), 4, *valid.shape[-2:]))
-        count = others[:, :1]
-        n = count.clamp(min=FEWEST_DATES)
-        temporal_mean, mean_of_log = others[:, 1:2] / n, others[:, 2:3] / n
-        variance = (others[:, 3:4] / n - mean_of_log**2).clamp(min=0)
-        deviation = (variance + DEVIATION_OFFSET_NAT**2).sqrt() - DEVIATION_OFFSET_NAT
-        level = temporal_mean.clamp(min=1e-30).log() - mean
-        images = torch.cat([level, mean_of_log - mean, deviation, scale_date_count(count)], dim=1)
-        usable = (count > 0) & torch.isfinite(mean)
-        return torch.where(usable, images.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)
+            others = valid.new_zeros((len(valid), N_SUMS, *valid.shape[-2:]))
+        images = [_encode_sums(others[:, :N_SUMS], mean)]
+        if self.n_sets > 1:
+            compared = others[:, N_SUMS:]
+            if not compared.shape[1]:
+                compared = torch.full_like(others, UNKNOWN_COUNT)
+            agreeing = _encode_sums(compared, mean)
+            is_unknown = compared[:, :1] < 0
+            agreeing[:, 3:] = torch.where(is_unknown, float(UNKNOWN_COUNT), agreeing[:, 3:])
+            images.append(agreeing)
+        return torch.cat(images, dim=1)
+
+
+def _encode_sums(sums: Tensor, mean: Tensor) -> Tensor:
+    """Return the four images of one set of sums, both (batch, 4, y, x); zero without a date."""
+    count = sums[:, :1]
+    n = count.clamp(min=FEWEST_DATES)
+    temporal_mean, mean_of_log = sums[:, 1:2] / n, sums[:, 2:3] / n
+    variance = (sums[:, 3:4] / n - mean_of_log**2).clamp(min=0)
+    deviation = (variance + DEVIATION_OFFSET_NAT**2).sqrt() - DEVIATION_OFFSET_NAT
+    level = temporal_mean.clamp(min=1e-30).log() - mean
+    images = torch.cat([level, mean_of_log - mean, deviation, scale_date_count(count)], dim=1)
+    usable = (count > 0) & torch.isfinite(mean)
+    return torch.where(usable, images.clamp(DARKEST_NAT, BRIGHTEST_NAT), 0.0)

@@ -140,7 +140,7 @@ def run_network(
         The input is divided by it, the clean image multiplied by it.
     sensor : tuple of float, optional
         Looks and lag-1 correlation along y and x, further inputs; None: unknown.
-    others : ndarray, shape (4, y, x), float32, optional
+    others : ndarray, shape (4 or 8, y, x), float32, optional
         Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
         Rows and columns to return; None: all.
@@ -222,7 +222,7 @@ def despeckle_image(
     statistics : SceneStatistics
         Statistics of the whole scene. Looks and correlation are input of the network if they
         are given or measured between dates, not if they are estimated from single dates.
-    others : ndarray, shape (4, y, x), float32, optional
+    others : ndarray, shape (4 or 8, y, x), float32, optional
         Sums over the other dates, for ``despecknet-mt``.
     inside : tuple of slice, optional
         Rows and columns to return; the rest is their halo. None: all.

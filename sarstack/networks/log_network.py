@@ -1,6 +1,6 @@
 """Base class of the networks on log intensity without its local mean."""
 
-from typing import ClassVar, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class LogNetwork(DeSpeckNet):
     """
 
     domain = "log"
-    n_images: ClassVar[int] = 2
+    n_images: int = 2
 
     @property
     def radius_px(self) -> int:

@@ -112,8 +112,9 @@ class DeSpeckNet(nn.Module):
             1 at valid pixels, 0 elsewhere; None: all are valid.
         sensor : Tensor, shape (batch, 5), optional
             From :func:`sarstack.networks.two_scale.encode_sensor`; None: unknown.
-        others : Tensor, shape (batch, 4, y, x), optional
-            Sums over the other dates, see :mod:`sarstack.networks.date_sums`.
+        others : Tensor, shape (batch, 4 or 8, y, x), optional
+            Sums over the other dates, see :mod:`sarstack.networks.date_sums`; then sums over
+            those that agree.
         noise : bool
             Whether to compute the noise branch.
         spread : bool

@@ -120,7 +120,7 @@ def reflect_image(
     return _add_points(land_db, rng, fraction, steady_fraction)
 
 
-def _fractal(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:
+def draw_surface(shape: tuple[int, int], rng: np.random.Generator, slope: float) -> FloatArray:
     """Draw a periodic random surface of standard deviation 1, spectrum frequency**-slope."""
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
     radius = np.hypot(fy, fx)
@@ -151,11 +151,11 @@ def _fields(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     rough_db = rng.choice([0.0, 0.0, 0.5, 1.5], count)
     texture = gaussian_filter(rng.standard_normal(shape), rng.uniform(0.5, 2.0))
     texture /= max(float(texture.std()), 1e-12)
-    return level_db[labels] + rough_db[labels] * texture + 0.5 * _fractal(shape, rng, 1.5)
+    return level_db[labels] + rough_db[labels] * texture + 0.5 * draw_surface(shape, rng, 1.5)
 
 
 def _relief(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    height = _fractal(shape, rng, rng.uniform(1.6, 2.4))
+    height = draw_surface(shape, rng, rng.uniform(1.6, 2.4))
     slope = np.gradient(height, axis=1) if min(shape) > 1 else np.zeros(shape)
     slope = slope / max(float(slope.std()), 1e-12)
     facing_db = rng.uniform(1.0, 3.0) * slope
@@ -166,10 +166,10 @@ def _relief(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 
 
 def _coast(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    ground = _fractal(shape, rng, rng.uniform(1.3, 2.2))
+    ground = draw_surface(shape, rng, rng.uniform(1.3, 2.2))
     water = ground < np.quantile(ground, rng.uniform(0.2, 0.8))
-    land_db = _fields(shape, rng) if rng.random() < 0.5 else 1.0 * _fractal(shape, rng, 1.2)
-    water_db = -rng.uniform(4, 15) + rng.uniform(0, 1) * _fractal(shape, rng, 1.5)
+    land_db = _fields(shape, rng) if rng.random() < 0.5 else 1.0 * draw_surface(shape, rng, 1.2)
+    water_db = -rng.uniform(4, 15) + rng.uniform(0, 1) * draw_surface(shape, rng, 1.5)
     return np.where(water, water_db, land_db)
 
 
@@ -200,11 +200,11 @@ def _forest(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
         else:
             inside = (abs(rows - y) < radius) & (abs(columns - x) < radius * rng.uniform(0.2, 2))
         forest_db[inside] = rng.normal(0, spread_db)
-    return forest_db + rng.uniform(0, 1.2) * _fractal(shape, rng, rng.uniform(0.3, 1.2))
+    return forest_db + rng.uniform(0, 1.2) * draw_surface(shape, rng, rng.uniform(0.3, 1.2))
 
 
 def _calm(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    return rng.choice([0.0, 0.0, 0.5, 1.5]) * _fractal(shape, rng, rng.uniform(1.5, 2.5))
+    return rng.choice([0.0, 0.0, 0.5, 1.5]) * draw_surface(shape, rng, rng.uniform(1.5, 2.5))
 
 
 def _even(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:

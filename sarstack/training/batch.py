@@ -32,8 +32,8 @@ class Batch(NamedTuple):
     sensor : ndarray, shape (batch, 4), float32, optional
         Looks, lag-1 correlation along y and x, and 1. The last number is 0 where looks and
         correlation are unknown. None: unknown for all patches.
-    others : ndarray, shape (batch, 4, y, x), float32, optional
-        Sums over the other dates, for ``despecknet-mt``.
+    others : ndarray, shape (batch, 4 or 8, y, x), float32, optional
+        Sums over the other dates, for ``despecknet-mt``; then sums over those that agree.
     detail : ndarray, optional
         Additional weight of pixels that differ from their surroundings, where the target is the
         exact truth; 1 elsewhere. See :func:`sarstack.training.losses.clean_loss`.

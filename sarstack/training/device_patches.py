@@ -82,6 +82,8 @@ class Simulation:
         Fraction of the sensors whose looks have unequal weights.
     floor_fraction : float
         Fraction of the scenes with a subtracted noise floor, 0 to 10 dB below the scene.
+    agreeing_fraction : float
+        Fraction of the patches with sums over the dates that agree, if there is a first pass.
     """
 
     seed: int = 1
@@ -106,6 +108,7 @@ class Simulation:
     uneven_fraction: float = 0.0
     unequal_fraction: float = 0.0
     floor_fraction: float = 0.0
+    agreeing_fraction: float = 0.75
 
 
 class Group(NamedTuple):
@@ -113,7 +116,7 @@ class Group(NamedTuple):
 
     Attributes
     ----------
-    images : Tensor, shape (scene, 4 * date, y, x), float32
+    images : Tensor, shape (scene, plane * date, y, x), float32
         Intensity of all dates, then targets, weights, and weights of details.
     looks : ndarray, shape (scene,), float64
     correlation : ndarray, shape (scene, 2), float64
@@ -140,6 +143,7 @@ class DevicePatches:
     """
 
     n_dates = 1
+    n_planes = 4
 
     def __init__(
         self,
@@ -166,7 +170,8 @@ class DevicePatches:
             s.n_sensors, s.seed, s.unequal_fraction, side, device, s.sensors
         )
         n_slots = size + SPARE
-        scenes = (n_slots * per_group, 4 * self.n_dates, s.scene_px, s.scene_px)
+        n_images = self.n_planes * self.n_dates
+        scenes = (n_slots * per_group, n_images, s.scene_px, s.scene_px)
         self._images = torch.zeros(scenes, device=device)
         self._looks = np.ones(n_slots * per_group)
         self._correlation = np.zeros((n_slots * per_group, 2))

@@ -4,15 +4,27 @@ As in :mod:`sarstack.training.simulated_stack_patches`, stacks change more than 
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from sarstack.despecklers.first_pass import AGREE_NAT, DISAGREE_NAT, SMOOTHING_PX
+from sarstack.networks.date_sums import FEWEST_DATES, N_SUMS, UNKNOWN_COUNT
+from sarstack.networks.network import DeSpeckNet
 from sarstack.training.batch import TensorBatch
-from sarstack.training.device_patches import DevicePatches, Numbers
-from sarstack.training.patch_cuts import cut_patches, draw_sensor_inputs, make_batch, swap_axes
+from sarstack.training.device_patches import DevicePatches, Group, Numbers, Simulation
+from sarstack.training.patch_cuts import (
+    cut_patches,
+    draw_sensor_inputs,
+    encode_numbers,
+    make_batch,
+    swap_axes,
+)
 from sarstack.training.simulated_stack_patches import (
     CHANGED_DB,
     CHANGED_WEIGHT,
@@ -31,9 +43,46 @@ class DeviceStackPatches(DevicePatches):
 
     Pixels count more where the date differs by 1 dB from the median over time, or from the mean
     of the other dates of the patch. Without the second, changes of other dates leak into a date.
+
+    Parameters
+    ----------
+    simulation, device, n_processes, references, pairs
+        See :class:`DevicePatches`.
+    first_pass : DeSpeckNet, optional
+        A trained network. It despeckles all dates of a scene; where its results agree, dates are
+        summed for the second set of sums.
     """
 
     n_dates = MAX_DATES
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        device: str = "cpu",
+        *,
+        first_pass: DeSpeckNet | None = None,
+        **options: Any,
+    ) -> None:
+        self.first_pass = first_pass
+        if first_pass is not None:
+            self.n_planes = 5
+            first_pass.to(device).eval()
+        super().__init__(simulation, device, **options)
+
+    def _observe(
+        self, planes: Tensor, rng: np.random.Generator, generator: torch.Generator
+    ) -> Group:
+        """Observe stacks; with a first pass, append ln of its results."""
+        made = super()._observe(planes, rng, generator)
+        if self.first_pass is None:
+            return made
+        numbers = np.column_stack([made.looks, made.correlation, np.ones(len(made.looks))])
+        sensors = encode_numbers(numbers, self.device)
+        results = []
+        for stack, sensor in zip(made.images[:, : self.n_dates], sensors, strict=True):
+            used = torch.from_numpy(_draw_used_dates(rng)).to(self.device)
+            results.append(compute_first_pass(self.first_pass, stack, sensor, used))
+        return made._replace(images=torch.cat([made.images, torch.stack(results)], 1))
 
     def _weigh(self, noisy: Tensor, clean: Tensor, looks: Numbers) -> tuple[Tensor, Tensor]:
         weight, detail = super()._weigh(noisy, clean, looks)
@@ -43,15 +92,19 @@ class DeviceStackPatches(DevicePatches):
         s, n = self.simulation, self.simulation.batch_size
         scenes = self._choose_scenes(groups, n, rng)
         images, is_turned = cut_patches(self._images, scenes, s.patch_px, rng)
-        noisy, clean, weight, detail = images.unflatten(1, (4, self.n_dates)).unbind(1)
+        noisy, clean, weight, detail, *first = images.unflatten(1, (-1, self.n_dates)).unbind(1)
         dates, others, times = draw_dates(n, rng)
         looks = self._looks[scenes]
-        sums = self._sum_others(noisy, clean, looks, others, times, rng)
         rows, date = torch.arange(n, device=self.device), torch.from_numpy(dates).to(self.device)
+        used = torch.from_numpy(others).to(self.device)[:, :, None, None]
+        sets = [used, *(used * agreement(logs, logs[rows, date]) for logs in first)]
+        sums = self._sum_others(noisy, clean, looks, sets, times, rng)
+        if first:
+            is_unknown = torch.from_numpy(rng.random(n) >= s.agreeing_fraction).to(self.device)
+            sums[is_unknown, N_SUMS:] = UNKNOWN_COUNT
         own = [part[rows, date] for part in (noisy, clean, weight, detail)]
-        used = torch.from_numpy(others).to(self.device)
-        mean = torch.einsum("nd,ndyx->nyx", used, clean) / used.sum(1).clamp(min=1)[:, None, None]
-        is_misled = differs(own[1], mean) & (used.sum(1) > 0)[:, None, None]
+        mean = (used * clean).sum(1) / used.sum(1).clamp(min=1)
+        is_misled = differs(own[1], mean) & (used.sum(1) > 0)
         own[2] = torch.where(is_misled & ~differs(own[1], clean.median(1)[0]),
                              own[2] + CHANGED_WEIGHT, own[2])  # fmt: skip
         correlation = swap_axes(self._correlation[scenes], is_turned)
@@ -63,17 +116,16 @@ class DeviceStackPatches(DevicePatches):
         noisy: Tensor,
         clean: Tensor,
         looks: Numbers,
-        others: NDArray[np.float32],
+        sets: Sequence[Tensor],
         times: NDArray[np.intp],
         rng: np.random.Generator,
     ) -> Tensor:
-        """Sum other dates; some patches get up to six further dates for each of them.
+        """Sum other dates by each set of weights, (patch, 4 * set, y, x).
 
-        The speckle of further dates is white, which is simpler to simulate: in sums over so many
-        dates, little of it is left.
+        Some patches get up to six further dates for each of them. The speckle of further dates is
+        white, which is simpler to simulate: in sums over so many dates, little of it is left.
         """
-        used = torch.from_numpy(others).to(self.device)
-        sums = sum_dates_of(noisy, used)
+        sums = torch.cat([sum_dates_of(noisy, weights) for weights in sets], 1)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         for time in range(1, int(times.max()) + 1):
             rows = np.nonzero(times >= time)[0]
@@ -81,8 +133,65 @@ class DeviceStackPatches(DevicePatches):
             shape = torch.from_numpy(looks[rows].astype(np.float32)).to(self.device)
             shape = shape[:, None, None, None].expand_as(clean[chosen]).contiguous()
             speckle = torch._standard_gamma(shape, generator=generator) / shape
-            sums.index_add_(0, chosen, sum_dates_of(clean[chosen] * speckle + 1e-12, used[chosen]))
+            further = clean[chosen] * speckle + 1e-12
+            added = [sum_dates_of(further, weights[chosen]) for weights in sets]
+            sums.index_add_(0, chosen, torch.cat(added, 1))
         return sums
+
+
+def _draw_used_dates(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw the dates that the first pass sees, 1 or 0: all, or at least two; shape (date,)."""
+    used = np.ones(MAX_DATES, np.float32)
+    if rng.random() < 0.5:
+        used[rng.permutation(MAX_DATES)[int(rng.integers(2, MAX_DATES)) :]] = 0
+    return used
+
+
+@torch.no_grad()
+def compute_first_pass(network: DeSpeckNet, stack: Tensor, sensor: Tensor, used: Tensor) -> Tensor:
+    """Despeckle all dates of a stack, as :class:`sarstack.despecklers.first_pass.FirstPass` does.
+
+    Parameters
+    ----------
+    network : DeSpeckNet
+        ``despecknet-mt``, on the device of the stack.
+    stack : Tensor, shape (date, y, x)
+        Linear power.
+    sensor : Tensor, shape (5,)
+        See :func:`sarstack.networks.two_scale.encode_sensor`.
+    used : Tensor, shape (date,)
+        1 for the dates that the sums contain, else 0.
+
+    Returns
+    -------
+    Tensor, shape (date, y, x)
+        ln of the result, its mean over 3 x 3 pixels.
+    """
+    own = sum_dates_of(stack[:, None], used[:, None, None, None])
+    others = own.sum(0, keepdim=True) - own
+    others = torch.where(others[:, :1] < FEWEST_DATES, 0.0, others)
+    with torch.autocast(stack.device.type, torch.bfloat16, enabled=stack.is_cuda):
+        prediction = network(
+            stack[:, None], sensor=sensor.expand(len(stack), -1), others=others, noise=False
+        )
+    smoothed = functional.avg_pool2d(
+        prediction.clean, SMOOTHING_PX, 1, SMOOTHING_PX // 2, count_include_pad=False
+    )
+    return smoothed[:, 0]
+
+
+def agreement(logs: Tensor, own: Tensor) -> Tensor:
+    """Return the weight of each date, as :meth:`FirstPass.agreement`; shape (patch, date, y, x).
+
+    Parameters
+    ----------
+    logs : Tensor, shape (patch, date, y, x)
+        ln of the first pass.
+    own : Tensor, shape (patch, y, x)
+        That of the date of the patch.
+    """
+    difference = (logs - own[:, None]).abs()
+    return ((DISAGREE_NAT - difference) / (DISAGREE_NAT - AGREE_NAT)).clamp(0, 1)
 
 
 def draw_dates(
@@ -106,20 +215,20 @@ def draw_dates(
     return dates, others, np.where(is_long, rng.integers(1, MOST_TIMES + 1, n), 0)
 
 
-def sum_dates_of(intensity: Tensor, used: Tensor) -> Tensor:
+def sum_dates_of(intensity: Tensor, weights: Tensor) -> Tensor:
     """Return the sums of :mod:`sarstack.networks.date_sums`, shape (patch, 4, y, x).
 
     Parameters
     ----------
     intensity : Tensor, shape (patch, date, y, x)
         Linear power; a pixel that is not positive adds nothing.
-    used : Tensor, shape (patch, date)
-        1 for the dates to sum, else 0.
+    weights : Tensor, shape (patch, date, y, x) or (patch, date, 1, 1)
+        Weight of each date: 1 for the dates to sum, 0 for others.
     """
     positive = intensity > 0
     log = torch.where(positive, intensity, 1.0).log()
     terms = (positive.float(), torch.where(positive, intensity, 0.0), log, log.square())
-    return torch.stack([torch.einsum("nd,ndyx->nyx", used, term) for term in terms], 1)
+    return torch.stack([(weights * term).sum(1) for term in terms], 1)
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:

@@ -12,14 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarstack.speckle.landscapes import Reflectivity, reflect_image, simulate_reflectivity
+from sarstack.speckle.landscapes import (
+    Reflectivity,
+    draw_surface,
+    reflect_image,
+    simulate_reflectivity,
+)
 from sarstack.speckle.sensor import draw_blob
 from sarstack.speckle.stacks import draw_gains
 
 FloatImage = NDArray[np.float32]
 
 REFERENCE_FRACTION = 0.25
-ROUGH_FRACTION = 0.12
+ROUGH_FRACTION, CONTINUOUS_FRACTION = 0.12, 0.15
+"""Fractions of the scenes with texture from pixel to pixel, as in data at 30 m, and with texture
+whose spectrum is that of real land."""
+
+NEGATIVE_FRACTION = 0.25
+"""Fraction of the clean images that are used as negatives: dark lines become bright ones."""
 
 STEADY_FRACTION = 0.95
 """Fraction of strong scatterers without speckle. One look of a speckled scatterer is 2.5 dB too
@@ -54,18 +64,41 @@ def draw_training_landscape(
     shape = (side_px, side_px)
     if references and rng.random() < reference_fraction:
         chosen = references[int(rng.integers(len(references)))]
+        if rng.random() < NEGATIVE_FRACTION:
+            chosen = -chosen
         scene = reflect_image(chosen, shape, rng, STEADY_FRACTION, POINT_DENSITY)
     else:
         scene = simulate_reflectivity(shape, rng, None, STEADY_FRACTION, POINT_DENSITY)
-    return add_pixel_texture(scene, rng)
+    return add_texture(scene, rng)
 
 
-def add_pixel_texture(scene: Reflectivity, rng: np.random.Generator) -> Reflectivity:
-    """Add texture without spatial correlation to 12 % of the scenes, as in data at 30 m."""
-    if rng.random() >= ROUGH_FRACTION:
+def add_texture(scene: Reflectivity, rng: np.random.Generator) -> Reflectivity:
+    """Add texture to some scenes: without spatial correlation, or continuous."""
+    kind, shape = rng.random(), scene.diffuse.shape
+    if kind < ROUGH_FRACTION:
+        texture_db = rng.uniform(0.3, 2.5) * rng.standard_normal(shape)
+    elif kind < ROUGH_FRACTION + CONTINUOUS_FRACTION:
+        texture_db = draw_continuous_texture(shape, rng)
+    else:
         return scene
-    texture_db = rng.uniform(0.3, 2.5) * rng.standard_normal(scene.diffuse.shape)
     return Reflectivity((scene.diffuse * 10 ** (texture_db / 10)).astype(np.float32), scene.points)
+
+
+def draw_continuous_texture(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw texture in dB with the spectrum of real land.
+
+    Its amplitude falls with frequency**-0.5 to frequency**-1, as measured on temporal means of
+    terrain corrected stacks. Its strength changes over the scene. Half of the textures are skewed:
+    bright spots are stronger than dark ones.
+    """
+    texture = draw_surface(shape, rng, rng.uniform(0.5, 1.0))
+    if rng.random() < 0.5:
+        texture = np.exp(rng.uniform(0.2, 0.7) * texture)
+        texture = (texture - texture.mean()) / max(float(texture.std()), 1e-12)
+    uneven = rng.uniform(0, 0.6) * draw_surface(shape, rng, 1.5)
+    return np.asarray(rng.uniform(0.5, 2.6) * np.clip(1 + uneven, 0, 3) * texture)
 
 
 def draw_brightness_changes(
@@ -123,9 +156,17 @@ def draw_packed_landscape(
 _DRAWING: dict[str, Any] = {}
 
 
-def remember_settings(settings: dict[str, Any]) -> None:
-    """Keep the arguments of all landscapes in a process that draws them."""
-    _DRAWING.update(settings)
+def remember_settings(settings: dict[str, Any], references: Sequence[str]) -> None:
+    """Keep the arguments of all landscapes in a process that draws them.
+
+    Parameters
+    ----------
+    settings : dict
+        Arguments of :func:`draw_packed_landscape`, without `references`.
+    references : sequence of str
+        Paths of the clean images, written by :func:`numpy.save`.
+    """
+    _DRAWING.update(settings, references=[np.load(path, mmap_mode="r") for path in references])
     parent = parent_process()
 
     def end_with_parent() -> None:

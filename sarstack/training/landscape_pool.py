@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -94,9 +96,12 @@ class LandscapePool:
         if n_processes:
             # Only for the new processes: each draws with one thread.
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            self._folder = TemporaryDirectory(prefix="sarstack-references-")
             self._executor = ProcessPoolExecutor(
-                n_processes, get_context("spawn"), remember_settings, (self._settings,)
-            )
+                n_processes, get_context("spawn"), remember_settings,
+                (self._settings | {"references": ()}, _save_images(references, self._folder.name)),
+            )  # fmt: skip
+            self._order(range(supply.first))
 
     def take(self, step: int, n: int, rng: np.random.Generator) -> Tensor:
         """Return `n` random landscapes of those in use at a step, (n, plane, y, x), float32."""
@@ -125,3 +130,16 @@ class LandscapePool:
         """End the processes."""
         if self._executor:
             self._executor.shutdown(cancel_futures=True)
+            self._folder.cleanup()
+
+
+def _save_images(images: Sequence[FloatImage], folder: str) -> list[str]:
+    """Write images to files, and return their paths.
+
+    Arguments of a new process go through a pipe: large ones would stop this process until the new
+    one has read them, one new process after the other.
+    """
+    paths = [str(Path(folder) / f"{number}.npy") for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        np.save(path, image)
+    return paths

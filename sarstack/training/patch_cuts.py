@@ -148,19 +148,24 @@ def make_batch(images: Tensor, sensor: Numbers, others: Tensor | None = None) ->
     images : Tensor, shape (patch, 4, y, x)
         Intensity, target, weight, weight of details.
     sensor : ndarray, shape (patch, 4)
-    others : Tensor, shape (patch, 4, y, x), optional
+    others : Tensor, shape (patch, 4 or 8, y, x), optional
         Sums over other dates.
     """
     intensity, target, weight, detail = images.split(1, dim=1)
     finite = torch.isfinite(intensity)
     usable = finite & torch.isfinite(target) & torch.isfinite(weight)
-    numbers = torch.from_numpy(sensor.astype(np.float32)).to(images.device)
     return TensorBatch(
         intensity.nan_to_num(0.0),
         target.nan_to_num(0.0),
         torch.where(usable, weight, 0.0),
         finite.to(torch.float32),
-        encode_sensor(numbers[:, 0], numbers[:, 1:3], numbers[:, 3]),
+        encode_numbers(sensor, images.device),
         others,
         torch.where(usable, detail, 1.0),
     )
+
+
+def encode_numbers(sensor: Numbers, device: torch.device | str) -> Tensor:
+    """Encode what networks are told of the speckle, shape (patch, 4), as (patch, 5)."""
+    numbers = torch.from_numpy(sensor.astype(np.float32)).to(device)
+    return encode_sensor(numbers[:, 0], numbers[:, 1:3], numbers[:, 3])

@@ -113,9 +113,10 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         others = summary.copy()
         for sums in np.split(others, len(others) // N_SUMS):
             subtract_date(sums, intensity)
-        if self.first_pass:
+        if self.first_pass and self.card.architecture.get("sums", 1) == 1:
             others = favour_agreeing(*np.split(others, 2))
-        np.copyto(others, 0, where=others[:1] < FEWEST_DATES)  # rounding errors: no date is left
+        for sums in np.split(others, len(others) // N_SUMS):
+            np.copyto(sums, 0, where=sums[:1] < FEWEST_DATES)  # rounding errors: no date is left
         return others
 
 
