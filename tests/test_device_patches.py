@@ -252,7 +252,7 @@ def test_stacks_count_more_where_other_dates_mislead() -> None:
 def test_sums_over_agreeing_dates_are_a_part_of_the_sums_over_all() -> None:
     network = build_network("despecknet-mt", width=8, deep_width=8, body=1)
     simulation = Simulation(seed=5, agreeing_fraction=0.5, **SMALL | {"batch_size": 24})
-    compared = DeviceStackPatches(simulation, first_pass=network).batch(0)
+    compared = DeviceStackPatches(simulation, first_passes=[network]).batch(0)
     plain = DeviceStackPatches(simulation).batch(0)
     assert compared.others is not None
     assert plain.others is not None

@@ -79,14 +79,14 @@ def start_network(schedule: Schedule) -> "DeSpeckNet":
     return network
 
 
-def load_first_pass(schedule: Schedule) -> "DeSpeckNet | None":
-    """Load the network that tells which dates agree; None: no date is compared."""
+def load_first_passes(schedule: Schedule) -> "list[DeSpeckNet]":
+    """Load the networks that tell which dates agree; none if no dates are compared."""
     from sarstack.networks.model_file import load_model, shipped_model
 
     if schedule.architecture.get("sums", 1) == 1:
-        return None
-    start = schedule.start
-    return load_model(shipped_model(schedule.network) if start == "shipped" else start)[0]
+        return []
+    start = shipped_model(schedule.network) if schedule.start == "shipped" else schedule.start
+    return [load_model(path)[0] for path in (start, shipped_model("despecknet-lite"))]
 
 
 def make_validation(schedule: Schedule) -> "list[Batch]":
@@ -162,7 +162,8 @@ def main() -> None:
         print("there are no pairs of real dates: all patches are simulated")
     n_processes = max(1, n_cores() - 3) if options.processes is None else options.processes
     source = DeviceStackPatches if schedule.network == "despecknet-mt" else DevicePatches
-    compared = {"first_pass": load_first_pass(schedule)} if source is DeviceStackPatches else {}
+    is_stack = source is DeviceStackPatches
+    compared = {"first_passes": load_first_passes(schedule)} if is_stack else {}
     patches = source(
         schedule.simulation, device, n_processes=n_processes, references=images, pairs=pairs,
         **compared,

@@ -48,9 +48,9 @@ class DeviceStackPatches(DevicePatches):
     ----------
     simulation, device, n_processes, references, pairs
         See :class:`DevicePatches`.
-    first_pass : DeSpeckNet, optional
-        A trained network. It despeckles all dates of a scene; where its results agree, dates are
-        summed for the second set of sums.
+    first_passes : sequence of DeSpeckNet
+        Trained networks. One of them, chosen at random for each scene, despeckles all dates; where
+        its results agree, dates are summed for the second set of sums. None: there is one set.
     """
 
     n_dates = MAX_DATES
@@ -60,13 +60,12 @@ class DeviceStackPatches(DevicePatches):
         simulation: Simulation,
         device: str = "cpu",
         *,
-        first_pass: DeSpeckNet | None = None,
+        first_passes: Sequence[DeSpeckNet] = (),
         **options: Any,
     ) -> None:
-        self.first_pass = first_pass
-        if first_pass is not None:
+        self.first_passes = [network.to(device).eval() for network in first_passes]
+        if first_passes:
             self.n_planes = 5
-            first_pass.to(device).eval()
         super().__init__(simulation, device, **options)
 
     def _observe(
@@ -74,14 +73,15 @@ class DeviceStackPatches(DevicePatches):
     ) -> Group:
         """Observe stacks; with a first pass, append ln of its results."""
         made = super()._observe(planes, rng, generator)
-        if self.first_pass is None:
+        if not self.first_passes:
             return made
         numbers = np.column_stack([made.looks, made.correlation, np.ones(len(made.looks))])
         sensors = encode_numbers(numbers, self.device)
         results = []
         for stack, sensor in zip(made.images[:, : self.n_dates], sensors, strict=True):
             used = torch.from_numpy(_draw_used_dates(rng)).to(self.device)
-            results.append(compute_first_pass(self.first_pass, stack, sensor, used))
+            network = self.first_passes[int(rng.integers(len(self.first_passes)))]
+            results.append(compute_first_pass(network, stack, sensor, used))
         return made._replace(images=torch.cat([made.images, torch.stack(results)], 1))
 
     def _weigh(self, noisy: Tensor, clean: Tensor, looks: Numbers) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,7 @@ def compute_first_pass(network: DeSpeckNet, stack: Tensor, sensor: Tensor, used:
     Parameters
     ----------
     network : DeSpeckNet
-        ``despecknet-mt``, on the device of the stack.
+        On the device of the stack; of single dates, or ``despecknet-mt``.
     stack : Tensor, shape (date, y, x)
         Linear power.
     sensor : Tensor, shape (5,)
