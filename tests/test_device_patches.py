@@ -6,7 +6,7 @@ import torch
 
 from sarstack.despecklers import make_despeckler
 from sarstack.despecklers.first_pass import FirstPass
-from sarstack.networks.date_sums import sum_dates
+from sarstack.networks.date_sums import favour_agreeing, sum_dates
 from sarstack.networks.model_file import load_model, shipped_model
 from sarstack.networks.variants import build_network
 from sarstack.speckle.landscapes import Reflectivity, simulate_reflectivity
@@ -256,12 +256,14 @@ def test_sums_over_agreeing_dates_are_a_part_of_the_sums_over_all() -> None:
     plain = DeviceStackPatches(simulation).batch(0)
     assert compared.others is not None
     assert plain.others is not None
-    every, agreeing = compared.others.split(4, dim=1)
-    torch.testing.assert_close(every[:, 0], plain.others[:, 0])
-    unknown = agreeing[:, 0] < 0
+    favoured, agreeing = compared.others.split(4, dim=1)
+    every, unknown = plain.others, agreeing[:, 0] < 0
     is_known = ~unknown.all((1, 2))
     assert is_known.any()
     assert torch.equal(unknown.any((1, 2)), ~is_known)
+    torch.testing.assert_close(favoured[~is_known], every[~is_known])
+    expected = favour_agreeing(every[is_known], agreeing[is_known])
+    torch.testing.assert_close(favoured[is_known], expected)
     share = agreeing[is_known, 0] / every[is_known, 0].clamp(min=1)
     assert bool((share <= 1.0001).all())
     assert 0.1 < float(share.mean()) < 1

@@ -22,6 +22,7 @@ FEWEST_DATES = 0.25
 """Sums of fewer dates than this are rounding errors: weighted sums are of half a date or more."""
 Sums = NDArray[np.float32] | NDArray[np.float64]
 Count = TypeVar("Count", "Tensor", NDArray[np.float64])
+Images = TypeVar("Images", "Tensor", NDArray[np.float32])
 
 
 def scale_date_count(count: Count) -> Count:
@@ -75,9 +76,7 @@ def subtract_date(sums: Sums, intensity: NDArray[np.float32]) -> None:
         total -= term
 
 
-def favour_agreeing(
-    every: NDArray[np.float32], agreeing: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def favour_agreeing(every: Images, agreeing: Images) -> Images:
     """Return the sums over the dates that agree with a date, as far as these are the majority.
 
     A date that agrees with less than half of the others is itself the exception: it has changed,
@@ -86,16 +85,16 @@ def favour_agreeing(
 
     Parameters
     ----------
-    every, agreeing : ndarray, shape (4, y, x), float32
+    every, agreeing : ndarray or Tensor, shape (4, y, x) or (batch, 4, y, x), float32
         Sums over all other dates, and those weighted by their agreement.
 
     Returns
     -------
-    ndarray, shape (4, y, x), float32
+    ndarray or Tensor, of the same shape, float32
     """
-    share = agreeing[:1] / np.maximum(every[:1], 1)
-    weight = np.clip(2 * share, 0, 1)
-    return np.asarray(weight * agreeing + (1 - weight) * every, np.float32)
+    share = agreeing[..., :1, :, :] / every[..., :1, :, :].clip(1)
+    weight = (2 * share).clip(0, 1)
+    return weight * agreeing + (1 - weight) * every
 
 
 def _terms(intensity: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:

@@ -14,7 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from sarstack.despecklers.first_pass import AGREE_NAT, DISAGREE_NAT, SMOOTHING_PX
-from sarstack.networks.date_sums import FEWEST_DATES, N_SUMS, UNKNOWN_COUNT
+from sarstack.networks.date_sums import (
+    FEWEST_DATES,
+    N_SUMS,
+    UNKNOWN_COUNT,
+    favour_agreeing,
+)
 from sarstack.networks.network import DeSpeckNet
 from sarstack.training.batch import TensorBatch
 from sarstack.training.device_patches import DevicePatches, Group, Numbers, Simulation
@@ -101,6 +106,10 @@ class DeviceStackPatches(DevicePatches):
         sums = self._sum_others(noisy, clean, looks, sets, times, rng)
         if first:
             is_unknown = torch.from_numpy(rng.random(n) >= s.agreeing_fraction).to(self.device)
+            favoured = favour_agreeing(*sums.split(N_SUMS, 1))
+            sums[:, :N_SUMS] = torch.where(
+                is_unknown[:, None, None, None], sums[:, :N_SUMS], favoured
+            )
             sums[is_unknown, N_SUMS:] = UNKNOWN_COUNT
         own = [part[rows, date] for part in (noisy, clean, weight, detail)]
         mean = (used * clean).sum(1) / used.sum(1).clamp(min=1)

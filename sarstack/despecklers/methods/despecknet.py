@@ -113,8 +113,10 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
         others = summary.copy()
         for sums in np.split(others, len(others) // N_SUMS):
             subtract_date(sums, intensity)
-        if self.first_pass and self.card.architecture.get("sums", 1) == 1:
-            others = favour_agreeing(*np.split(others, 2))
+        if self.first_pass:
+            every, agreeing = np.split(others, 2)
+            sets = [favour_agreeing(every, agreeing), agreeing]
+            others = np.concatenate(sets[: self.card.architecture.get("sums", 1)])
         for sums in np.split(others, len(others) // N_SUMS):
             np.copyto(sums, 0, where=sums[:1] < FEWEST_DATES)  # rounding errors: no date is left
         return others
