@@ -70,10 +70,18 @@ def _make(kind: type, entries: dict[str, Any], where: str) -> Any:
     for name, value in entries.items():
         if name not in known:
             raise SystemExit(f"{where}{name} is no setting; there are {', '.join(known)}")
-        if known[name] in ("float", float) and isinstance(value, int):
-            entries[name] = float(value)
+        if known[name] in ("float", float):
+            entries[name] = _read_number(value)
         wanted = {"int": int, "float": float, "str": str, "bool": bool}.get(str(known[name]))
         wanted = known[name] if isinstance(known[name], type) else wanted  # type: ignore[assignment]
         if wanted is not None and not isinstance(entries[name], wanted):
             raise SystemExit(f"{where}{name} = {value!r} is no {wanted.__name__}")
     return kind(**entries)
+
+
+def _read_number(value: Any) -> Any:
+    """Return a float; YAML reads 3e-4, without a point, as text."""
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value
