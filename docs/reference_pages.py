@@ -158,7 +158,9 @@ def describe_weights() -> str:
         lines.append(f"| {' | '.join(facts)} |")
     lines += [
         "", "Images of Sentinel-1 and OPERA among them contain modified Copernicus Sentinel data. "
-        "No image is part of the package.", "",
+        "None of these images is part of the package. The images of the benchmark suites "
+        "`real-...`, which trained no weights, [have licences of their own]"
+        "(../quality.md#unseen-real-textures).", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

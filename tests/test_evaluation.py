@@ -15,14 +15,15 @@ from sarstack.errors import UsageError
 from sarstack.evaluation import metrics, quality, real_scenes, real_stacks, tables
 from sarstack.evaluation.scenes import LINE_WIDTHS_PX, make_scenes
 from sarstack.evaluation.scores import Score
-from sarstack.evaluation.suites import SUITES, make_cases, score_case
+from sarstack.evaluation.suites import SIMULATED, SUITES, make_cases, score_case
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import draw_gains, simulate_changes
 
 SIZE_PX = 96
 STACKS = Path(__file__).parents[2] / "shared" / "data" / "stacks"
 SINGLE = [name for name, suite in SUITES.items() if suite.n_dates == 1]
-PLAIN = [name for name in SINGLE if not (SUITES[name].map_grid or SUITES[name].right_looks)]
+PLAIN = [name for name, suite in SIMULATED.items()
+         if suite.n_dates == 1 and not (suite.map_grid or suite.right_looks)]  # fmt: skip
 
 
 def cases_of(suite, n_scenes=1):

@@ -16,18 +16,18 @@ from matplotlib.figure import Figure
 
 from sarstack.despecklers import make_despeckler
 from sarstack.evaluation.calibration import Coverage, measure_coverage
-from sarstack.evaluation.suites import SUITES, find_suite
+from sarstack.evaluation.suites import SIMULATED, find_suite
 
 SHARES = (0.5, 0.8, 0.95)
 COLOURS = ("#3465a4", "#d9822b", "#4e9a06", "#75507b", "#8a8f98", "#c4a000", "#a40000", "#2aa198")
 
 
 def suites_for(method: str, wanted: list[str]) -> list[str]:
-    """Return the suites of stacks for a multi-temporal method, else those of single dates."""
+    """Return the simulated suites of stacks for a multi-temporal method, else of single dates."""
     if wanted:
         return wanted
     is_multi_temporal = make_despeckler(method).n_summary > 0
-    return [name for name, suite in SUITES.items() if (suite.n_dates > 1) == is_multi_temporal]
+    return [name for name, suite in SIMULATED.items() if (suite.n_dates > 1) == is_multi_temporal]
 
 
 def describe(method: str, suite: str, coverage: Coverage) -> str:

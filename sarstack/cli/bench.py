@@ -23,7 +23,9 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose the cases: simulated suites, stacks, scenes."""
     options = [
         click.option("--suite", "suites", multiple=True, metavar="NAME",
-                     help="grd, rtc, single-look-white, single-look or grd-stack; may be repeated. "
+                     help="grd, rtc, single-look-white, single-look, grd-map, the same five with "
+                     "real- before the name (images of real land as truth), grd-stack, "
+                     "grd-nearest, rtc-map or grd-border; may be repeated. "
                      "Default: all, or none where --stack or --scene is given."),
         click.option("--stack", "stacks", multiple=True, metavar="PATH",
                      help="A stack of 4 dates or more: each date is compared with the mean of "
@@ -59,7 +61,8 @@ def case_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def quality(**options: Any) -> None:
     """Score methods on simulated scenes with exact truth, and on real data without truth.
 
-    The simulation has fixed seeds: the scenes are the same on every machine.
+    The simulation has fixed seeds: the scenes are the same on every machine. The truth of the
+    suites real-... are real images that no shipped network was trained on.
     """
     from sarstack.evaluation.quality import bench_quality
     from sarstack.workflows.places import local_output

@@ -26,6 +26,7 @@ from sarstack.evaluation.tables import (
     write_csv,
     write_rows,
 )
+from sarstack.evaluation.textures import describe_sources
 from sarstack.labels.statistics import leave_one_out_means
 
 LOGGER = logging.getLogger("sarstack")
@@ -150,9 +151,12 @@ def bench_quality(
         tables += written
     if rows:
         write_rows(rows, output / "scenes.csv")
-    meanings = explain_columns(tables)
-    show(meanings)
-    text = "\n\n".join([*(render_text(table) for table in tables), meanings])
+    notes = [explain_columns(tables)]
+    if any(suite.has_real_truth for suite in chosen_suites):
+        notes.append(describe_sources())
+    for note in notes:
+        show(note)
+    text = "\n\n".join([*(render_text(table) for table in tables), *notes])
     (output / "tables.txt").write_text(text + "\n", encoding="utf-8")
     return tables
 

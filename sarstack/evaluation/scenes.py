@@ -74,18 +74,23 @@ def make_scenes(size_px: int, n_landscapes: int) -> Iterator[Scene]:
     UsageError
         If `size_px` is too small for ten lines of up to five pixels.
     """
-    if size_px < SMALLEST_PX:
-        raise UsageError(
-            f"size_px = {size_px}",
-            expected=f"{SMALLEST_PX} or more",
-            do=f"give --size-px {SMALLEST_PX} or more",
-        )
+    check_size(size_px)
     yield _flat(size_px)
     yield _lines(size_px)
     yield _squares(size_px)
     yield _points(size_px)
     yield _relief(size_px)
     yield from make_landscapes(size_px, n_landscapes)
+
+
+def check_size(size_px: int) -> None:
+    """Raise a `UsageError` if scenes of this side are too small."""
+    if size_px < SMALLEST_PX:
+        raise UsageError(
+            f"size_px = {size_px}",
+            expected=f"{SMALLEST_PX} or more",
+            do=f"give --size-px {SMALLEST_PX} or more",
+        )
 
 
 def make_landscapes(size_px: int, n_landscapes: int) -> Iterator[Scene]:
@@ -98,7 +103,7 @@ def make_landscapes(size_px: int, n_landscapes: int) -> Iterator[Scene]:
         yield Scene(name, simulate_reflectivity((size_px, size_px), rng, kind))
 
 
-def _without_points(land_db: NDArray[np.float64]) -> Reflectivity:
+def without_points(land_db: NDArray[np.float64]) -> Reflectivity:
     """Convert the power of the ground from dB; there are no point targets."""
     power = (10 ** (land_db / 10)).astype(np.float32)
     return Reflectivity(power, np.zeros(power.shape, np.complex64))
@@ -116,7 +121,7 @@ def _flat(size_px: int) -> Scene:
         inside = np.zeros(land_db.shape, dtype=bool)
         inside[y + margin : y + half - margin, x + margin : x + half - margin] = True
         flats.append(inside)
-    return Scene("flat", _without_points(land_db), flats=tuple(flats))
+    return Scene("flat", without_points(land_db), flats=tuple(flats))
 
 
 def _lines(size_px: int) -> Scene:
@@ -132,7 +137,7 @@ def _lines(size_px: int) -> Scene:
         land_db[inside] += contrast_db
         beside = (distance_px > width / 2 + 1.5) & (distance_px < spacing / 2)
         lines.append(Line(width, inside, beside))
-    return Scene("lines", _without_points(land_db), lines=tuple(lines))
+    return Scene("lines", without_points(land_db), lines=tuple(lines))
 
 
 def _squares(size_px: int) -> Scene:
@@ -142,13 +147,13 @@ def _squares(size_px: int) -> Scene:
         for column, side in enumerate((3, 6, 12, max(cell // 2, 13))):
             y, x = (cell * place + (cell - side) // 2 for place in (row, column))
             land_db[y : y + side, x : x + side] += contrast_db
-    return Scene("squares", _without_points(land_db))
+    return Scene("squares", without_points(land_db))
 
 
 def _points(size_px: int) -> Scene:
     """Place corner reflectors on a grid, 10 to 30 dB above flat ground, in random order."""
     rng = np.random.default_rng([SEED, 1])
-    reflectivity = _without_points(np.full((size_px, size_px), GROUND_DB))
+    reflectivity = without_points(np.full((size_px, size_px), GROUND_DB))
     places = range(POINT_SPACING_PX // 2, size_px - POINT_SPACING_PX // 4, POINT_SPACING_PX)
     points = tuple((y, x) for y in places for x in places)
     peaks_db = GROUND_DB + rng.permutation(np.linspace(*POINT_CONTRASTS_DB, len(points)))
@@ -160,4 +165,4 @@ def _points(size_px: int) -> Scene:
 def _relief(size_px: int) -> Scene:
     """Draw fractal relief with layover and shadow, without objects."""
     rng = np.random.default_rng([SEED, 2])
-    return Scene("slopes", _without_points(GROUND_DB + LANDS["relief"]((size_px, size_px), rng)))
+    return Scene("slopes", without_points(GROUND_DB + LANDS["relief"]((size_px, size_px), rng)))

@@ -1,7 +1,11 @@
-"""Simulated suites: one sensor each, the same scenes for all sensors, exact truth."""
+"""Suites with exact truth: one simulated sensor each, the same scenes for all sensors.
+
+Scenes are simulated, or real images that no shipped network was trained on. The speckle is
+simulated in both.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from sarstack.evaluation.metrics import score_result
 from sarstack.evaluation.product_effects import MapGrid, measure_looks, observe_with_border
 from sarstack.evaluation.scenes import SEED, Scene, make_scenes
 from sarstack.evaluation.scores import Cube, Mask, Result, Scores
+from sarstack.evaluation.textures import make_textures
 from sarstack.speckle.landscapes import LANDS, Reflectivity
 from sarstack.speckle.sensor import SpeckleSimulator
 from sarstack.speckle.stacks import simulate_changes
@@ -37,6 +42,8 @@ class Suite:
         Grid to which the scenes are resampled after detection, truth alike.
     right_looks : float, optional
         Looks of the right half of each scene, if they differ.
+    has_real_truth : bool
+        Whether the scenes are real images in place of simulated landscapes.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Suite:
     seed: int = 0
     map_grid: MapGrid | None = None
     right_looks: float | None = None
+    has_real_truth: bool = False
 
     @property
     def has_fields(self) -> bool:
@@ -92,7 +100,7 @@ class Case:
 GRD = SpeckleSimulator(4.5, (0.65, 0.65))
 RTC = SpeckleSimulator(10.0, (0.05, 0.05))
 
-SUITES = {
+SIMULATED = {
     suite.name: suite
     for suite in (
         Suite("grd", "GRD-like: 4.5 looks, lag-1 correlation 0.65", GRD, seed=10),
@@ -112,6 +120,19 @@ SUITES = {
               right_looks=16.0),
     )
 }  # fmt: skip
+
+REAL = {
+    f"real-{name}": replace(
+        SIMULATED[name],
+        name=f"real-{name}",
+        title=f"Real textures. {SIMULATED[name].title}",
+        seed=SIMULATED[name].seed + 100,
+        has_real_truth=True,
+    )
+    for name in ("grd", "rtc", "single-look-white", "single-look", "grd-map")
+}
+
+SUITES = SIMULATED | REAL
 
 
 def find_suite(name: str) -> Suite:
@@ -134,10 +155,11 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
     ----------
     suite : Suite
     size_px : int
-        Side of every scene.
+        Side of every scene; of real textures at most that of the image.
     n_scenes : int
         Number of landscapes. Suites of single dates have the five canonical scenes in addition.
-        Suites of stacks have a third of this number, at least one.
+        Suites of stacks have a third of this number, at least one. Suites of real textures have
+        all images, whatever it is.
 
     Yields
     ------
@@ -147,7 +169,8 @@ def make_cases(suite: Suite, size_px: int = 256, n_scenes: int = 6) -> Iterator[
     if suite.n_dates > 1:
         yield from _make_stacks(suite, size_px, max(n_scenes // 3, 1))
         return
-    for index, scene in enumerate(make_scenes(size_px, n_scenes)):
+    scenes = make_textures(size_px) if suite.has_real_truth else make_scenes(size_px, n_scenes)
+    for index, scene in enumerate(scenes):
         yield _observe(suite, scene, [SEED, suite.seed, index])
 
 
