@@ -103,6 +103,17 @@ def add_pairs(patches: PatchSource, options: argparse.Namespace) -> PatchSource:
     return PairedPatches(patches, load_pairs(options.references, network), options.pairs)
 
 
+def start_network(options: argparse.Namespace) -> DeSpeckNet:
+    """Make the network, with the weights of --start and as many sets of sums over dates."""
+    if not options.start:
+        return build_network(options.variant)
+    trained, card = load_model(options.start)
+    sets = {name: n for name, n in card.architecture.items() if name == "sums"}
+    network = build_network(options.variant, **sets)
+    network.initialise_from(trained)
+    return network
+
+
 def keep_start(branch: torch.nn.Module, start: dict[str, torch.Tensor], fraction: float) -> None:
     """Average the weights of a branch with its initial weights, in place."""
     for name, weight in branch.state_dict().items():
@@ -167,9 +178,7 @@ def main() -> None:
     patches = make_patches(options, options.seed, references)
     validation_patches = make_patches(options, VALIDATION_SEED, [])
     validation = [validation_patches.batch(i * 50) for i in range(12)]
-    network = build_network(options.variant)
-    if options.start:
-        network.initialise_from(load_model(options.start)[0])
+    network = start_network(options)
     if options.pairs:
         patches = add_pairs(patches, options)
     train_branches(network, options, patches, validation)
