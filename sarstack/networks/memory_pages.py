@@ -1,4 +1,4 @@
-"""Memory pages of a process: keep freed memory for the arrays of the next tile."""
+"""Memory pages of a process: keep freed memory for the next tile, or return it to the system."""
 
 import ctypes
 import os
@@ -22,3 +22,13 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for option, n_bytes in ((M_TRIM_THRESHOLD, 2**28), (M_MMAP_THRESHOLD, 2**25)):
             libc.mallopt(option, n_bytes)
+
+
+def return_freed_memory() -> None:
+    """Return the free memory of this process to the system, once.
+
+    glibc keeps what lies between objects that stay. Of a long series whose blocks of 1 MB were
+    decoded by 8 threads, this was 0.1 to 0.2 MB an image. No effect with other C libraries.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sarstack.conventions import Scale
 from sarstack.errors import SarstackError, StackReadError, UsageError
+from sarstack.networks.memory_pages import return_freed_memory
 from sarstack.readers.consistency import (
     choose_latest,
     complete_polarisations,
@@ -138,6 +139,7 @@ def index_stack(
     stack = _assemble(
         str(path), images, given_scale, problems, skipped, skip_unreadable=skip_unreadable
     )
+    return_freed_memory()  # of the samples, before a run that may take hours
     problems.report()
     return stack
 

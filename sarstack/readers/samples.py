@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarstack.errors import StackReadError
+from sarstack.networks.memory_pages import return_freed_memory
 from sarstack.readers.image import Image
 from sarstack.readers.problems import Problems
 from sarstack.tiles import Shape, Window
@@ -21,7 +22,7 @@ _ENOUGH_PIXELS = 512
 _MIN_REPEATED_SHARE = 0.01
 MIN_REPEATED_PX = 8
 _N_THREADS = 8
-_PACKED_IMAGES = 64
+_IMAGES_AT_A_TIME = 64
 # Sample windows as fractions of height and width: the centre first.
 _INSIDE = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.75), (0.25, 0.75), (0.75, 0.25))
 _AT_BORDER = (
@@ -117,34 +118,14 @@ def read_samples(images: Sequence[Image], problems: Problems) -> list[Sample]:
     results: list[Sample | StackReadError] = []
     with ThreadPoolExecutor(_N_THREADS) as pool:
         arriving = pool.map(read, range(len(images)))
-        while some := [*islice(arriving, _PACKED_IMAGES)]:
-            results += _pack(some)
+        while some := [*islice(arriving, _IMAGES_AT_A_TIME)]:
+            results += some
+            # Samples stay between the decoded blocks, so the space of a block is not used again.
+            return_freed_memory()
     for result in results:
         if isinstance(result, StackReadError):
             problems.add(result)
     return [Sample() if isinstance(r, StackReadError) else r for r in results]
-
-
-def _pack(samples: Sequence[Sample | StackReadError]) -> list[Sample | StackReadError]:
-    """Copy the numbers of samples into one array.
-
-    Small arrays that stay between the decoded blocks, which do not, break the free memory into
-    parts that are too small for the next block: up to 1 MB an image (8,000 images: 1.5 GB).
-    """
-    own = [sample for sample in samples if isinstance(sample, Sample)]
-    arrays = [numbers for sample in own for numbers in (sample.windows, sample.border)]
-    joined = np.concatenate([_no_numbers(), *(numbers.ravel() for numbers in arrays)])
-    ends = np.cumsum([numbers.size for numbers in arrays], dtype=int)
-    parts = iter(
-        joined[end - numbers.size : end].reshape(numbers.shape)
-        for numbers, end in zip(arrays, ends, strict=True)
-    )
-    return [
-        replace(sample, windows=next(parts), border=next(parts))
-        if isinstance(sample, Sample)
-        else sample
-        for sample in samples
-    ]
 
 
 def list_places(shape: Shape) -> list[Window]:
