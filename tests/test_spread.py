@@ -21,6 +21,7 @@ from sarstack.networks.inference import load_network
 from sarstack.networks.model_file import load_model, model_sha256, save_model
 from sarstack.networks.network import Prediction
 from sarstack.networks.two_scale import encode_sensor
+from sarstack.speckle.complex_fields import to_power
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.training.batch import Batch, PatchSource, to_tensors
 from sarstack.training.losses import sum_means
@@ -87,6 +88,20 @@ def test_areas_without_speckle_or_without_power_have_an_uncertainty(tmp_path: Pa
     assert_array_equal(method.apply_with_uncertainty(flat)[1], 0)
     assert_array_equal(method.apply_with_uncertainty(0 * flat, [KNOWN])[1], 13)
     assert np.isnan(method.apply_with_uncertainty(np.nan * flat, [KNOWN])[1]).all()
+
+
+def test_complex_numbers_are_turned_into_power_or_required_as_without_uncertainty(tmp_path: Path):
+    method = make_despeckler(str(save_small_network(tmp_path, "despecknet", spread=4)))
+    rng = np.random.default_rng(1)
+    parts = rng.normal(0, 0.3, (2, 1, 40, 44)).astype(np.float32)
+    field = parts[0] + 1j * parts[1]
+    found = method.apply_with_uncertainty(field, [KNOWN])
+    for image, expected in zip(found, method.apply_with_uncertainty(to_power(field), [KNOWN]),
+                               strict=True):  # fmt: skip
+        assert_array_equal(image, expected)
+    assert_array_equal(found[0], method.apply(field, [KNOWN]))
+    with pytest.raises(UsageError, match="needs single look complex"):
+        make_despeckler("merlin").apply_with_uncertainty(to_power(field), [KNOWN])
 
 
 def test_a_model_without_it_is_refused_and_one_with_it_keeps_its_pixels(tmp_path: Path):

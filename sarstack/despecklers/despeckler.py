@@ -5,7 +5,7 @@ method. A new method is one file with a subclass; the registry finds it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -328,18 +328,11 @@ class Despeckler(ABC):
         UsageError
             If the method needs complex numbers, and `block` has none.
         """
-        self.check_complex([] if np.iscomplexobj(block) else [f"an array of {block.dtype}"])
-        block = block if self.needs_complex else to_power(block)
-        if statistics is None:
-            statistics = measure_scene(block)
-        result = np.empty_like(block, np.float32)
-        for k, sums in enumerate(self._sum_for_each(block, statistics)):
-            result[k] = self.despeckle(block[k], statistics[k], sums)
-        return result
+        return self._apply(self.despeckle, block, statistics, 1)[0]
 
     def apply_with_uncertainty(
         self,
-        block: NDArray[np.float32],
+        block: NDArray[Any],
         statistics: Sequence[SceneStatistics] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Despeckle a block as :meth:`apply` does, and tell how uncertain the result is.
@@ -348,13 +341,28 @@ class Despeckler(ABC):
         -------
         despeckled, uncertainty_db : ndarray, shape (time, y, x), float32
             See :meth:`despeckle_with_uncertainty`.
+
+        Raises
+        ------
+        UsageError
+            If the method has no uncertainty, or needs complex numbers and `block` has none.
         """
+        result, uncertainty_db = self._apply(self.despeckle_with_uncertainty, block, statistics, 2)
+        return result, uncertainty_db
+
+    def _apply(
+        self, despeckle: Callable[..., Any], block: NDArray[Any],
+        statistics: Sequence[SceneStatistics] | None, n_images: int,
+    ) -> NDArray[np.float32]:  # fmt: skip
+        """Call `despeckle` for each date; return its images, shape (n_images, time, y, x)."""
+        self.check_complex([] if np.iscomplexobj(block) else [f"an array of {block.dtype}"])
+        block = block if self.needs_complex else to_power(block)
         if statistics is None:
             statistics = measure_scene(block)
-        both = np.empty((2, *block.shape), np.float32)
+        images = np.empty((n_images, *block.shape), np.float32)
         for k, sums in enumerate(self._sum_for_each(block, statistics)):
-            both[:, k] = self.despeckle_with_uncertainty(block[k], statistics[k], sums)
-        return both[0], both[1]
+            images[:, k] = despeckle(block[k], statistics[k], sums)
+        return images
 
     def _sum_for_each(
         self, block: NDArray[Any], statistics: Sequence[SceneStatistics]
