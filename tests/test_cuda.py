@@ -10,7 +10,8 @@ from torch import nn
 from sarstack.despecklers import make_despeckler, network_method
 from sarstack.errors import NotEnoughSpaceError
 from sarstack.evaluation.laws import despeckle_tiled
-from sarstack.networks.cuda import LANES, convolve_relu, has_fused_relu, is_out_of_memory, open_lane
+from sarstack.networks.cuda import LANES, has_fused_relu, is_out_of_memory, open_lane
+from sarstack.networks.fused import convolve
 from sarstack.speckle.statistics import SceneStatistics
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -33,11 +34,15 @@ def test_a_lane_of_a_cpu_copies_nothing_and_returns_all() -> None:
         np.testing.assert_array_equal(lane.download(there * 2), values * 2)
 
 
-def test_a_device_without_fused_convolutions_computes_the_plain_form() -> None:
+def test_a_device_without_fused_convolutions_computes_the_plain_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sarstack.networks.fused._has_fused_convolutions", lambda *_: False)
     layer = nn.Conv2d(8, 8, 3, padding=3, dilation=3).requires_grad_(requires_grad=False)
-    image, bias = torch.randn(1, 8, 20, 20), torch.randn(8)
+    image, shift = torch.randn(1, 8, 20, 20), torch.randn(8)
+    bias = layer.bias + shift
     expected = torch.conv2d(image, layer.weight, bias, padding=3, dilation=3).clamp(min=0)
-    torch.testing.assert_close(convolve_relu(layer, image, bias), expected)
+    torch.testing.assert_close(convolve(layer, image, shift=shift, relu=True), expected)
     assert not has_fused_relu("cpu", torch.bfloat16)
     assert not has_fused_relu("cuda", torch.float32), "it may compute in TF32"
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sarstack.networks.cuda import convolve_relu
+from sarstack.networks.cuda import convolve_relu, has_fused_relu
 from sarstack.networks.two_scale import ResidualBlock, SpreadHead, TwoScaleBranch, trim_margins
 from sarstack.tiles import ALIGNMENT_PX
 
@@ -159,7 +159,7 @@ def convolve(
     bias = cast("Tensor", layer.bias)
     if shift is not None:
         bias = (bias + shift).to(bias.dtype)
-    if image.device.type == "cuda" and relu and add_to is None:
+    if relu and add_to is None and has_fused_relu(str(image.device), image.dtype):
         return convolve_relu(layer, image, bias)
     if not _has_fused_convolutions(image.device.type, image.dtype):
         result = functional.conv2d(
