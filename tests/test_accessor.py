@@ -192,7 +192,7 @@ def test_mistakes_are_refused_with_an_explanation() -> None:
 
 def test_finetune_writes_a_model_that_apply_takes(tmp_path: Path) -> None:
     ds = cube(n_dates=2, shape=(96, 96))[["vv"]]
-    adapted = ds.despeck.finetune(str(tmp_path / "tuned.safetensors"), steps=10, batch_size=2)
+    adapted = ds.despeck.finetune(str(tmp_path / "tuned.safetensors"), steps=2, batch_size=2)
     assert adapted.model.exists()
     assert adapted.message
     assert read_card(adapted.model).variant == "despecknet"

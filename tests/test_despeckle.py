@@ -225,7 +225,8 @@ def test_despeckle_with_finetune_uses_the_tuned_model_and_its_replay_does_not_tu
     make_stack: MakeStack, tmp_path: Path
 ) -> None:
     stack = make_stack(shape=(96, 96), n_dates=2, polarisations=("vv",))
-    despeckle(config_for(stack, tmp_path / "out", method="despecknet", finetune=True))
+    small = save_small_network(tmp_path, "despecknet")
+    despeckle(config_for(stack, tmp_path / "out", method=str(small), finetune=True))
     model = tmp_path / "out" / "finetuned.safetensors"
     saved = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert (saved["method"], saved["finetune"]) == (str(model), False)
