@@ -11,7 +11,7 @@ import pytest
 
 from sarstack import __version__
 from sarstack.cluster.check import TOKEN, Needs, find_difference
-from sarstack.cluster.dispatch import QUEUE_PER_WORKER, Task, run_tasks
+from sarstack.cluster.dispatch import Task, run_tasks
 from sarstack.cluster.layout import GPU_THREADS, Machine, n_cores, plan_layout, visible_gpus
 from sarstack.cluster.workers import open_workers
 from sarstack.errors import ClusterError, UsageError
@@ -36,20 +36,6 @@ def test_one_process_per_gpu_sees_its_own_card(monkeypatch: pytest.MonkeyPatch) 
         found = {outcome for _, outcome in run_tasks(workers, jobs)}
     assert {card for _, card in found} <= {"2", "5"}
     assert os.getpid() not in {pid for pid, _ in found}
-
-
-@pytest.mark.slow
-def test_the_scheduler_forgets_every_task() -> None:
-    """Nothing grows with the number of tiles: what was computed leaves the scheduler."""
-    known = []
-    with open_workers("local", 1) as workers:
-        scheduler = workers.client.cluster.scheduler
-        jobs = (Task(square, (x,), x) for x in range(1500))
-        for task, outcome in run_tasks(workers, jobs):
-            assert outcome == task.key**2
-            known.append(len(scheduler.tasks))
-    # Those in flight, and some whose end is on its way to it.
-    assert max(known) < 20 * QUEUE_PER_WORKER
 
 
 H100 = Machine(n_cores=16, gpus=("0",))

@@ -93,7 +93,8 @@ def open_cluster(folder: Path, n_workers: int, seconds: Seconds) -> Iterator[tup
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(
         [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0",
-         "--no-dashboard", "--scheduler-file", str(file)], **quiet,
+         "--no-dashboard", "--preload", "sarstack.cluster.scheduler",
+         "--scheduler-file", str(file)], **quiet,
     )  # fmt: skip
     workers = None
     try:

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from sarstack.cluster.scheduler import PRELOAD
 from sarstack.workflows.despeckle.run import despeckle
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -14,7 +15,7 @@ def open_cluster(queue: str | None, account: str | None, memory_gb: int, walltim
     return SLURMCluster(
         queue=queue, account=account, cores=1, processes=1, memory=f"{memory_gb}GB",
         walltime=walltime, nanny=False, worker_extra_args=["--no-dashboard"],
-        job_extra_directives=["--requeue"],
+        job_extra_directives=["--requeue"], scheduler_options={"preload": PRELOAD},
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sarstack.cluster.connection import connect
 from sarstack.cluster.fork_server import METHOD, can_fork, start_fork_server
 from sarstack.cluster.layout import LOCAL, Layout, find_machine, n_cores, plan_layout
+from sarstack.cluster.scheduler import PRELOAD, SHORT_LOGS
 from sarstack.errors import UsageError
 from sarstack.readers.block_cache import CACHE
 
@@ -111,7 +112,7 @@ def _dask_client(cluster: str, n_workers: int | None, *, on_gpu: bool) -> Iterat
 
     # Dask blames all tasks of a lost worker. On pre-emptible nodes workers are lost often, so a
     # task fails only after many losses.
-    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": 10}
+    settings: dict[str, Any] = {"distributed.scheduler.allowed-failures": 10, **SHORT_LOGS}
     if cluster == LOCAL and can_fork():
         start_fork_server()
         settings["distributed.worker.multiprocessing-method"] = METHOD
@@ -153,7 +154,8 @@ def _local_cluster(layout: Layout) -> Iterator[Any]:
         i: {"cls": Nanny, "options": quiet | {"env": environments[i % len(environments)]}}
         for i in range(count)
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
+    options = {"dashboard_address": ":0", "host": "127.0.0.1", "preload": PRELOAD}
+    scheduler = {"cls": Scheduler, "options": options}
     with SpecCluster(workers, scheduler, silence_logs=logging.ERROR) as cluster:
         yield cluster
 
