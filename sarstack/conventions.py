@@ -224,10 +224,15 @@ TAGS: dict[str, str] = {
     "ENL_SOURCE": "origin of ENL_BEFORE: given, product, compared, estimated or nominal",
     "ENL_AFTER": "equivalent number of looks of the result, if it could be estimated",
     "SPECKLE_CORRELATION": "lag-1 correlation of the speckle, along y and x",
+    "DATES_SEEN": "number of dates in the sums of a multi-temporal method, its own included",
+    "DATES_SEEN_FIRST": "time of the first of them",
+    "DATES_SEEN_LAST": "time of the last of them",
     "PROCESSING_DATETIME": "time of the processing, ISO 8601, UTC",
     "SARSTACK_VERSION": "version of sarstack",
     "TIFFTAG_SOFTWARE": "sarstack and its version",
     "SARSTACK_FINGERPRINT": "hash of settings and inputs, by which a finished result is recognised",
+    "SARSTACK_SETTINGS": "of a multi-temporal method: hash of the settings without inputs",
+    "SARSTACK_DATES": "the dates of DATES_SEEN, each with a hash of its input (--keep-dates)",
 }
 """Tags of a result and their meaning; tags without a value are left out."""
 

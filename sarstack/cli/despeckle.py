@@ -51,6 +51,9 @@ if TYPE_CHECKING:
               "(--method despecknet-mt --set passes=2).")  # fmt: skip
 @keep_bits_option
 @compress_option
+@click.option("--keep-dates", is_flag=True,
+              help="Keep finished images of a multi-temporal method when dates are added, and "
+              "make the new dates only, from all dates that there are now.")  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @click.option("--stac", is_flag=True, help="Write STAC items and a collection into OUTPUT/stac.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")

@@ -19,6 +19,7 @@ from sarstack.tiles import Shape, Window
 CROP_PX, N_CROPS = 320, 2
 """Width and number of the crops of an image in a report."""
 _PLACES_PER_AXIS, _BLOCK_PX = 5, 8
+_HASHES = ("SARSTACK_FINGERPRINT", "SARSTACK_SETTINGS", "SARSTACK_DATES")
 
 
 def write_evaluation(
@@ -111,7 +112,7 @@ def list_settings(evaluated: Sequence[ScoredResult]) -> list[report.ReportSettin
 
 
 def _is_shown(tag: str) -> bool:
-    return (tag in TAGS or tag.startswith("SPECKLE_")) and tag != "SARSTACK_FINGERPRINT"
+    return (tag in TAGS or tag.startswith("SPECKLE_")) and tag not in _HASHES
 
 
 def _summarise(values: Sequence[str]) -> str:

@@ -60,6 +60,8 @@ class Product:
         Equivalent number of looks of the input.
     instrument_mode : str
         Such as ``IW``; empty if it is unknown.
+    seen_dates : str
+        Number and period of the dates that a multi-temporal method has seen; else empty.
     """
 
     date: Date
@@ -67,6 +69,7 @@ class Product:
     images: Mapping[str, Path]
     looks: float
     instrument_mode: str = ""
+    seen_dates: str = ""
 
 
 def write_catalogue(
@@ -230,6 +233,7 @@ def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]
     """Return the properties of an item; unknown ones are left out."""
     date, grid = product.date, product.grid
     sensor = find_sensor(date.platform)
+    seen = f", which has seen {product.seen_dates}" if product.seen_dates else ""
     properties = {
         "platform": date.platform,
         "constellation": sensor.constellation,
@@ -242,7 +246,7 @@ def _properties(product: Product, settings: Mapping[str, Any]) -> dict[str, Any]
         "sat:orbit_state": date.orbit_direction,
         "sat:relative_orbit": date.relative_orbit,
         "proj:shape": list(grid.shape),
-        "processing:lineage": f"despeckled with {settings['method']}",
+        "processing:lineage": f"despeckled with {settings['method']}{seen}",
         "processing:software": {
             "sarstack": str(settings["version"]),
             **{k: str(v) for k, v in settings.items() if k == "model_sha256"},

@@ -31,7 +31,7 @@ from sarstack.tiles import Window, tile_grid
 from sarstack.workflows.despeckle.plan import select_stack
 from sarstack.workflows.despeckle.plan_checks import check_independence
 from sarstack.workflows.despeckle.tags import keep_source_tags
-from sarstack.workflows.fingerprint import FINGERPRINT_TAG, fingerprint, read_fingerprint
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG, fingerprint, read_tags
 from sarstack.workflows.folder import make_folder
 from sarstack.workflows.places import check_places, local_output
 from sarstack.workflows.progress import now_utc, show_progress
@@ -140,7 +140,7 @@ def _check_output(
 def _is_finished(path: Path, mark: str, *, overwrite: bool) -> bool:
     if not path.exists():
         return False
-    if read_fingerprint(path) == mark:
+    if read_tags(path).get(FINGERPRINT_TAG) == mark:
         return True
     if overwrite:
         return False

@@ -87,8 +87,8 @@ def stamp_file(file: str) -> FileStamp:
     return [len(changes), max(s.st_mtime_ns for s in changes), max(s.st_ctime_ns for s in changes)]
 
 
-def read_fingerprint(result: Path | str) -> str | None:
-    """Read the fingerprint of a finished image.
+def read_tags(result: Path | str) -> dict[str, str]:
+    """Read the tags of a finished image.
 
     Raises
     ------
@@ -100,5 +100,4 @@ def read_fingerprint(result: Path | str) -> str | None:
 
     list_images(str(result))
     with open_gdal(str(result)) as raster:
-        mark: str | None = raster.tags().get(FINGERPRINT_TAG)
-    return mark
+        return dict(raster.tags())

@@ -236,6 +236,11 @@ class DespeckleConfig(StackConfig):
     compress: Literal["zstd", "deflate"] = Field(
         "zstd", description="compression of the results: zstd, or deflate for old programs"
     )
+    keep_dates: bool = Field(
+        default=False,
+        description="keep finished results of a multi-temporal method when dates are added, and "
+        "make the new dates only",
+    )
     no_report: bool = Field(default=False, description="write no report.html")
     stac: bool = Field(default=False, description="write STAC items into OUTPUT/stac")
     finetune: bool = Field(default=False, description="finetune the network on the stack first")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarstack.conventions import EXTRAS, Extra
@@ -12,6 +12,7 @@ from sarstack.errors import StackError
 from sarstack.readers.grid import Grid
 from sarstack.readers.raster import Raster
 from sarstack.readers.stack import Stack
+from sarstack.workflows.despeckle.seen_dates import DateMark, StackDates, mark_date
 from sarstack.workflows.fingerprint import fingerprint, identity, settings_of
 from sarstack.workflows.settings import DespeckleConfig
 
@@ -36,6 +37,8 @@ class Image:
         The method that computes the pixels.
     extras : tuple of (Extra, Path)
         Further outputs, made together with the first.
+    dates : StackDates
+        What the pixels depend on beside the input: settings, and other dates.
     """
 
     polarisation: str
@@ -46,6 +49,7 @@ class Image:
     grid: Grid
     despeckler: Despeckler
     extras: tuple[tuple[Extra, Path], ...] = ()
+    dates: StackDates = field(default=StackDates(), compare=False, repr=False)
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -98,8 +102,10 @@ def list_images(
         Image(polarisation, layer, raster, name(raster, ending),
               fingerprint(settings_of(config, method), stack.grid_at(layer), *inputs),
               stack.grid_at(layer), method,
-              () if ending else tuple((extra, name(raster, extra.ending)) for extra in wanted))
-        for polarisation, layer, raster, inputs in _list_inputs(stack, despeckler)
+              () if ending else tuple((extra, name(raster, extra.ending)) for extra in wanted),
+              StackDates(fingerprint(settings_of(config, method), stack.grid_at(layer)),
+                         layer, marks))
+        for polarisation, layer, raster, inputs, marks in _list_inputs(stack, despeckler)
         for ending, method in methods
     ]  # fmt: skip
     counts = Counter(path.name for image in images for path in image.outputs)
@@ -115,13 +121,25 @@ def list_images(
 
 def _list_inputs(
     stack: Stack, despeckler: Despeckler
-) -> Iterator[tuple[str, int, Raster, list[dict[str, object]]]]:
-    """Yield polarisation, date, input image, and what identifies all images that it depends on."""
+) -> Iterator[tuple[str, int, Raster, list[dict[str, object]], tuple[DateMark, ...]]]:
+    """Yield polarisation, date, input image, what identifies all images that it depends on, marks.
+
+    Marks are of the dates of a multi-temporal method.
+    """
     # Once for each image: a multi-temporal method needs those of all dates for each result.
     identities = {r: identity(r) for own in stack.rasters.values() for r in own}
+    marks = {
+        polarisation: tuple(
+            mark_date(layer, stack.dates[layer], raster, identities[raster])
+            for layer, raster in enumerate(own)
+            if raster is not None and despeckler.n_summary
+        )
+        for polarisation, own in stack.rasters.items()
+    }
     for layer in range(len(stack.dates)):
         for polarisation in stack.polarisations:
             raster = stack.rasters[polarisation][layer]
             if raster is not None:
                 others = stack.rasters[polarisation] if despeckler.n_summary else (raster,)
-                yield polarisation, layer, raster, [identities[r] for r in others]
+                inputs = [identities[r] for r in others]
+                yield polarisation, layer, raster, inputs, marks[polarisation]

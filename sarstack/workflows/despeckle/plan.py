@@ -9,7 +9,7 @@ from sarstack.cluster.dispatch import QUEUE_PER_WORKER
 from sarstack.cluster.layout import Layout
 from sarstack.despecklers import Despeckler, default_method, make_despeckler
 from sarstack.despecklers.catalogue import measure_speed
-from sarstack.errors import ResumeMismatchError, UsageError
+from sarstack.errors import UsageError
 from sarstack.html_repr import render_html
 from sarstack.readers import index_stack
 from sarstack.readers.decorrelated import decorrelate_stack
@@ -18,6 +18,7 @@ from sarstack.readers.selection import select_part
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Shape, n_tiles
 from sarstack.workflows.despeckle.destination import find_output
+from sarstack.workflows.despeckle.finished import Finished, find_finished, open_results
 from sarstack.workflows.despeckle.images import Image, list_images
 from sarstack.workflows.despeckle.memory import (
     cell_px,
@@ -28,11 +29,7 @@ from sarstack.workflows.despeckle.memory import (
 from sarstack.workflows.despeckle.plan_checks import check_names, check_numbers, refuse_input_folder
 from sarstack.workflows.despeckle.results import (
     UNFINISHED_FOLDER,
-    Inspection,
     describe_expected,
-    inspect_remote,
-    inspect_result,
-    read_records,
 )
 from sarstack.workflows.disk import BYTES_PER_PX, image_bytes
 from sarstack.workflows.fingerprint import settings_of
@@ -62,6 +59,8 @@ class Plan:
         Local folder in which the run works.
     remote : RemoteFolder or None
         Where finished results are uploaded to; None if they stay in `output`.
+    kept : tuple of Image
+        Those of `finished` that have seen other dates than the stack has now (`keep_dates`).
     """
 
     config: DespeckleConfig
@@ -71,6 +70,7 @@ class Plan:
     images: tuple[Image, ...]
     finished: tuple[Image, ...]
     remote: RemoteFolder | None = None
+    kept: tuple[Image, ...] = ()
 
     @property
     def destination(self) -> str:
@@ -93,11 +93,16 @@ class Plan:
         """Number of tasks: two for each image, one for each tile, summary tile and first pass."""
         before = 0
         if self.despeckler.n_summary:
-            stacks = [self.stack.rasters[p] for p in {image.polarisation for image in self.images}]
-            n_dates = sum(len(own) - own.count(None) for own in stacks)
-            n_images = len(stacks) + (n_dates if self.despeckler.first_pass else 0)
+            n_polarisations = len({image.polarisation for image in self.images})
+            n_images = n_polarisations + (self._n_inputs if self.despeckler.first_pass else 0)
             before = n_images * n_tiles(self.stack.grid.shape, self.config.tile_px)
         return 2 * len(self.images) + len(self.finished) + self.n_tiles + before
+
+    @property
+    def _n_inputs(self) -> int:
+        """Number of input images of all dates, of the polarisations to compute."""
+        own = [self.stack.rasters[p] for p in {image.polarisation for image in self.images}]
+        return sum(len(rasters) - rasters.count(None) for rasters in own)
 
     @property
     def total_px(self) -> int:
@@ -107,12 +112,13 @@ class Plan:
     @property
     def bytes_to_read(self) -> int:
         """Bytes to read, uncompressed, with halos."""
-        size, halos = self.config.tile_px, [self.despeckler.halo]
+        size, parts = self.config.tile_px, [(self.total_px, self.despeckler.halo)]
         if self.despeckler.n_summary:
-            halos.append(self.despeckler.summary_halo)
-        factor = sum(((size + 2 * halo) / size) ** 2 for halo in halos)
+            scene = self.stack.grid.shape
+            parts.append((self._n_inputs * scene.y * scene.x, self.despeckler.summary_halo))
+        n_px = sum(n * ((size + 2 * halo) / size) ** 2 for n, halo in parts)
         n_parts = 2 if self.despeckler.needs_complex or self.config.decorrelate else 1
-        return round(self.total_px * n_parts * BYTES_PER_PX * factor)
+        return round(n_px * n_parts * BYTES_PER_PX)
 
     @property
     def bytes_to_write(self) -> int:
@@ -157,6 +163,13 @@ class Plan:
             "co-registered, so each is despeckled alone"
         )
 
+    def describe_finished(self) -> str:
+        """Return how many images need not be made as text, and how many have seen other dates."""
+        text = f"{len(self.finished)} finished before"
+        if self.kept:
+            text += f", {len(self.kept)} of them kept: they have seen other dates"
+        return text
+
     def _describe_tile(self) -> str:
         size, scene = self.config.tile_px, self.largest_shape
         rows, columns = min(size, scene.y), min(size, scene.x)
@@ -178,7 +191,7 @@ class Plan:
             "stack": public_path(self.stack.path),
             "method": f"{self.despeckler.name} ({method})",
             "dates to do": f"{len(dates)} ({', '.join(self.stack.polarisations)}), "
-            f"{count_images(len(self.images))}; {len(self.finished)} finished before",
+            f"{count_images(len(self.images))}; {self.describe_finished()}",
             "size": self.describe_size(),
             "tiles": f"{self.n_tiles} of {self._describe_tile()}, halo {self.despeckler.halo} px",
             "tasks": f"{self.n_tasks}, at most {n_submitted} of them submitted",
@@ -282,13 +295,15 @@ def plan_despeckle(
         config = _choose_tile(config, images)
     # Also an interrupted run with --overwrite continues: its results have the new fingerprint.
     begun = (output / UNFINISHED_FOLDER / "manifest.json").exists()
-    finished: tuple[Image, ...] = ()
+    finished = Finished()
     if begun or not overwrite:
         expected = "" if overwrite else describe_expected(output, settings_of(config, despeckler))
-        finished = _find_finished(images, output, remote, refuse=expected, verify=verify)
-    names = {image.output for image in finished}
+        keep = config.keep_dates and not overwrite
+        inspect = open_results(output, remote, every_byte=verify)
+        finished = find_finished(images, inspect, refuse=expected, keep_dates=keep)
+    names = {image.output for image in finished.images}
     todo = tuple(image for image in images if image.output not in names)
-    return Plan(config, stack, despeckler, output, todo, finished, remote)
+    return Plan(config, stack, despeckler, output, todo, finished.images, remote, finished.kept)
 
 
 def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleConfig:
@@ -300,46 +315,3 @@ def _choose_tile(config: DespeckleConfig, images: Sequence[Image]) -> DespeckleC
         return config
     many = sum(n_tiles(image.grid.shape, LARGE_TILE_PX) for image in images) >= MANY_TILES
     return config.model_copy(update={"tile_px": LARGE_TILE_PX}) if many else config
-
-
-def _find_finished(
-    images: tuple[Image, ...],
-    output: Path,
-    remote: RemoteFolder | None,
-    *,
-    refuse: str,
-    verify: bool,
-) -> tuple[Image, ...]:
-    """Find results with the same fingerprint; ignore others, or refuse them with this text."""
-    finished: list[Image] = []
-    records = read_records(output)
-    sizes = remote.list_sizes() if remote else {}
-    others: list[str] = []
-
-    def inspect(path: Path) -> Inspection | None:
-        name = path.name
-        if path.exists():
-            return inspect_result(path, records.get(name), every_byte=verify)
-        if remote and name in sizes:
-            return inspect_remote(remote.place(name), sizes[name], records.get(name))
-        return None
-
-    for image in images:
-        inspections = [inspect(path) for path in image.outputs]
-        for path, inspection in zip(image.outputs, inspections, strict=True):
-            if inspection is not None and inspection.damage:
-                LOGGER.warning("%s is made again: %s", path, inspection.damage)
-        sound = {path.name: found for path, found in zip(image.outputs, inspections, strict=True)
-                 if found is not None and not found.damage}  # fmt: skip
-        unfit = [name for name, found in sound.items() if found.fingerprint != image.fingerprint]
-        others += unfit
-        if not unfit and len(sound) == len(image.outputs):
-            finished.append(image)
-    if others and refuse:
-        raise ResumeMismatchError(
-            f"{len(others)} results in the output folder have other settings or inputs",
-            expected=refuse,
-            where=others,
-            do="choose another folder with -o, or --overwrite to replace them",
-        )
-    return tuple(finished)

@@ -18,6 +18,7 @@ from sarstack.readers.stack import Date
 from sarstack.training.checkpoint import CHECKPOINT
 from sarstack.workflows.despeckle.images import Image
 from sarstack.workflows.despeckle.results import RUN_RECORD, RUN_REPORT, read_records
+from sarstack.workflows.despeckle.seen_dates import describe_seen
 from sarstack.workflows.despeckle.state import Outcome, Run
 from sarstack.workflows.fingerprint import settings_of
 from sarstack.workflows.folder import remove_temporary_files
@@ -111,9 +112,10 @@ def write_stac(run: Run) -> None:
                  for extra, path in i.extras}  # fmt: skip
         if done and date.timestamp:
             with open_gdal(plan.readable(images[0])) as result:
-                looks = float(result.tags()["ENL_BEFORE"])
+                tags = result.tags()
             grid, mode = plan.stack.grid_at(layer), _find_mode(date, images)
-            products.append(Product(date, grid, done, looks, mode))
+            looks, seen = float(tags["ENL_BEFORE"]), describe_seen(tags)
+            products.append(Product(date, grid, done, looks, mode, seen))
     if products:
         name = f"{file_stem(plan.stack.path)}-{plan.despeckler.name}"
         settings = settings_of(plan.config, plan.despeckler)
@@ -157,6 +159,7 @@ def write_record(run: Run, started: str) -> Outcome:
         },
         "images": sorted(kept, key=lambda record: str(record["output"])),
         "finished_before": [image.output.name for image in plan.finished],
+        "kept": [image.output.name for image in plan.kept],
         "failures": failures,
         "peak_memory_bytes": run.peak_bytes,
         "estimated_memory_bytes": plan.memory_bytes,

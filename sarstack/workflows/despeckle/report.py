@@ -59,7 +59,7 @@ def write_run_report(run: Run, done: Sequence[Image], started: str) -> None:
         ("method", f"{plan.despeckler.name} ({method})" if method else plan.despeckler.name),
         ("results", f"{count_images(len(results))} in {plan.destination}"),
         ("size", plan.describe_size()),
-        ("run", f"{started} to {now_utc()}; {len(plan.finished)} images were finished before"),
+        ("run", f"{started} to {now_utc()}; {plan.describe_finished()}"),
     ]
     failures = [f"{file_name(public_path(image.raster.path))}: {run.failures[image.output]}"
                 for image in plan.images if image.output in run.failures]  # fmt: skip

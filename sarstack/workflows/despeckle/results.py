@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sarstack.errors import SarstackError, StackReadError
 from sarstack.output.vrt import name_db_view
-from sarstack.workflows.fingerprint import read_fingerprint
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG, read_tags
 from sarstack.workflows.progress import read_json, write_json
 from sarstack.workflows.remote_folder import RemoteFolder
 
@@ -143,14 +143,19 @@ class Inspection(NamedTuple):
 
     Attributes
     ----------
-    fingerprint : str or None
-        Of its tags; None if it has none, or if it is damaged.
+    tags : mapping of str to str
+        Of the image; empty if it is damaged.
     damage : str
         What is wrong with it, empty if nothing.
     """
 
-    fingerprint: str | None
+    tags: Mapping[str, str]
     damage: str
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Fingerprint of its tags; None if it has none."""
+        return self.tags.get(FINGERPRINT_TAG)
 
 
 def inspect_result(path: Path, record: Record | None, *, every_byte: bool) -> Inspection:
@@ -169,18 +174,18 @@ def inspect_result(path: Path, record: Record | None, *, every_byte: bool) -> In
     record = record or {}
     size = path.stat().st_size
     if size != record.get("bytes", size):
-        return Inspection(None, f"it has {size} of {record['bytes']} bytes")
+        return Inspection({}, f"it has {size} of {record['bytes']} bytes")
     try:
-        mark = read_fingerprint(path)
+        tags = read_tags(path)
         if every_byte and "sha256" not in record:
             _decode(path)
     except SarstackError as failure:
-        return Inspection(None, failure.what.removeprefix(f"{path} "))
-    if mark != record.get("fingerprint", mark):
-        return Inspection(mark, "its tags are not those that were written")
+        return Inspection({}, failure.what.removeprefix(f"{path} "))
+    if "fingerprint" in record and record["fingerprint"] != tags.get(FINGERPRINT_TAG):
+        return Inspection(tags, "its tags are not those that were written")
     if every_byte and "sha256" in record and hash_file(path) != record["sha256"]:
-        return Inspection(mark, "its bytes are not those that were written")
-    return Inspection(mark, "")
+        return Inspection(tags, "its bytes are not those that were written")
+    return Inspection(tags, "")
 
 
 def inspect_remote(url: str, size_bytes: int, record: Record | None) -> Inspection:
@@ -189,11 +194,11 @@ def inspect_remote(url: str, size_bytes: int, record: Record | None) -> Inspecti
     An object exists only when its upload was complete.
     """
     if size_bytes != (record or {}).get("bytes", size_bytes):
-        return Inspection(None, f"it has {size_bytes} bytes, and is not what was uploaded")
+        return Inspection({}, f"it has {size_bytes} bytes, and is not what was uploaded")
     try:
-        return Inspection(read_fingerprint(url), "")
+        return Inspection(read_tags(url), "")
     except SarstackError as failure:
-        return Inspection(None, failure.what.removeprefix(f"{url} "))
+        return Inspection({}, failure.what.removeprefix(f"{url} "))
 
 
 def _decode(path: Path) -> None:

@@ -201,9 +201,9 @@ def finetune_first(config: DespeckleConfig, *, overwrite: bool) -> DespeckleConf
 
 def _announce(plan: Plan) -> None:
     LOGGER.info(
-        "%s to do, %d finished before; %d tiles; about %.0f MB per worker; into %s",
-        count_images(len(plan.images)), len(plan.finished), plan.n_tiles, plan.memory_bytes / 1e6,
-        plan.output,
+        "%s to do, %s; %d tiles; about %.0f MB per worker; into %s",
+        count_images(len(plan.images)), plan.describe_finished(), plan.n_tiles,
+        plan.memory_bytes / 1e6, plan.output,
     )  # fmt: skip
     if not plan.stack.is_coregistered:
         LOGGER.info("%s", plan.describe_size())
@@ -228,10 +228,14 @@ def _open_unfinished(run: Run, *, overwrite: bool) -> None:
     before = (found or {}).pop("inputs", inputs)
     # Settings of a run that computed no tile need not match.
     new = found is None or not any(run.folder.glob("*/*/*"))
-    if new or (overwrite and found != wanted) or (found == wanted and before != inputs):
-        if not new and found == wanted:
-            LOGGER.warning("%s may have changed since the interruption: unfinished work starts "
-                           "again", ", ".join(_name_changed(before, inputs)))  # fmt: skip
+    changed = found == wanted and before != inputs
+    # With keep_dates a run is not repeated as it was: sums of other dates are of no use any more.
+    added = plan.config.keep_dates and (found or {}) | {"images": wanted["images"]} == wanted
+    if new or (overwrite and found != wanted) or changed or (added and found != wanted):
+        if not new and (changed or added):
+            names = ", ".join(_name_changed(before, inputs)) or "the list of images"
+            LOGGER.warning("%s came or may have changed since the interruption: unfinished work "
+                           "starts again", names)  # fmt: skip
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
         write_json(manifest, wanted | {"inputs": inputs})

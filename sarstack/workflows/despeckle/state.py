@@ -185,6 +185,7 @@ class Outcome:
             raise SomeDatesFailedError(
                 f"{len(self.failures)} image(s) failed; all others are finished",
                 where=[f"{name}: {reason}" for name, reason in self.failures.items()],
-                do="repair or remove these files, and run the same command again (add --overwrite "
-                "for a multi-temporal method: the results of all dates depend on each date)",
+                do="repair or remove these files, and run the same command again (for a "
+                "multi-temporal method, whose results depend on all dates, add --overwrite to make "
+                "all again, or --keep-dates to keep the finished ones)",
             )

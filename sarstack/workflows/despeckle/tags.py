@@ -55,7 +55,7 @@ def keep_source_tags(source: Mapping[str, str], own: Mapping[str, str]) -> dict[
     value. Upper and lower case are not distinguished, as in GDAL.
     """
     taken = {name.upper() for name in own} | {
-        name for name in TAGS if name.startswith(("ENL_", "SPECKLE_"))
+        name for name in TAGS if name.startswith(("ENL_", "SPECKLE_", "DATES_"))
     }
     return {
         _NOT_XML.sub(" ", name): _NOT_XML.sub(" ", hide_secrets(value))
@@ -94,6 +94,7 @@ def _own_tags(run: "Run", image: "Image") -> dict[str, str]:
         "SARSTACK_VERSION": __version__,
         "TIFFTAG_SOFTWARE": f"sarstack {__version__}",
         FINGERPRINT_TAG: image.fingerprint,
+        **image.dates.make_tags(run.statistics[image.polarisation]),
     }
     if image.is_noise:
         tags = describe_content(tags, "speckle")

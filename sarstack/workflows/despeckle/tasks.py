@@ -28,6 +28,7 @@ from sarstack.speckle.statistics import SceneStatistics, combine_samples
 from sarstack.tiles import Shape, Tile, sample_windows
 from sarstack.workflows.despeckle import summary as summary_store
 from sarstack.workflows.despeckle.results import Record, write_result_record
+from sarstack.workflows.despeckle.seen_dates import describe_seen
 from sarstack.workflows.despeckle.tile_input import Date, DateSums, read_input, read_parts
 from sarstack.workflows.disk import check_free, check_room, explain_disk_errors, image_bytes
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG
@@ -259,6 +260,8 @@ def finish_image(
         # The record describes the new image only, so an image that it replaces goes first.
         path.unlink(missing_ok=True)
         mark = {"fingerprint": tags.get(FINGERPRINT_TAG), "enl_after": enl_after}
+        if seen := describe_seen(tags):
+            mark["seen_dates"] = seen
         record.update(write_result_record(path, complete, mark | _describe_pixels(pieces)))
 
     windows = sample_windows(pieces.scene)
