@@ -2,13 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from references import FloatImage, load_references
 from scipy import fft
 from training_log import show
+from training_options import add_references, make_parser
 
 from sarstack.networks.card import make_card
 from sarstack.networks.inference import choose_precision
@@ -83,17 +83,9 @@ def draw_noise(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoint, curve and model; is resumed")
+    parser = make_parser(__doc__, steps=12000, learning_rate=2e-3, data="references")
+    add_references(parser)
     parser.add_argument("--optical", action="store_true", help="optical images only: mulog-cnn")
-    parser.add_argument("--references", type=Path, help="folder with aerial/ and stacks/")
-    parser.add_argument("--data", default="", help="description of the references for the card")
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--patch-px", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 

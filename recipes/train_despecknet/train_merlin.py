@@ -1,11 +1,12 @@
 """Train the network of `merlin` on simulated complex images. See README.md."""
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
 from references import load_references
+from train_on_device import show
+from training_options import add_references, make_parser
 
 from sarstack.networks.card import make_card
 from sarstack.networks.inference import choose_precision
@@ -13,7 +14,7 @@ from sarstack.networks.model_file import load_model, save_model, shipped_model
 from sarstack.networks.variants import build_network
 from sarstack.speckle.complex_parts import PART_LOOKS
 from sarstack.training.batch import TensorBatch, to_tensors
-from sarstack.training.checkpoint import TrainingState, plot_curve
+from sarstack.training.checkpoint import plot_curve
 from sarstack.training.scheduled import ScheduleSettings, train_by_schedule
 from sarstack.training.simulated_parts import SimulatedParts
 
@@ -31,31 +32,13 @@ class CpuPatches:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoint, curve and model; is resumed")
+    parser = make_parser(__doc__, steps=12000, learning_rate=1.2e-3, data="references")
+    add_references(parser)
     parser.add_argument("--start", type=Path, default=shipped_model("despecknet-lite"))
-    parser.add_argument("--references", type=Path, help="folder with aerial/ and stacks/")
-    parser.add_argument("--data", default="", help="description of the references for the card")
-    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="end after this time, in place of --steps"
     )
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--patch-px", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
-
-
-def show(state: TrainingState) -> None:
-    scores = state.history[-1] if state.history and state.history[-1]["step"] == state.step else {}
-    rmse = f", validation {scores['rmse_db']:.4f} dB" if scores else ""
-    now = time.strftime("%H:%M:%S")
-    print(
-        f"{now} step {state.step}, {state.seconds:.1f} s, loss {state.smoothed_loss:.5f}{rmse}",
-        flush=True,
-    )
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from training_log import show
+from training_options import make_parser
 
 from sarstack.networks.card import make_card
 from sarstack.networks.inference import choose_precision
@@ -83,21 +84,13 @@ class MixedParts:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="checkpoint, curve and model; is resumed")
+    parser = make_parser(__doc__, steps=600, learning_rate=2e-4, data="images")
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument(
         "--images", type=Path, nargs="+", required=True,
         help="complex64 arrays (.npy) with a centred spectrum; the first quarter of the columns is "
         "held out",
     )  # fmt: skip
-    parser.add_argument("--data", default="", help="description of the images for the card")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--patch-px", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 
 
