@@ -197,6 +197,8 @@ def test_an_image_without_data_does_not_stop_the_others(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a_20210316_vv_decorrelated.tif"]
     text = capsys.readouterr().err
     assert "a_20210304_vv.tif: the image has no valid pixel" in text
+    assert run(["-q", "decorrelate", str(tmp_path / "a_20210316_vv.tif"), "-o", str(tmp_path)]) == 2
+    assert "has images of the stack" in capsys.readouterr().err
 
 
 def test_a_doppler_ramp_that_stays_is_told(

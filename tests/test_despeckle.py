@@ -357,6 +357,8 @@ def test_an_output_folder_with_input_images_is_refused(
     stack = make_stack(n_dates=2)
     with pytest.raises(UsageError, match="has images of the stack"):
         despeckle(config_for(stack, stack.folder))
+    with pytest.raises(UsageError, match="has images of the stack"):
+        despeckle(DespeckleConfig.make(stack=str(stack.files[0]), output=str(stack.folder)))
     assert not list(stack.folder.glob("*lee-sigma*"))
     monkeypatch.chdir(stack.folder)
     config = DespeckleConfig.make(stack=".", method="boxcar", polarisations=["vv"])

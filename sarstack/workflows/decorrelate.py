@@ -29,7 +29,7 @@ from sarstack.readers.sentinel1.slc import SlcRaster
 from sarstack.readers.stack import Stack
 from sarstack.tiles import Window, tile_grid
 from sarstack.workflows.despeckle.plan import select_stack
-from sarstack.workflows.despeckle.plan_checks import check_independence
+from sarstack.workflows.despeckle.plan_checks import check_independence, refuse_input_folder
 from sarstack.workflows.despeckle.tags import keep_source_tags
 from sarstack.workflows.fingerprint import FINGERPRINT_TAG, fingerprint, read_tags
 from sarstack.workflows.folder import make_folder
@@ -72,7 +72,8 @@ def decorrelate_files(config: DecorrelateConfig, *, overwrite: bool = False) -> 
     images = _list_images(stack)
     ending = "resampled" if config.resample else "decorrelated"
     paths = [folder / f"{raster.stem}_{ending}.tif" for raster, *_ in images]
-    _check_output(paths, images)
+    refuse_input_folder((raster for raster, *_ in images), folder)
+    _check_names(paths)
     marks = [
         fingerprint({"resample": config.resample, "version": __version__}, grid, raster.identity())
         for raster, grid, *_ in images
@@ -121,17 +122,8 @@ def _list_images(stack: Stack) -> list[tuple[DecorrelatedRaster, Grid, dict[str,
     return found
 
 
-def _check_output(
-    paths: list[Path], images: list[tuple[DecorrelatedRaster, Grid, dict[str, str]]]
-) -> None:
+def _check_names(paths: list[Path]) -> None:
     check_places(paths)
-    inputs = {Path(raster.path).resolve().parent for raster, *_ in images}
-    if paths and paths[0].parent.resolve() in inputs:
-        raise UsageError(
-            f"the output folder {paths[0].parent} has images of the stack",
-            expected="another folder: a later run would read results as input",
-            do="choose another folder with -o",
-        )
     if len(set(paths)) < len(paths):
         raise UsageError("several results would have the same name", where=[p.name for p in paths],
                          do="give the input files different names")  # fmt: skip

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sarstack.cluster.dispatch import QUEUE_PER_WORKER
@@ -288,7 +289,7 @@ def plan_despeckle(
                                  "--method despecknet")  # fmt: skip
     check_numbers(stack, despeckler)
     check_places([], [output])
-    refuse_input_folder(stack, output, remote)
+    refuse_input_folder(chain(*stack.rasters.values()), output, remote)
     images = list_images(config, stack, despeckler, output)
     check_names(config, output, images)
     if "tile_px" not in config.model_fields_set:

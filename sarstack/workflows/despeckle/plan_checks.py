@@ -1,6 +1,7 @@
 """What is checked before a run: the numbers of its input, and the places of its output."""
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,26 +63,29 @@ def check_names(config: DespeckleConfig, output: Path, images: tuple[Image, ...]
     check_places(files, folders, own_folders=[output / UNFINISHED_FOLDER])
 
 
-def refuse_input_folder(stack: Stack, output: Path, remote: RemoteFolder | None) -> None:
-    """Refuse an output folder that has input images: a later run would read results as input."""
-    if remote and any(
-        r.path.rpartition("/")[0] == remote.url
-        for own in stack.rasters.values()
-        for r in own
-        if r is not None
-    ):
-        raise UsageError(
-            f"the output folder {remote.url} has images of the stack",
-            expected="another folder: a later run would read results as input",
-            do=f"choose another folder, for instance -o {remote.place('despeckled')}",
-        )
-    if Path(stack.path).is_file():
+def refuse_input_folder(
+    rasters: Iterable[Raster | None], output: Path, remote: RemoteFolder | None = None
+) -> None:
+    """Refuse an output folder that has input images: a later run would read results as input.
+
+    Parameters
+    ----------
+    rasters : iterable of Raster or None
+        The input images.
+    output : Path
+        Local folder.
+    remote : RemoteFolder, optional
+        Where results are uploaded to.
+    """
+    paths = {raster.path for raster in rasters if raster is not None}
+    if remote and any(path.rpartition("/")[0] == remote.url for path in paths):
+        place, do = remote.url, remote.place("despeckled")
+    elif output.resolve() in {Path(path).resolve().parent for path in paths}:
+        place, do = str(output), str(output / "results")
+    else:
         return
-    folders = {Path(r.path).parent for own in stack.rasters.values() for r in own
-               if r is not None and Path(r.path).is_file()}  # fmt: skip
-    if output.resolve() in {folder.resolve() for folder in folders}:
-        raise UsageError(
-            f"the output folder {output} has images of the stack",
-            expected="another folder: a later run would read results as input",
-            do=f"choose another folder, for instance -o {output / 'despeckled'}",
-        )
+    raise UsageError(
+        f"the output folder {place} has images of the stack",
+        expected="another folder: a later run would read results as input",
+        do=f"choose another folder, for instance -o {do}",
+    )
