@@ -12,7 +12,7 @@ from simulated_stack import assert_same_files, read_tif
 import sarstack
 from sarstack.cli.commands import run
 from sarstack.despecklers import make_despeckler
-from sarstack.errors import SarstackWarning, UsageError
+from sarstack.errors import DamagedResultsError, SarstackWarning, UsageError
 from sarstack.evaluation.laws import LAWS, find_violation
 from sarstack.readers import index_stack
 from sarstack.workflows.despeckle import run as despeckle_module
@@ -136,11 +136,22 @@ def test_images_made_again_lose_an_uncertainty_that_does_not_fit(command, tmp_pa
     out = tmp_path / "out"
     command = [*command, "-o", str(out)]
     assert run([*command, "--output-uncertainty"]) == 0
+    old, *_ = out.glob("*_uncertainty_db.tif")
+    old_bytes = old.read_bytes()
+    record = json.loads((out / "run.json").read_text())
+    record["images"] = [image for image in record["images"] if image["output"] != old.name]
+    (out / "run.json").write_text(json.dumps(record))
     assert run([*command, "--looks", "1", "--overwrite"]) == 0
     images = [*out.glob("*_doubtful.tif")]
     assert sorted(out.glob("*.tif")) == sorted(images)
     assert len(json.loads((out / "run.json").read_text())["images"]) == 2
     assert run(["check", str(out)]) == 0
+    old.write_bytes(old_bytes)
+    capsys.readouterr()
+    assert run(["check", str(out)]) == DamagedResultsError.exit_code
+    image = old.name.replace("_uncertainty_db", "")
+    assert f"{old.name}: it is of other settings or input than {image}" in capsys.readouterr().err
+    old.unlink()
     assert run([*command, "--looks", "1", "--output-uncertainty"]) == 0
     for path in images:
         path.unlink()

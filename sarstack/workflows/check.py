@@ -4,6 +4,7 @@ import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -23,6 +24,7 @@ from sarstack.workflows.despeckle.results import (
     inspect_result,
     read_records,
 )
+from sarstack.workflows.fingerprint import read_fingerprint
 from sarstack.workflows.label_tasks import CHECKSUM, CHECKSUM_ATTRIBUTE
 from sarstack.workflows.places import is_url
 from sarstack.workflows.settings import LabelsConfig
@@ -40,7 +42,8 @@ class Finding:
     status : str
         ``ok``: as it was written. ``unrecorded``: a result without a checksum (older versions
         wrote none) that can be read. ``foreign``: not a result of sarstack. ``damaged``: other
-        bytes than were written. ``missing``: was written, and is not there.
+        bytes than were written, or of another run than the image to which it belongs.
+        ``missing``: was written, and is not there.
     path : Path
     reason : str
         What is wrong; empty for ``ok``.
@@ -158,11 +161,25 @@ def _check_image(path: Path, record: Record | None) -> Finding:
     found = inspect_result(path, record, every_byte=True)
     if found.damage:
         return Finding("damaged", path, found.damage)
+    if found.fingerprint is not None and (reason := _describe_other_run(path, found.fingerprint)):
+        return Finding("damaged", path, reason)
     if record and "sha256" in record:
         return Finding("ok", path)
     if found.fingerprint is None:
         return Finding("foreign", path, "neither listed in run.json nor with the tags of a result")
     return Finding("unrecorded", path, "no checksum was kept; all its pixels can be read")
+
+
+def _describe_other_run(path: Path, mark: str) -> str:
+    """Tell if a second image, for instance an uncertainty, is of another run than its image."""
+    ending = next((extra.ending for extra in EXTRAS if path.stem.endswith(extra.ending)), "")
+    image = path.with_name(f"{path.stem.removesuffix(ending)}.tif")
+    if not ending or not image.is_file():
+        return ""
+    with suppress(SarstackError):  # a damaged image has a finding of its own
+        if read_fingerprint(image) != mark:
+            return f"it is of other settings or input than {image.name}"
+    return ""
 
 
 def _find_missing_views(findings: Iterable[Finding]) -> list[Finding]:

@@ -77,19 +77,20 @@ def keep_records(folder: Path) -> None:
 
 
 def delete_results(folder: Path, names: Iterable[str], remote: RemoteFolder | None) -> None:
-    """Delete images of earlier runs that have a record in run.json, and their records.
+    """Delete images of earlier runs, and their records.
 
     Parameters
     ----------
     folder : Path
         Output folder.
     names : iterable of str
-        Names of the images. A file without a record is not of an earlier run, and stays.
+        Names of the images. A file without a record in run.json and without the tags of a result
+        is not of an earlier run, and stays.
     remote : RemoteFolder, optional
         Where results were uploaded to.
     """
     records = read_records(folder)
-    wanted = records.keys() & {*names}
+    wanted = {name for name in names if name in records or _is_result(folder / name)}
     if not wanted:
         return
     files = [file for name in sorted(wanted)
@@ -101,6 +102,14 @@ def delete_results(folder: Path, names: Iterable[str], remote: RemoteFolder | No
     # The records go last: if the run is killed before, the next one deletes the rest.
     kept = [record for name, record in records.items() if name not in wanted]
     write_json(folder / RUN_RECORD, (read_json(folder / RUN_RECORD) or {}) | {"images": kept})
+
+
+def _is_result(path: Path) -> bool:
+    """Tell whether a file has the tags of a result."""
+    try:
+        return path.is_file() and read_fingerprint(path) is not None
+    except SarstackError:
+        return False
 
 
 def describe_expected(folder: Path, settings: Mapping[str, Any]) -> str:
