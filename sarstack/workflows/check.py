@@ -24,7 +24,7 @@ from sarstack.workflows.despeckle.results import (
     inspect_result,
     read_records,
 )
-from sarstack.workflows.fingerprint import read_fingerprint
+from sarstack.workflows.fingerprint import FINGERPRINT_TAG, read_tags
 from sarstack.workflows.label_tasks import CHECKSUM, CHECKSUM_ATTRIBUTE
 from sarstack.workflows.places import is_url
 from sarstack.workflows.settings import LabelsConfig
@@ -177,7 +177,7 @@ def _describe_other_run(path: Path, mark: str) -> str:
     if not ending or not image.is_file():
         return ""
     with suppress(SarstackError):  # a damaged image has a finding of its own
-        if read_fingerprint(image) != mark:
+        if read_tags(image).get(FINGERPRINT_TAG) != mark:
             return f"it is of other settings or input than {image.name}"
     return ""
 

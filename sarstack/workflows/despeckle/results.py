@@ -107,7 +107,7 @@ def delete_results(folder: Path, names: Iterable[str], remote: RemoteFolder | No
 def _is_result(path: Path) -> bool:
     """Tell whether a file has the tags of a result."""
     try:
-        return path.is_file() and read_fingerprint(path) is not None
+        return path.is_file() and FINGERPRINT_TAG in read_tags(path)
     except SarstackError:
         return False
 
