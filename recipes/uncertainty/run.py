@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ def suites_for(method: str, wanted: list[str]) -> list[str]:
 def describe(method: str, suite: str, coverage: Coverage) -> str:
     """Return one row of the table, in percent."""
     shares = [
-        f"{100 * everywhere:.0f} ({100 * on_flats:.0f})"
+        f"{100 * everywhere:.0f}" + ("" if np.isnan(on_flats) else f" ({100 * on_flats:.0f})")
         for everywhere, on_flats in map(coverage.at, SHARES)
     ]
     errors = [f"{coverage.rmse_db:.2f}", f"{coverage.uncertainty_db:.2f}"]
