@@ -357,8 +357,7 @@ class Despeckler(ABC):
         """Call `despeckle` for each date; return its images, shape (n_images, time, y, x)."""
         self.check_complex([] if np.iscomplexobj(block) else [f"an array of {block.dtype}"])
         block = block if self.needs_complex else to_power(block)
-        if statistics is None:
-            statistics = measure_scene(block)
+        statistics = measure_scene(block) if statistics is None else statistics
         images = np.empty((n_images, *block.shape), np.float32)
         for k, sums in enumerate(self._sum_for_each(block, statistics)):
             images[:, k] = despeckle(block[k], statistics[k], sums)
@@ -371,10 +370,9 @@ class Despeckler(ABC):
         summary = self.sum_dates(block, statistics) if self.n_summary else None
         first = self.first_pass.apply(block, statistics) if self.first_pass else None
         for k in range(len(block)):
-            if summary is None or first is None:
-                yield summary
-            else:
-                yield np.concatenate([summary, self.sum_dates(block, statistics, first, k)])
+            alone = summary is None or first is None
+            agreeing = None if alone else self.sum_dates(block, statistics, first, k)
+            yield summary if agreeing is None else np.concatenate([summary, agreeing])
 
     def sum_dates(
         self,
