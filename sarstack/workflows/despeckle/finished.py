@@ -60,7 +60,7 @@ def find_finished(
     ResumeMismatchError
         If results have other settings or inputs.
     """
-    complete: list[tuple[Image, dict[str, Inspection]]] = []
+    complete: list[_Complete] = []
     others: dict[str, str] = {}
     for image in images:
         sound = _find_sound(image, inspect)
@@ -71,10 +71,32 @@ def find_finished(
         }
         others |= {name: reason for name, reason in unfit.items() if reason or not keep_dates}
         if not {*unfit} & {*others} and len(sound) == len(image.outputs):
-            complete.append((image, sound))
+            tags = sound[image.output.name].tags
+            gone = image.dates.find_gone(tags) if unfit else []
+            complete.append(_Complete(image, bool(unfit), hash(tags.get(DATES_TAG)), gone))
     if others and refuse:
         raise _mismatch(others, refuse, keep_dates=keep_dates)
     return _keep_pairs(images, complete)
+
+
+class _Complete(NamedTuple):
+    """An image of which all files are there, without its tags: in a long series these are large.
+
+    Attributes
+    ----------
+    image : Image
+    has_other_dates : bool
+        Whether it has seen other dates than the stack has now.
+    seen : int
+        Hash of the dates that it has seen.
+    gone : list of str
+        Those of them that are not in the stack any more.
+    """
+
+    image: Image
+    has_other_dates: bool
+    seen: int
+    gone: list[str]
 
 
 def _find_sound(
@@ -102,28 +124,21 @@ def _mismatch(others: Mapping[str, str], refuse: str, *, keep_dates: bool) -> Re
     )
 
 
-def _keep_pairs(
-    images: Iterable[Image], complete: list[tuple[Image, dict[str, Inspection]]]
-) -> Finished:
+def _keep_pairs(images: Iterable[Image], complete: list[_Complete]) -> Finished:
     """Leave out kept images whose speckle would have seen other dates: both are made again."""
-    tags = {image.output: next(iter(sound.values())).tags for image, sound in complete}
-    seen: dict[tuple[str, int], set[str]] = {}
+    seen_by_output = {one.image.output: one.seen for one in complete}
+    seen: dict[tuple[str, int], set[int | None]] = {}
     for image in images:
-        of_image = tags.get(image.output, {}).get(DATES_TAG, "")
-        seen.setdefault((image.polarisation, image.layer), set()).add(of_image)
-    finished, kept, gone = [], [], dict[str, None]()
-    for image, sound in complete:
-        if all(found.fingerprint == image.fingerprint for found in sound.values()):
-            finished.append(image)
-        elif len(seen[image.polarisation, image.layer]) == 1:
-            finished.append(image)
-            kept.append(image)
-            gone |= dict.fromkeys(image.dates.find_gone(tags[image.output]))
-    if gone:
-        named = ", ".join([*gone][:_N_NAMED]) + (", ..." if len(gone) > _N_NAMED else "")
+        of_date = seen.setdefault((image.polarisation, image.layer), set())
+        of_date.add(seen_by_output.get(image.output))
+    finished = [one for one in complete if not one.has_other_dates
+                or len(seen[one.image.polarisation, one.image.layer]) == 1]  # fmt: skip
+    kept = [one for one in finished if one.has_other_dates]
+    if gone := [*dict.fromkeys(name for one in kept for name in one.gone)]:
+        named = ", ".join(gone[:_N_NAMED]) + (", ..." if len(gone) > _N_NAMED else "")
         LOGGER.warning("kept images have seen dates that are not in the stack any more (%d): %s",
                        len(gone), named)  # fmt: skip
-    return Finished(tuple(finished), tuple(kept))
+    return Finished(tuple(one.image for one in finished), tuple(one.image for one in kept))
 
 
 def open_results(
