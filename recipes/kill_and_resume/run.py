@@ -58,12 +58,15 @@ def write_stack(folder: Path, side_px: int, n_dates: int) -> Path:
     return folder
 
 
-def list_jobs(folder: Path, side_px: int, network_px: int, method: str) -> dict[str, Job]:
-    """Write the stacks, and return the jobs by name."""
+def list_jobs(
+    folder: Path, names: list[str], side_px: int, network_px: int, method: str
+) -> dict[str, Job]:
+    """Write what the jobs of these names need, and return all jobs by name."""
     large = str(write_stack(folder / "stack", side_px, 2))
     small = str(write_stack(folder / "small", network_px, 3))
     labels = folder / "labels.zarr"
-    sarstack("build-labels", small, "-o", str(labels))
+    if "train" in names:
+        sarstack("build-labels", small, "-o", str(labels))
     tiles = ("--method", method, "--tile-px", "256")
     patches = ("--batch-size", "2", "--patch-px", "16", "--pol", "vv", "--workers", "1")
     jobs = (
@@ -176,7 +179,7 @@ def kill_and_resume(
 ) -> Result:  # fmt: skip
     """Run the rounds, print a line for each, and return what they found."""
     shutil.rmtree(folder, ignore_errors=True)
-    jobs = list_jobs(folder, side_px, network_px, method)
+    jobs = list_jobs(folder, names, side_px, network_px, method)
     known: dict[str, tuple[Path, int, float]] = {}
     result = Result()
     rng = random.Random(seed)
