@@ -134,7 +134,7 @@ def test_training_on_three_hosts_has_the_loss_curve_of_one_process(
         LabelsConfig.make(stack=str(stack.folder), output=str(tmp_path / "labels.zarr"))
     )
     settings = {
-        "stack": str(stack.folder), "labels": str(labels), "steps": 20, "batch_size": 4,
+        "stack": str(stack.folder), "labels": str(labels), "steps": 8, "batch_size": 4,
         "start": str(save_small_network(tmp_path, "despecknet")), "patch_px": 32,
         "precision": "float32",
     }  # fmt: skip
@@ -150,7 +150,7 @@ def test_tuning_on_three_hosts_has_the_curve_of_one_process(
     stack = make_stack(shape=(128, 128), n_dates=4)
     settings = {
         "stack": str(stack.folder), "model": str(save_small_network(tmp_path, "despecknet")),
-        "steps": 20, "batch_size": 8, "patch_px": 32, "precision": "float32",
+        "steps": 8, "batch_size": 8, "patch_px": 32, "precision": "float32",
     }  # fmt: skip
     alone = FinetuneConfig.make(**settings, output=str(tmp_path / "a.safetensors"), workers=1)
     finetune_on_stack(alone)
