@@ -27,13 +27,13 @@ from sarstack.errors import (
     StackReadError,
     UsageError,
 )
-from sarstack.networks.model_file import model_sha256
+from sarstack.networks.model_file import model_sha256, shipped_model
 from sarstack.workflows.build_labels import build_labels
 from sarstack.workflows.despeckle import run as module
 from sarstack.workflows.despeckle.plan import plan_despeckle
 from sarstack.workflows.despeckle.run import UNFINISHED_FOLDER, despeckle
 from sarstack.workflows.lock import claim_folder
-from sarstack.workflows.settings import DespeckleConfig, LabelsConfig
+from sarstack.workflows.settings import DespeckleConfig, FinetuneConfig, LabelsConfig
 
 MakeStack = Callable[..., SimulatedStack]
 
@@ -234,6 +234,24 @@ def test_despeckle_with_finetune_uses_the_tuned_model_and_its_replay_does_not_tu
         assert raster.tags()["SPECKLE_MODEL_SHA256"] == model_sha256(model)
     with pytest.raises(UsageError, match="is not a network"):
         despeckle(config_for(stack, tmp_path / "lee", method="lee", finetune=True))
+
+
+@pytest.mark.parametrize("method", ["auto", "despecknet", "despecknet-lite"])
+def test_the_tuning_before_a_run_starts_from_the_shipped_model_of_the_method(
+    make_stack: MakeStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    begun = []
+
+    def begin(tuning: FinetuneConfig, **_: bool) -> None:
+        begun.append(tuning.model)
+        raise InterruptedError
+
+    monkeypatch.setattr("sarstack.workflows.learning.finetune.finetune_on_stack", begin)
+    stack = make_stack(shape=(96, 96), n_dates=2, polarisations=("vv",))
+    with pytest.raises(InterruptedError):
+        despeckle(config_for(stack, tmp_path / "out", method=method, finetune=True))
+    shipped = shipped_model("despecknet" if method == "auto" else method)
+    assert begun == [str(shipped)]
 
 
 def test_one_unreadable_date_does_not_stop_the_others(

@@ -31,7 +31,7 @@ WINDOWED = [name for name, cls in METHODS.items() if issubclass(cls, MovingWindo
 NETWORKS = [name for name, cls in METHODS.items() if issubclass(cls, NetworkMethod)]
 # With these the law of the mean tries only each second or fifth pair of looks and correlation.
 # Each fifth has 1, 2 and 20 looks, and every correlation once; `test_inference` tries six more
-# with the networks.
+# with most networks.
 SLOWEST = {"mulog": 2, "mulog-bm3d": 5, "sar-bm3d": 5} | dict.fromkeys(NETWORKS, 5)
 # The same code with fewer iterations: the halo and the time are a part of those of the default.
 SETTINGS = {"mulog-bm3d": {"n_iterations": 1}, "mulog-cnn": {"n_iterations": 2},
