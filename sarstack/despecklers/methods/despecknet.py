@@ -54,7 +54,8 @@ class StackDeSpeckNetDespeckler(DeSpeckNetDespeckler):
 
     Where other dates changed, a part of their change leaks into a date that did not. With two
     passes, most of this leak is gone: the second pass gets sums over the dates whose first result
-    agrees with that of this date. A date that agrees with few others gets the sums over all.
+    agrees with that of this date. A date that agrees with few others gets the sums over all. A
+    network with two sets of sums also gets those over the agreeing dates alone.
 
     Parameters
     ----------
