@@ -17,7 +17,7 @@ from sarstack.training.simulated_patches import (
     draw_simulator,
 )
 
-LANDSCAPE_FRACTION, MOSAIC_FRACTION = 0.4, 0.45
+LANDSCAPE_FRACTION, MOSAIC_FRACTION = 0.25, 0.4
 """Of landscapes without the additional texture of run.py, and of mosaics of flat ground."""
 UNKNOWN_FRACTION = 0.4
 """Of the patches whose looks and correlation are made unknown, beside those of run.py."""

@@ -79,9 +79,9 @@ class BlockCache:
         return block
 
     def _drop_oldest(self) -> None:
-        for key in [key for key, kept in self._blocks.items() if kept.done()]:
-            if self.n_bytes <= self.max_bytes:
-                return
+        while self.n_bytes > self.max_bytes:
+            # One of them is done: only blocks that are done count.
+            key = next(key for key, kept in self._blocks.items() if kept.done())
             self.n_bytes -= self._blocks.pop(key).result().nbytes
 
     def reserve(self, n_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """Tune a network on the noisy images of a stack, without labels."""
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sarstack.training.parts import PartsObjective
     from sarstack.training.tuning import PaperObjective
 
+LOGGER = logging.getLogger("sarstack")
 MIN_NOISE2NOISE_DATES = 4
 
 DATES_PER_PLACE = 4
@@ -115,6 +117,11 @@ def _decide_settings(config: FinetuneConfig, stack: ImageStack) -> FinetuneConfi
     """Replace the defaults of model, mode and learning rate by values."""
     model = check_start(config.model, "merlin" if config.mode == "parts" else "despecknet")
     mode = _choose_mode(config.mode, read_card(model), stack)
+    if config.model == "shipped" and mode == "noise2noise":
+        LOGGER.info(
+            "tuning the shipped weights gained 1 % at most on stacks that were measured"
+            " (docs/training.md); if it gains nothing here, they stay as they are"
+        )
     rate = config.learning_rate or LEARNING_RATES[mode]
     return config.model_copy(update={"model": model, "mode": mode, "learning_rate": rate})
 
