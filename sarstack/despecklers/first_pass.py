@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sarstack.despecklers.despeckler import Despeckler
 from sarstack.despecklers.inner_method import MethodWithInner
+from sarstack.networks.date_sums import Images
 from sarstack.speckle.moving_window import box_mean
 from sarstack.speckle.statistics import SceneStatistics
 from sarstack.tiles import Shape, Window
@@ -93,6 +94,16 @@ class FirstPass(MethodWithInner):
         ndarray, shape (y, x), float32
             Weight of the other date: 1 where it agrees, 0 where it does not or either is nodata.
         """
-        difference = np.abs(np.log(other / own))
-        weight = (np.float32(DISAGREE_NAT) - difference) / np.float32(DISAGREE_NAT - AGREE_NAT)
-        return np.clip(np.nan_to_num(weight, copy=False), 0, 1, out=weight)
+        weight = weigh_difference(np.abs(np.log(other / own)))
+        return np.nan_to_num(weight, copy=False)
+
+
+def weigh_difference(difference: Images) -> Images:
+    """Return how well two dates agree, 1 to 0, by the difference of their ln intensity.
+
+    Parameters
+    ----------
+    difference : ndarray or Tensor, float32
+        Absolute value, in nat; NaN stays.
+    """
+    return ((DISAGREE_NAT - difference) / (DISAGREE_NAT - AGREE_NAT)).clip(0, 1)

@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sarstack.despecklers.first_pass import AGREE_NAT, DISAGREE_NAT, SMOOTHING_PX
-from sarstack.networks.date_sums import (
-    FEWEST_DATES,
-    N_SUMS,
-    UNKNOWN_COUNT,
-    favour_agreeing,
-)
+from sarstack.despecklers.first_pass import SMOOTHING_PX, weigh_difference
+from sarstack.networks.date_sums import N_SUMS, UNKNOWN_COUNT, favour_agreeing
 from sarstack.networks.network import DeSpeckNet
 from sarstack.training.batch import TensorBatch
 from sarstack.training.device_patches import DevicePatches, Group, Numbers, Simulation
@@ -55,7 +50,7 @@ class DeviceStackPatches(DevicePatches):
         See :class:`DevicePatches`.
     first_passes : sequence of DeSpeckNet
         Trained networks. One of them, chosen at random for each scene, despeckles all dates; where
-        its results agree, dates are summed for the second set of sums. None: there is one set.
+        its results agree, dates are summed for the second set of sums. Empty: there is one set.
     """
 
     n_dates = MAX_DATES
@@ -134,7 +129,7 @@ class DeviceStackPatches(DevicePatches):
         Some patches get up to six further dates for each of them. The speckle of further dates is
         white, which is simpler to simulate: in sums over so many dates, little of it is left.
         """
-        sums = torch.cat([sum_dates_of(noisy, weights) for weights in sets], 1)
+        sums = sum_dates_of(noisy, *sets)
         generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         for time in range(1, int(times.max()) + 1):
             rows = np.nonzero(times >= time)[0]
@@ -143,8 +138,8 @@ class DeviceStackPatches(DevicePatches):
             shape = shape[:, None, None, None].expand_as(clean[chosen]).contiguous()
             speckle = torch._standard_gamma(shape, generator=generator) / shape
             further = clean[chosen] * speckle + 1e-12
-            added = [sum_dates_of(further, weights[chosen]) for weights in sets]
-            sums.index_add_(0, chosen, torch.cat(added, 1))
+            added = sum_dates_of(further, *(weights[chosen] for weights in sets))
+            sums.index_add_(0, chosen, added)
         return sums
 
 
@@ -178,7 +173,6 @@ def compute_first_pass(network: DeSpeckNet, stack: Tensor, sensor: Tensor, used:
     """
     own = sum_dates_of(stack[:, None], used[:, None, None, None])
     others = own.sum(0, keepdim=True) - own
-    others = torch.where(others[:, :1] < FEWEST_DATES, 0.0, others)
     with torch.autocast(stack.device.type, torch.bfloat16, enabled=stack.is_cuda):
         prediction = network(
             stack[:, None], sensor=sensor.expand(len(stack), -1), others=others, noise=False
@@ -199,8 +193,7 @@ def agreement(logs: Tensor, own: Tensor) -> Tensor:
     own : Tensor, shape (patch, y, x)
         That of the date of the patch.
     """
-    difference = (logs - own[:, None]).abs()
-    return ((DISAGREE_NAT - difference) / (DISAGREE_NAT - AGREE_NAT)).clamp(0, 1)
+    return weigh_difference((logs - own[:, None]).abs())
 
 
 def draw_dates(
@@ -224,20 +217,20 @@ def draw_dates(
     return dates, others, np.where(is_long, rng.integers(1, MOST_TIMES + 1, n), 0)
 
 
-def sum_dates_of(intensity: Tensor, weights: Tensor) -> Tensor:
-    """Return the sums of :mod:`sarstack.networks.date_sums`, shape (patch, 4, y, x).
+def sum_dates_of(intensity: Tensor, *sets: Tensor) -> Tensor:
+    """Return the sums of :mod:`sarstack.networks.date_sums`, shape (patch, 4 * set, y, x).
 
     Parameters
     ----------
     intensity : Tensor, shape (patch, date, y, x)
         Linear power; a pixel that is not positive adds nothing.
-    weights : Tensor, shape (patch, date, y, x) or (patch, date, 1, 1)
-        Weight of each date: 1 for the dates to sum, 0 for others.
+    *sets : Tensor, shape (patch, date, y, x) or (patch, date, 1, 1)
+        Weights of the dates, one for each set of sums: 1 for the dates to sum, 0 for others.
     """
     positive = intensity > 0
     log = torch.where(positive, intensity, 1.0).log()
     terms = (positive.float(), torch.where(positive, intensity, 0.0), log, log.square())
-    return torch.stack([(weights * term).sum(1) for term in terms], 1)
+    return torch.stack([(weights * term).sum(1) for weights in sets for term in terms], 1)
 
 
 def differs(one: Tensor, other: Tensor) -> Tensor:
