@@ -1,7 +1,6 @@
 """The base class of all methods: intensities in, despeckled intensities out.
 
-Tiling, the command line, the accessor and the laws use only this class, so they work with every
-method. A new method is one file with a subclass; the registry finds it.
+Tiling, commands, accessor and laws use only this class. A new method is one file with a subclass.
 """
 
 from abc import ABC, abstractmethod
@@ -370,9 +369,10 @@ class Despeckler(ABC):
         summary = self.sum_dates(block, statistics) if self.n_summary else None
         first = self.first_pass.apply(block, statistics) if self.first_pass else None
         for k in range(len(block)):
-            alone = summary is None or first is None
-            agreeing = None if alone else self.sum_dates(block, statistics, first, k)
-            yield summary if agreeing is None else np.concatenate([summary, agreeing])
+            if summary is None or first is None:
+                yield summary
+            else:
+                yield np.concatenate([summary, self.sum_dates(block, statistics, first, k)])
 
     def sum_dates(
         self,
