@@ -89,9 +89,10 @@ def list_images(
     UsageError
         If the speckle or a further image is wanted, and the method does not have it.
     """
-    methods = [("", despeckler)]
+    methods = [("", despeckler, settings_of(config, despeckler))]
     if config.output_noise:
-        methods.append((_NOISE_ENDING, despeckler.estimate_noise()))
+        noise = despeckler.estimate_noise()
+        methods.append((_NOISE_ENDING, noise, settings_of(config, noise)))
     wanted = choose_extras(uncertainty=config.output_uncertainty, support=config.output_support)
     check_extras(despeckler, wanted)
 
@@ -100,13 +101,12 @@ def list_images(
 
     images = [
         Image(polarisation, layer, raster, name(raster, ending),
-              fingerprint(settings_of(config, method), stack.grid_at(layer), *inputs),
+              fingerprint(settings, stack.grid_at(layer), *inputs),
               stack.grid_at(layer), method,
               () if ending else tuple((extra, name(raster, extra.ending)) for extra in wanted),
-              StackDates(fingerprint(settings_of(config, method), stack.grid_at(layer)),
-                         layer, marks))
+              StackDates(fingerprint(settings, stack.grid_at(layer)), layer, marks))
         for polarisation, layer, raster, inputs, marks in _list_inputs(stack, despeckler)
-        for ending, method in methods
+        for ending, method, settings in methods
     ]  # fmt: skip
     counts = Counter(path.name for image in images for path in image.outputs)
     twice = sorted(name for name, count in counts.items() if count > 1)
