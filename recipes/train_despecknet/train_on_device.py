@@ -7,6 +7,8 @@ import argparse
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,15 +69,22 @@ def read_options(options: argparse.Namespace, device: str) -> Schedule:
     return read_schedule(options.schedule, changes)
 
 
-def start_network(schedule: Schedule) -> "DeSpeckNet":
+def load_start(schedule: Schedule) -> "DeSpeckNet | None":
+    """Load the network to start from; None: from scratch."""
     from sarstack.networks.model_file import load_model, shipped_model
+
+    if schedule.start == "scratch":
+        return None
+    is_shipped = schedule.start == "shipped"
+    return load_model(shipped_model(schedule.network) if is_shipped else schedule.start)[0]
+
+
+def start_network(schedule: Schedule) -> "DeSpeckNet":
     from sarstack.networks.variants import build_network
 
-    network = build_network(schedule.network, **schedule.architecture)
-    if schedule.start != "scratch":
-        start = schedule.start
-        path = shipped_model(schedule.network) if start == "shipped" else Path(start)
-        network.initialise_from(load_model(path)[0])
+    network, start = build_network(schedule.network, **schedule.architecture), load_start(schedule)
+    if start is not None:
+        network.initialise_from(start)
     return network
 
 
@@ -85,8 +94,8 @@ def load_first_passes(schedule: Schedule) -> "list[DeSpeckNet]":
 
     if schedule.architecture.get("sums", 1) == 1:
         return []
-    start = shipped_model(schedule.network) if schedule.start == "shipped" else schedule.start
-    return [load_model(path)[0] for path in (start, shipped_model("despecknet-lite"))]
+    start, lite = load_start(schedule), load_model(shipped_model("despecknet-lite"))[0]
+    return [lite] if start is None else [start, lite]
 
 
 def make_validation(schedule: Schedule) -> "list[Batch]":
@@ -161,13 +170,12 @@ def main() -> None:
     if schedule.simulation.pair_fraction and pairs is None:
         print("there are no pairs of real dates: all patches are simulated")
     n_processes = max(1, n_cores() - 3) if options.processes is None else options.processes
-    source = DeviceStackPatches if schedule.network == "despecknet-mt" else DevicePatches
-    is_stack = source is DeviceStackPatches
-    compared = {"first_passes": load_first_passes(schedule)} if is_stack else {}
+    source: Callable[..., DevicePatches] = DevicePatches
+    if schedule.network == "despecknet-mt":
+        source = partial(DeviceStackPatches, first_passes=load_first_passes(schedule))
     patches = source(
-        schedule.simulation, device, n_processes=n_processes, references=images, pairs=pairs,
-        **compared,
-    )  # fmt: skip
+        schedule.simulation, device, n_processes=n_processes, references=images, pairs=pairs
+    )
     try:
         validation, network = make_validation(schedule), start_network(schedule)
         settings = schedule.training
