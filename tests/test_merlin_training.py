@@ -195,9 +195,9 @@ def tune(field, folder, held_out=None, **settings):
 def test_a_few_steps_predict_the_other_part_better_and_copy_no_noise(tmp_path):
     result = tune(draw_field(), tmp_path)
     assert result.improved, result.message
-    assert result.after.loss < result.before.loss - 0.01
+    assert result.after.loss < result.before.loss - 0.02
     # The ratio of the noisy image to the result varies nearly as speckle of one look.
-    assert result.before.variance < 0.7
+    assert result.before.variance < 0.6
     assert result.after.variance > 0.75
     assert result.after.mean == pytest.approx(1, abs=0.15)
 
